@@ -1,0 +1,73 @@
+"""Writes the tables of README.md from the results that the benchmarks left as JSON.
+
+    python -m benchmarks.readme            # rewrites them
+    python -m benchmarks.readme --check    # exit status 1 if a table differs from its results
+
+A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+_TABLE = re.compile(r"(<!-- table:([a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def load(name: str) -> Any:
+    """The results of one benchmark."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def figure(metric: dict[str, float], digits: int = 3) -> str:
+    """`0.912 (0.908-0.916)`"""
+    value, low, high = (f"{metric[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low}-{high})"
+
+
+def quality() -> str:
+    """Each network alone and together."""
+    results = load("quality")
+    test = results["splits"]["test"]
+    lines = [
+        "| scorer | average precision | accuracy | ECE |",
+        "|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        metrics = row["metrics"]
+        cells = (figure(metrics["average_precision"]), figure(metrics["accuracy"]), figure(metrics["ece_mass"]))
+        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+    lines += ["", f"Test split: {test['pairs']:,} pairs, {test['base_rate']:.1%} duplicates; 95 % intervals over question groups."]
+    return "\n".join(lines) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {"quality": quality}
+
+
+def rendered(text: str) -> str:
+    """README's text with every table made anew."""
+    return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    fresh = rendered(text)
+    if args.check:
+        return int(fresh != text)
+    README.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

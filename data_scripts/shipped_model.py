@@ -1,0 +1,49 @@
+"""Makes the model that ships with the package, by the commands a user has, and nothing else.
+
+    python data_scripts/shipped_model.py --pairs qqp_open.tsv.xz --base all-MiniLM-L6-v2 --work DIR
+
+`--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see data_scripts/README.md).
+`--base`: folder or Hub id of the encoder to start from. `--work`: where splits, networks and checkpoints go; an
+interrupted run goes on from there. The last step writes `dupq/pretrained/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from dupq.cli.main import main as dupq
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "dupq" / "pretrained"
+
+
+def run(*arguments: str | Path) -> None:
+    """One dupq command; stops at the first that fails."""
+    print("$ dupq", *arguments, flush=True)
+    if dupq([str(argument) for argument in arguments]):
+        sys.exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", required=True)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    args = parser.parse_args()
+    splits, bi_encoder, cross_encoder = (args.work / name for name in ("splits", "bi-encoder", "cross-encoder"))
+    stock, shipped = args.work / "pipeline", args.work / "pipeline-int8"
+    # Rows that are all duplicates shift the base rate: they train, and never calibrate or test.
+    run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
+    run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
+    run("train", "cross-encoder", splits, "-o", cross_encoder, "--base", bi_encoder, "--where", "natural=1")
+    run("calibrate", splits, "-o", stock, "--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
+    run("export", stock, "-o", shipped, "--calibration", splits / "calibration.jsonl")
+    run("evaluate", shipped, splits, "--attach")
+    shutil.rmtree(PRETRAINED, ignore_errors=True)
+    shutil.copytree(shipped, PRETRAINED)
+
+
+if __name__ == "__main__":
+    main()

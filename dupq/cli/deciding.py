@@ -1,0 +1,115 @@
+"""`dupq calibrate` and `dupq evaluate`: from trained networks to a pipeline that decides, and to its report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupq.cli.console import add_reading_options, emit, note, parse_where, progress_bar, reading_options, report_skipped
+from dupq.errors import InputError
+
+if TYPE_CHECKING:
+    from dupq.data.splits import PairTable
+    from dupq.decisions.report import Report
+    from dupq.pipeline import DuplicatePipeline
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    calibrate = commands.add_parser(
+        "calibrate", parents=[shared], help="make a pipeline of trained networks: fit calibrator and thresholds"
+    )
+    calibrate.add_argument("pairs", nargs="?", help="a folder made by `dupq split`, or a labelled file in its natural mix")
+    calibrate.add_argument("-o", "--output", required=True, metavar="DIR", help="the pipeline folder to write")
+    calibrate.add_argument("--bi-encoder", metavar="DIR|ID")
+    calibrate.add_argument("--cross-encoder", metavar="DIR|ID")
+    calibrate.add_argument("--model", metavar="DIR|ID", help="calibrate this pipeline anew, its networks untouched")
+    calibrate.add_argument("--validation", metavar="FILE", help="pairs on which two networks are blended")
+    add_reading_options(calibrate)
+    calibrate.set_defaults(run=run_calibrate)
+
+    evaluate = commands.add_parser("evaluate", parents=[shared], help="measure a pipeline on unseen labelled pairs")
+    evaluate.add_argument("model", metavar="DIR|ID", help="a pipeline folder or Hub id")
+    evaluate.add_argument("pairs", help="a labelled file, or a folder made by `dupq split` (its test split)")
+    evaluate.add_argument("-o", "--output", metavar="REPORT.json", help="where the report goes")
+    evaluate.add_argument("--html", metavar="REPORT.html", help="the report with its pictures, in one file")
+    evaluate.add_argument("--attach", action="store_true", help="put the report into the pipeline folder")
+    evaluate.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="measure on such rows only")
+    add_reading_options(evaluate)
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def calibrate_networks(
+    bi_encoder: str | Path | None, cross_encoder: str | Path | None, validation: PairTable | None, pairs: PairTable
+) -> DuplicatePipeline:
+    """A calibrated pipeline of one or two trained networks; two are blended on the validation pairs."""
+    from dupq.pipeline import DuplicatePipeline
+
+    pipeline = DuplicatePipeline.from_networks(cross_encoder, bi_encoder)
+    if bi_encoder and cross_encoder:
+        if validation is None:
+            raise InputError("two networks are blended on validation pairs", mend="name them with --validation FILE")
+        pipeline = pipeline.with_blend(validation)
+    with progress_bar("calibrating") as bar:
+        return pipeline.calibrate(pairs, bar)
+
+
+def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True) -> Report:
+    """The report of a pipeline on these pairs, put into its folder if `attach`."""
+    from dataclasses import replace
+
+    from dupq.pipeline import DuplicatePipeline
+
+    pipeline = DuplicatePipeline.from_pretrained(model)
+    with progress_bar("evaluating") as bar:
+        report = pipeline.evaluate(pairs, bar)
+    if attach:
+        replace(pipeline, evaluation=report).save(model)
+    return report
+
+
+def run_calibrate(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.pipeline import DuplicatePipeline
+
+    if bool(args.model) == bool(args.bi_encoder or args.cross_encoder):
+        raise InputError(
+            "name either --model, or --bi-encoder and/or --cross-encoder", mend="dupq calibrate SPLITS --cross-encoder DIR"
+        )
+    if args.pairs is None:
+        raise InputError("no pairs were named", mend="give a folder made by `dupq split`, or a labelled file")
+    options = reading_options(args)
+    folder = Path(args.pairs)
+    pairs = load_pairs(folder / "calibration.jsonl" if folder.is_dir() else folder, **options)
+    held = args.validation or (folder / "validation.jsonl" if folder.is_dir() else None)
+    report_skipped(options["skipped"])
+    if args.model:
+        with progress_bar("calibrating") as bar:
+            pipeline = DuplicatePipeline.from_pretrained(args.model).calibrate(pairs, bar)
+    else:
+        validation = load_pairs(held, **options) if held and args.bi_encoder and args.cross_encoder else None
+        pipeline = calibrate_networks(args.bi_encoder, args.cross_encoder, validation, pairs)
+    pipeline.save(args.output)
+    emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.data.writing import write_json, write_text
+
+    options = reading_options(args)
+    folder = Path(args.pairs)
+    pairs = load_pairs(
+        folder / "test.jsonl" if folder.is_dir() else folder, where=parse_where(args.where), **options
+    )
+    report_skipped(options["skipped"])
+    report = evaluate_pipeline(args.model, pairs, args.attach)
+    if args.output:
+        write_json(args.output, report.to_dict())
+        note(f"report -> {args.output}")
+    if args.html:
+        write_text(args.html, report.to_html())
+        note(f"pictures -> {args.html}")
+    emit(args, report.to_dict(), str(report))
+    return 0

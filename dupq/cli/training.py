@@ -1,0 +1,134 @@
+"""`dupq train bi-encoder|cross-encoder` and `dupq fit`, the whole chain."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dupq.cli.console import add_reading_options, emit, note, parse_where, reading_options, report_skipped
+from dupq.errors import InputError
+
+DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    train = commands.add_parser("train", help="train one network")
+    kinds = train.add_subparsers(dest="kind", required=True, metavar="bi-encoder|cross-encoder")
+    for kind, what in (
+        ("bi-encoder", "a Siamese sentence network, which embeds a question by itself"),
+        ("cross-encoder", "a pair classifier, which reads both questions at once"),
+    ):
+        one = kinds.add_parser(kind, parents=[shared], help=what)
+        one.add_argument("pairs", help="a folder made by `dupq split`, or a labelled file")
+        one.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the trained network")
+        one.add_argument("--base", default=DEFAULT_BASE, help=f"encoder to start from: folder or Hub id ({DEFAULT_BASE})")
+        one.add_argument("--validation", metavar="FILE", help="pairs whose average precision is logged each epoch")
+        one.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="train on such rows only")
+        one.add_argument("--restart", action="store_true", help="throw away what the output folder holds")
+        add_training_options(one)
+        add_reading_options(one)
+        one.set_defaults(run=run_train)
+
+    fit = commands.add_parser(
+        "fit", parents=[shared], help="the whole chain: split, train both networks, calibrate, evaluate"
+    )
+    fit.add_argument("pairs", help="a labelled file: TSV, CSV, JSONL or Parquet, plain, .gz or .xz")
+    fit.add_argument("-o", "--output", required=True, metavar="DIR", help="the pipeline folder to write")
+    fit.add_argument("--work", metavar="DIR", help="where splits and networks go (default: OUTPUT.work)")
+    fit.add_argument("--base", default=DEFAULT_BASE, help=f"encoder to start from: folder or Hub id ({DEFAULT_BASE})")
+    fit.add_argument(
+        "--held-out-where", action="append", metavar="COLUMN=VALUE", help="as of `dupq split`; others only train"
+    )
+    add_training_options(fit)
+    add_reading_options(fit)
+    fit.set_defaults(run=run_fit)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Options that, where they are not given, leave `TrainSettings` its defaults."""
+    parser.add_argument("--epochs", type=float)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--max-length", type=int, help="tokens a text is cut to")
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps")
+    parser.add_argument("--save-steps", type=int, help="steps between checkpoints")
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--seed", type=int)
+
+
+def _settings(args: argparse.Namespace, base: str) -> Any:
+    from dupq.training.trainer import TrainSettings
+
+    names = ("epochs", "batch_size", "learning_rate", "max_length", "max_steps", "save_steps", "precision", "seed")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return TrainSettings(base=base, **given)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.training.trainer import train
+
+    options = reading_options(args)
+    folder = Path(args.pairs)
+    source = folder / "train.jsonl" if folder.is_dir() else folder
+    held = args.validation or (folder / "validation.jsonl" if folder.is_dir() else None)
+    pairs = load_pairs(source, where=parse_where(args.where), **options)
+    validation = load_pairs(held, **options) if held else None
+    report_skipped(options["skipped"])
+    record = train(
+        args.kind,
+        pairs,
+        args.output,
+        _settings(args, args.base),
+        validation=validation,
+        restart=args.restart,
+        quiet=args.json,
+    )
+    emit(args, record, _told(record, args.output))
+    return 0
+
+
+def _told(record: dict[str, Any], output: str | Path) -> str:
+    precision = [value for entry in record["log"] for key, value in entry.items() if key.endswith("average_precision")]
+    precision += [value for entry in record["log"] for key, value in entry.items() if key.endswith("cosine_ap")]
+    scored = f", average precision on validation {precision[-1]:.3f}" if precision else ""
+    return f"{record['kind']} -> {output}: {record['data']['pairs']:,} pairs, {record['seconds']:,.0f} s{scored}"
+
+
+def run_fit(args: argparse.Namespace) -> int:
+    from dupq.cli.deciding import calibrate_networks, evaluate_pipeline
+    from dupq.data.splits import SplitSettings, load_pairs, split_file
+    from dupq.training.trainer import train
+
+    output = Path(args.output)
+    work = Path(args.work) if args.work else output.with_name(output.name + ".work")
+    if work.exists() and not work.is_dir():
+        raise InputError("this is a file, not a folder", where=str(work), mend="name another folder with --work")
+    options = reading_options(args)
+    split = split_file(
+        args.pairs, work / "splits", SplitSettings(None, args.seed or 0, parse_where(args.held_out_where)), **options
+    )
+    report_skipped(options["skipped"])
+    counts = ", ".join(f"{part['pairs']:,} {name}" for name, part in split["splits"].items())
+    note(f"[1/5] split: {counts}")
+    pairs, validation = load_pairs(work / "splits" / "train.jsonl"), load_pairs(work / "splits" / "validation.jsonl")
+    bi_encoder, cross_encoder = work / "bi-encoder", work / "cross-encoder"
+    record = train(
+        "bi-encoder", pairs, bi_encoder, _settings(args, args.base), validation=validation, quiet=args.json
+    )
+    note(f"[2/5] {_told(record, bi_encoder)}")
+    # Started from the trained bi-encoder, the cross-encoder knows the questions' world from its first step.
+    natural = load_pairs(work / "splits" / "train.jsonl", where={"natural": "1"})
+    record = train(
+        "cross-encoder", natural, cross_encoder, _settings(args, str(bi_encoder)), validation=validation, quiet=args.json
+    )
+    note(f"[3/5] {_told(record, cross_encoder)}")
+    calibration = load_pairs(work / "splits" / "calibration.jsonl")
+    pipeline = calibrate_networks(bi_encoder, cross_encoder, validation, calibration)
+    pipeline.save(output)
+    note(f"[4/5] calibrated -> {output}")
+    report = evaluate_pipeline(output, load_pairs(work / "splits" / "test.jsonl"))
+    note(f"[5/5] evaluated -> {output / 'report.html'}")
+    emit(args, report.to_dict(), str(report))
+    return 0

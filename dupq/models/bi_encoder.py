@@ -1,0 +1,67 @@
+"""The bi-encoder: one shared encoder, an embedding a question, through a stock `SentenceTransformer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.models.scorers import Progress, chunks, combined_fingerprint
+from dupq.models.stock import open_stock, save_stock, weights_fingerprint
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class BiEncoder:
+    """Embeds texts by a stock sentence-transformers `SentenceTransformer`.
+
+    Args:
+        model: A stock `SentenceTransformer`, or the folder or Hub id of one.
+        batch_size: Texts a batch.
+        device: "cpu", "cuda" or None for whatever there is.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer | str | Path, *, batch_size: int = 128, device: str | None = None
+    ) -> None:
+        self.model: SentenceTransformer = (
+            open_stock("bi-encoder", str(model), device) if isinstance(model, (str, Path)) else model
+        )
+        self.batch_size = batch_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return combined_fingerprint("bi-encoder", weights_fingerprint(self.model))
+
+    @cached_property
+    def dimensions(self) -> int:
+        return int(self.embed(["dimensions"]).shape[1])
+
+    form = "sentence-transformers"
+
+    def save(self, folder: Path) -> None:
+        """Writes the network as a folder that a stock `SentenceTransformer` opens."""
+        save_stock(self.model, folder)
+
+    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        parts: list[NDArray[np.float32]] = []
+        for part in chunks(len(texts), 64 * self.batch_size):
+            parts.append(
+                np.asarray(
+                    self.model.encode(
+                        list(texts[part]),
+                        batch_size=self.batch_size,
+                        normalize_embeddings=True,
+                        show_progress_bar=False,
+                    ),
+                    dtype=np.float32,
+                )
+            )
+            if progress:
+                progress(part.stop, len(texts))
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), dtype=np.float32)

@@ -1,0 +1,89 @@
+"""The cross-encoder: both questions in one input, through a stock `CrossEncoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.errors import ModelFolderError
+from dupq.models.scorers import Progress, UniquePairs, chunks, combined_fingerprint
+from dupq.models.stock import open_stock, save_stock, weights_fingerprint
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+Symmetry = Literal["canonical", "both"]
+
+
+class CrossEncoderScorer:
+    """Scores pairs by a stock sentence-transformers `CrossEncoder` with one output.
+
+    The score is the raw logit: the sigmoid that a `CrossEncoder` applies by itself is left off.
+
+    Args:
+        model: A stock `CrossEncoder`, or the folder or Hub id of one.
+        symmetry: "canonical": the text that sorts first by code point is always the first input; costs nothing.
+            "both": the mean of both orders; costs double. Either way score(a, b) == score(b, a) to the last bit.
+        batch_size: Pairs a batch.
+        device: "cpu", "cuda" or None for whatever there is.
+    """
+
+    def __init__(
+        self,
+        model: CrossEncoder | str | Path,
+        *,
+        symmetry: Symmetry = "canonical",
+        batch_size: int = 64,
+        device: str | None = None,
+    ) -> None:
+        self.model: CrossEncoder = (
+            open_stock("cross-encoder", str(model), device) if isinstance(model, (str, Path)) else model
+        )
+        if self.model.num_labels != 1:
+            raise ModelFolderError(
+                f"this cross-encoder has {self.model.num_labels} outputs, not 1",
+                where=str(model),
+                mend="use one trained on pairs with labels 0 and 1",
+            )
+        self.symmetry: Symmetry = symmetry
+        self.batch_size = batch_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return combined_fingerprint("cross-encoder", self.symmetry, weights_fingerprint(self.model))
+
+    form = "sentence-transformers"
+
+    def save(self, folder: Path) -> None:
+        """Writes the network as a folder that a stock `CrossEncoder` opens."""
+        save_stock(self.model, folder)
+
+    def score(
+        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        import torch
+
+        unique = UniquePairs.of(left, right)
+        pairs = list(zip(unique.left, unique.right, strict=True))
+        scores = np.empty(len(pairs))
+        # Chunks bound the memory; the model itself sorts each by length.
+        for part in chunks(len(pairs), 64 * self.batch_size):
+            logits = self._logits(pairs[part], torch.nn.Identity())
+            if self.symmetry == "both":
+                swapped = self._logits([(b, a) for a, b in pairs[part]], torch.nn.Identity())
+                logits = (logits + swapped) / 2
+            scores[part] = logits
+            if progress:
+                progress(part.stop, len(pairs))
+        return scores[unique.inverse]
+
+    def _logits(self, pairs: list[tuple[str, str]], identity: object) -> NDArray[np.float64]:
+        logits = self.model.predict(
+            pairs, batch_size=self.batch_size, activation_fn=identity, show_progress_bar=False
+        )
+        return np.asarray(logits, dtype=np.float64)

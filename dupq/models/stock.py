@@ -1,0 +1,161 @@
+"""Opens the stock networks of sentence-transformers: no code of the folder's own runs, and nothing but safetensors is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.errors import ModelFolderError
+
+RECORD = "dupq_training.json"
+QUESTIONS = "dupq_training_questions.safetensors"
+"""What `dupq train` leaves beside a network: how it was made, and fingerprints of the questions it has seen."""
+
+ALLOWED_MODULES = (
+    "sentence_transformers.",
+    "dupq.models.",
+)
+"""Where the classes named in a `modules.json` may come from."""
+
+
+def open_stock(kind: str, name: str, device: str | None = None) -> Any:
+    """A `SentenceTransformer` ("bi-encoder") or a `CrossEncoder` ("cross-encoder") in float32, from a folder or Hub id.
+
+    Raises:
+        ModelFolderError: The folder names code of its own, holds no safetensors, is damaged, or cannot be found.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    folder = Path(name)
+    if folder.is_dir():
+        refuse_code(folder)
+    # On a CPU the plain attention is faster than the fused one at the length of a question.
+    model_kwargs: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    if not (device or "").startswith("cuda") and not torch.cuda.is_available():
+        model_kwargs["attn_implementation"] = "eager"
+    cls = CrossEncoder if kind == "cross-encoder" else SentenceTransformer
+    try:
+        with no_loading_bar():
+            model = cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+        first = str(error).strip().splitlines()
+        raise ModelFolderError(
+            f"the {kind} cannot be opened ({first[0] if first else type(error).__name__})",
+            where=name,
+            mend="check the name; a damaged folder has to be fetched or trained again",
+        ) from error
+    model.eval()
+    return model
+
+
+@contextmanager
+def no_loading_bar() -> Iterator[None]:
+    """Holds back the progress bar of transformers, which would flash up for each network that is opened."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
+
+
+def refuse_code(folder: Path) -> None:
+    """Raises ModelFolderError if a folder of networks would have code of its own run, or classes not on the allow-list."""
+    for path in sorted(folder.rglob("*.json")):
+        if path.name not in ("config.json", "modules.json", "tokenizer_config.json"):
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelFolderError(
+                f"not readable as JSON ({error})", where=str(path), mend="fetch the folder again"
+            ) from error
+        if path.name == "modules.json":
+            classes = [module.get("type", "") for module in content]
+            foreign = [name for name in classes if not name.startswith(ALLOWED_MODULES)]
+            if foreign:
+                raise ModelFolderError(
+                    f"it names a module class that is not on the allow-list: {foreign[0]}",
+                    where=str(path),
+                    mend="dupq runs no code from a model folder",
+                )
+        elif isinstance(content, dict) and "auto_map" in content:
+            raise ModelFolderError(
+                "it asks for code of its own (auto_map)", where=str(path), mend="dupq runs no code from a model folder"
+            )
+
+
+def weights_fingerprint(model: Any) -> str:
+    """A hash of every parameter and buffer of a torch module."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def round_weights(model: Any) -> None:
+    """Rounds every weight to what float16 can hold, in place, so that it is stored in half the space without loss.
+
+    Done before calibration, the calibrator and the thresholds speak of the weights that ship.
+    """
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half().float())
+
+
+def save_stock(model: Any, folder: Path) -> None:
+    """Writes a stock folder; a tensor that float16 holds without loss is stored as float16.
+
+    The config still says float32, so that stock loaders compute in it.
+    """
+    from safetensors.torch import load_file, save_file
+
+    model.save_pretrained(str(folder), create_model_card=False)
+    for path in folder.rglob("*.safetensors"):
+        tensors = load_file(path)
+        halved = {name: tensor.half() for name, tensor in tensors.items() if tensor.is_floating_point()}
+        exact = {name: half for name, half in halved.items() if bool((half.float() == tensors[name]).all())}
+        save_file({**tensors, **exact}, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # it is written for its owner alone, and so would not be readable once installed
+
+
+def training_record(folder: Path) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:
+    """How a trained folder was made, and the fingerprints of the questions it has seen; None for what is not there."""
+    record, questions = folder / RECORD, folder / QUESTIONS
+    return (
+        json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None,
+        read_fingerprints(questions) if questions.is_file() else None,
+    )
+
+
+def read_fingerprints(path: Path) -> NDArray[np.int64]:
+    """The fingerprints in a file that `write_fingerprints` wrote: int64 array (m,)."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return np.asarray(load_file(path)["fingerprints"], dtype=np.int64)
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ModelFolderError(f"it is damaged ({error})", where=str(path), mend="fetch the folder again") from error
+
+
+def write_fingerprints(path: Path, fingerprints: NDArray[np.int64]) -> None:
+    """Writes fingerprints as safetensors."""
+    from safetensors.numpy import save_file
+
+    save_file({"fingerprints": np.ascontiguousarray(fingerprints, dtype=np.int64)}, path)
+    path.chmod(0o644)

@@ -1,0 +1,68 @@
+"""The pipeline folder on disk: written beside and renamed, so that it is whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dupq.errors import ModelFolderError, OutputError
+from dupq.sharing.manifest import MANIFEST, read_manifest, seal, verify
+
+
+@contextmanager
+def folder_beside(folder: str | Path) -> Iterator[Path]:
+    """Gives an empty folder that takes the name `folder` when the block succeeds, and is removed when it fails.
+
+    An older pipeline folder, or an empty one, is replaced; anything else in its place is left alone.
+
+    Raises:
+        OutputError: Something else stands at `folder`, or it could not be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError("something that is no pipeline folder is there", where=str(folder), mend="name another folder")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        yield beside
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(beside, folder)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        raise OutputError(
+            f"could not be written ({error.strerror or error})", where=str(folder), mend="free space, or write elsewhere"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Seals everything that lies in `folder` under a manifest with this content."""
+    from dupq.data.writing import write_json
+
+    write_json(folder / MANIFEST, seal(folder, content))
+
+
+def open_folder(folder: str | Path) -> dict[str, Any]:
+    """The verified manifest of a pipeline folder.
+
+    Raises:
+        ModelFolderError: The folder is missing, damaged, altered, unsafe, or of a newer format.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelFolderError("there is no such folder", where=str(folder), mend="check the path or the Hub id")
+    content = read_manifest(folder)
+    verify(folder, content)
+    return content
