@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dupq.decisions.calibration import fit_calibrator
 
 from benchmarks.readme import RESULTS
 from dupq.data.splits import PairTable, load_pairs
 from dupq.data.writing import write_json
-from dupq.decisions.calibration import fit_calibrator
 from dupq.decisions.metrics import evaluate
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
@@ -52,7 +52,10 @@ def measure(name: str, scorer: Scorer, splits: dict[str, PairTable], resamples: 
     )
     row = {key: figure.to_dict() for key, figure in figures.items()}
     pairs = sum(len(split) for split in splits.values())
-    print(f"{name:<44} AP {figures['average_precision']}  accuracy {figures['accuracy']}  ECE {figures['ece_mass']}", flush=True)
+    print(
+        f"{name:<44} AP {figures['average_precision']}  accuracy {figures['accuracy']}  ECE {figures['ece_mass']}",
+        flush=True,
+    )
     return {
         "name": name,
         "calibrator": type(calibrator).__name__,
@@ -71,9 +74,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("-o", "--output", default=str(RESULTS / "quality.json"))
     args = parser.parse_args()
-    splits = {
-        name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")
-    }
+    splits = {name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")}
     bi_encoder, cross_encoder = CosineScorer(BiEncoder(args.bi_encoder)), CrossEncoderScorer(args.cross_encoder)
     validation = splits["validation"]
     stacked = fit_blend([cross_encoder, bi_encoder], validation.left, validation.right, validation.labels)
@@ -93,7 +94,10 @@ def main() -> None:
         args.output,
         {
             "command": "python -m benchmarks.quality",
-            "splits": {name: {"pairs": len(pairs), "base_rate": pairs.base_rate, "fingerprint": pairs.fingerprint} for name, pairs in splits.items()},
+            "splits": {
+                name: {"pairs": len(pairs), "base_rate": pairs.base_rate, "fingerprint": pairs.fingerprint}
+                for name, pairs in splits.items()
+            },
             "versions": versions(),
             "rows": rows,
         },

@@ -45,7 +45,8 @@ def quality() -> str:
         metrics = row["metrics"]
         cells = (figure(metrics["average_precision"]), figure(metrics["accuracy"]), figure(metrics["ece_mass"]))
         lines.append(f"| {row['name']} | {' | '.join(cells)} |")
-    lines += ["", f"Test split: {test['pairs']:,} pairs, {test['base_rate']:.1%} duplicates; 95 % intervals over question groups."]
+    size = f"{test['pairs']:,} pairs, {test['base_rate']:.1%} duplicates"
+    lines += ["", f"Test split: {size}; 95 % intervals over question groups."]
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,7 @@
 
     python data_scripts/shipped_model.py --pairs qqp_open.tsv.xz --base all-MiniLM-L6-v2 --work DIR
 
-`--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see data_scripts/README.md).
+`--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here).
 `--base`: folder or Hub id of the encoder to start from. `--work`: where splits, networks and checkpoints go; an
 interrupted run goes on from there. The last step writes `dupq/pretrained/`.
 """

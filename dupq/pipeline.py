@@ -1,4 +1,4 @@
-"""DuplicatePipeline: networks, calibrator, base rate and thresholds as one object that scores, decides, saves and loads."""
+"""DuplicatePipeline: networks, calibrator, base rate and thresholds as one object that scores and decides."""
 
 from __future__ import annotations
 

@@ -39,7 +39,14 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int
             if time.monotonic() - started < 1:
                 return
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             bar = Progress(
                 TextColumn("{task.description}"),

@@ -19,7 +19,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     calibrate = commands.add_parser(
         "calibrate", parents=[shared], help="make a pipeline of trained networks: fit calibrator and thresholds"
     )
-    calibrate.add_argument("pairs", nargs="?", help="a folder made by `dupq split`, or a labelled file in its natural mix")
+    calibrate.add_argument(
+        "pairs", nargs="?", help="a folder made by `dupq split`, or a labelled file in its natural mix"
+    )
     calibrate.add_argument("-o", "--output", required=True, metavar="DIR", help="the pipeline folder to write")
     calibrate.add_argument("--bi-encoder", metavar="DIR|ID")
     calibrate.add_argument("--cross-encoder", metavar="DIR|ID")
@@ -74,7 +76,8 @@ def run_calibrate(args: argparse.Namespace) -> int:
 
     if bool(args.model) == bool(args.bi_encoder or args.cross_encoder):
         raise InputError(
-            "name either --model, or --bi-encoder and/or --cross-encoder", mend="dupq calibrate SPLITS --cross-encoder DIR"
+            "name either --model, or --bi-encoder and/or --cross-encoder",
+            mend="dupq calibrate SPLITS --cross-encoder DIR",
         )
     if args.pairs is None:
         raise InputError("no pairs were named", mend="give a folder made by `dupq split`, or a labelled file")
@@ -100,9 +103,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     options = reading_options(args)
     folder = Path(args.pairs)
-    pairs = load_pairs(
-        folder / "test.jsonl" if folder.is_dir() else folder, where=parse_where(args.where), **options
-    )
+    pairs = load_pairs(folder / "test.jsonl" if folder.is_dir() else folder, where=parse_where(args.where), **options)
     report_skipped(options["skipped"])
     report = evaluate_pipeline(args.model, pairs, args.attach)
     if args.output:

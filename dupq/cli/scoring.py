@@ -48,7 +48,9 @@ def open_pipeline(args: argparse.Namespace) -> DuplicatePipeline:
 def run_score(args: argparse.Namespace) -> int:
     if args.pairs is None:
         if len(args.questions) != 2:
-            raise InputError(f"{len(args.questions)} questions were given, not 2", mend="quote each, or use --pairs FILE")
+            raise InputError(
+                f"{len(args.questions)} questions were given, not 2", mend="quote each, or use --pairs FILE"
+            )
         return _score_one(args)
     if args.questions:
         raise InputError("both questions and --pairs were given", mend="give one of them")

@@ -22,7 +22,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         one = kinds.add_parser(kind, parents=[shared], help=what)
         one.add_argument("pairs", help="a folder made by `dupq split`, or a labelled file")
         one.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the trained network")
-        one.add_argument("--base", default=DEFAULT_BASE, help=f"encoder to start from: folder or Hub id ({DEFAULT_BASE})")
+        one.add_argument(
+            "--base", default=DEFAULT_BASE, help=f"encoder to start from: folder or Hub id ({DEFAULT_BASE})"
+        )
         one.add_argument("--validation", metavar="FILE", help="pairs whose average precision is logged each epoch")
         one.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="train on such rows only")
         one.add_argument("--restart", action="store_true", help="throw away what the output folder holds")
@@ -114,14 +116,17 @@ def run_fit(args: argparse.Namespace) -> int:
     note(f"[1/5] split: {counts}")
     pairs, validation = load_pairs(work / "splits" / "train.jsonl"), load_pairs(work / "splits" / "validation.jsonl")
     bi_encoder, cross_encoder = work / "bi-encoder", work / "cross-encoder"
-    record = train(
-        "bi-encoder", pairs, bi_encoder, _settings(args, args.base), validation=validation, quiet=args.json
-    )
+    record = train("bi-encoder", pairs, bi_encoder, _settings(args, args.base), validation=validation, quiet=args.json)
     note(f"[2/5] {_told(record, bi_encoder)}")
     # Started from the trained bi-encoder, the cross-encoder knows the questions' world from its first step.
     natural = load_pairs(work / "splits" / "train.jsonl", where={"natural": "1"})
     record = train(
-        "cross-encoder", natural, cross_encoder, _settings(args, str(bi_encoder)), validation=validation, quiet=args.json
+        "cross-encoder",
+        natural,
+        cross_encoder,
+        _settings(args, str(bi_encoder)),
+        validation=validation,
+        quiet=args.json,
     )
     note(f"[3/5] {_told(record, cross_encoder)}")
     calibration = load_pairs(work / "splits" / "calibration.jsonl")

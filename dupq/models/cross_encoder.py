@@ -63,9 +63,7 @@ class CrossEncoderScorer:
         """Writes the network as a folder that a stock `CrossEncoder` opens."""
         save_stock(self.model, folder)
 
-    def score(
-        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
-    ) -> NDArray[np.float64]:
+    def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         import torch
 
         unique = UniquePairs.of(left, right)
@@ -83,7 +81,5 @@ class CrossEncoderScorer:
         return scores[unique.inverse]
 
     def _logits(self, pairs: list[tuple[str, str]], identity: object) -> NDArray[np.float64]:
-        logits = self.model.predict(
-            pairs, batch_size=self.batch_size, activation_fn=identity, show_progress_bar=False
-        )
+        logits = self.model.predict(pairs, batch_size=self.batch_size, activation_fn=identity, show_progress_bar=False)
         return np.asarray(logits, dtype=np.float64)

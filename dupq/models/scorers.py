@@ -32,9 +32,7 @@ class Scorer(Protocol):
         """A hash of the weights and settings that make the score."""
         ...
 
-    def score(
-        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
-    ) -> NDArray[np.float64]:
+    def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         """n texts and n texts -> raw logits, float64 array (n,); higher = more alike."""
         ...
 
@@ -114,9 +112,7 @@ class CosineScorer:
     def fingerprint(self) -> str:
         return combined_fingerprint("cosine", COSINE_SCALE, self.embedder.fingerprint)
 
-    def score(
-        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
-    ) -> NDArray[np.float64]:
+    def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         check_lengths(left, right)
         # Each distinct text is embedded once; sorted, so that swapping the sides changes no batch.
         texts = sorted({*left, *right})
@@ -149,9 +145,7 @@ class BlendScorer:
     def fingerprint(self) -> str:
         return combined_fingerprint("blend", self.weights, self.offset, [scorer.fingerprint for scorer in self.scorers])
 
-    def score(
-        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
-    ) -> NDArray[np.float64]:
+    def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         return self.combine(self.members(left, right, progress))
 
     def members(
@@ -168,7 +162,9 @@ class BlendScorer:
         return total
 
 
-def fit_blend(scorers: Sequence[Scorer], left: Sequence[str], right: Sequence[str], labels: NDArray[Any]) -> BlendScorer:
+def fit_blend(
+    scorers: Sequence[Scorer], left: Sequence[str], right: Sequence[str], labels: NDArray[Any]
+) -> BlendScorer:
     """Stacks scorers by logistic regression (Wolpert 1992) on pairs that none of them was trained on.
 
     Args:

@@ -1,4 +1,4 @@
-"""Opens the stock networks of sentence-transformers: no code of the folder's own runs, and nothing but safetensors is read."""
+"""Opens and writes stock networks of sentence-transformers: no code of a folder's own runs, only safetensors is read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def no_loading_bar() -> Iterator[None]:
 
 
 def refuse_code(folder: Path) -> None:
-    """Raises ModelFolderError if a folder of networks would have code of its own run, or classes not on the allow-list."""
+    """Raises ModelFolderError if a folder would have code of its own run, or names classes not on the allow-list."""
     for path in sorted(folder.rglob("*.json")):
         if path.name not in ("config.json", "modules.json", "tokenizer_config.json"):
             continue

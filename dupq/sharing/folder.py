@@ -24,7 +24,9 @@ def folder_beside(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError("something that is no pipeline folder is there", where=str(folder), mend="name another folder")
+        raise OutputError(
+            "something that is no pipeline folder is there", where=str(folder), mend="name another folder"
+        )
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -40,7 +42,9 @@ def folder_beside(folder: str | Path) -> Iterator[Path]:
         if old.exists() and not folder.exists():
             os.replace(old, folder)
         raise OutputError(
-            f"could not be written ({error.strerror or error})", where=str(folder), mend="free space, or write elsewhere"
+            f"could not be written ({error.strerror or error})",
+            where=str(folder),
+            mend="free space, or write elsewhere",
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

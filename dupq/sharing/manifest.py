@@ -1,4 +1,4 @@
-"""`dupq.json`: what a pipeline folder holds, the checksum of every file in it, and the checks before any of it is read."""
+"""`dupq.json`: what a pipeline folder holds, the checksum of every file, and the checks before any of it is read."""
 
 from __future__ import annotations
 
