@@ -77,7 +77,7 @@ def evaluate(
         `brier_reliability` (lower is better), `brier_resolution` (higher is better), `brier_uncertainty`.
         `log_loss`: natural logarithm; probabilities are held off 0 and 1 by 2.2e-16.
         `ece_mass`, `ece_width`: expected calibration error (Naeini et al. 2015) over bins of equal mass or of equal
-        width: the mean of |observed share - mean probability|. Noise alone makes it 0.8 * sqrt(bins * p(1-p) / n) or so.
+        width: the mean of |observed share - mean probability|. Noise alone makes it about 0.8 sqrt(bins p(1-p) / n).
         `ece_debiased`: root-mean-square calibration error over bins of equal mass, less its noise (Kumar, Liang & Ma
         2019), the noise being estimated between groups; 0 where the noise explains all.
 
@@ -225,8 +225,8 @@ class _Cells:
         """The mean absolute error, the mean squared error, and the part of the latter that noise accounts for."""
         weight = w[self.group]
 
-        def total(x: Floats) -> Floats:
-            return np.bincount(self.bin, weight * x, minlength=self.bins)
+        def total(x: NDArray[Any]) -> Floats:
+            return np.bincount(self.bin, weight * x, minlength=self.bins).astype(np.float64)
 
         count = np.maximum(total(self.count), 1.0)
         clusters = total(np.ones_like(self.count))
