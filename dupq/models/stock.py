@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,16 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import ModelFolderError
+from dupq.models.safety import read_json, refuse_code
 
 RECORD = "dupq_training.json"
 QUESTIONS = "dupq_training_questions.safetensors"
 """What `dupq train` leaves beside a network: how it was made, and fingerprints of the questions it has seen."""
-
-ALLOWED_MODULES = (
-    "sentence_transformers.",
-    "dupq.models.",
-)
-"""Where the classes named in a `modules.json` may come from."""
 
 
 def open_stock(kind: str, name: str, device: str | None = None) -> Any:
@@ -70,32 +64,6 @@ def no_loading_bar() -> Iterator[None]:
             enable_progress_bar()
 
 
-def refuse_code(folder: Path) -> None:
-    """Raises ModelFolderError if a folder would have code of its own run, or names classes not on the allow-list."""
-    for path in sorted(folder.rglob("*.json")):
-        if path.name not in ("config.json", "modules.json", "tokenizer_config.json"):
-            continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelFolderError(
-                f"not readable as JSON ({error})", where=str(path), mend="fetch the folder again"
-            ) from error
-        if path.name == "modules.json":
-            classes = [module.get("type", "") for module in content]
-            foreign = [name for name in classes if not name.startswith(ALLOWED_MODULES)]
-            if foreign:
-                raise ModelFolderError(
-                    f"it names a module class that is not on the allow-list: {foreign[0]}",
-                    where=str(path),
-                    mend="dupq runs no code from a model folder",
-                )
-        elif isinstance(content, dict) and "auto_map" in content:
-            raise ModelFolderError(
-                "it asks for code of its own (auto_map)", where=str(path), mend="dupq runs no code from a model folder"
-            )
-
-
 def weights_fingerprint(model: Any) -> str:
     """A hash of every parameter and buffer of a torch module."""
     digest = hashlib.sha256()
@@ -137,7 +105,7 @@ def training_record(folder: Path) -> tuple[dict[str, Any] | None, NDArray[np.int
     """How a trained folder was made, and the fingerprints of the questions it has seen; None for what is not there."""
     record, questions = folder / RECORD, folder / QUESTIONS
     return (
-        json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None,
+        read_json(record) if record.is_file() else None,
         read_fingerprints(questions) if questions.is_file() else None,
     )
 
