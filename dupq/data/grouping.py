@@ -32,17 +32,22 @@ def question_groups(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int
         int64 array (n,): the group's key, which is the smallest fingerprint among its questions. It does not depend on
         the order of the rows, on the order within a pair, or on the rows of other groups.
     """
-    if len(left) != len(right):
-        raise InputError(f"{len(left)} left texts but {len(right)} right texts", mend="give two of each pair")
+    _check_lengths(left, right)
     n = len(left)
     if n == 0:
         return np.zeros(0, dtype=np.int64)
     prints, node = np.unique(np.concatenate([fingerprints(list(left)), fingerprints(list(right))]), return_inverse=True)
-    edges = coo_matrix((np.ones(n, dtype=np.int8), (node[:n], node[n:])), shape=(len(prints), len(prints)))
+    # Edges that recur are added up, so they must not be of a type that overflows to "no edge".
+    edges = coo_matrix((np.ones(n), (node[:n], node[n:])), shape=(len(prints), len(prints)))
     _, component = connected_components(edges, directed=False)
     key = np.full(component.max() + 1, np.iinfo(np.int64).max)
     np.minimum.at(key, component, prints)
     return np.asarray(key[component[node[:n]]])
+
+
+def _check_lengths(left: Sequence[str], right: Sequence[str]) -> None:
+    if len(left) != len(right):
+        raise InputError(f"{len(left)} left texts but {len(right)} right texts", mend="give two of each pair")
 
 
 def assign_splits(groups: NDArray[np.int64], fractions: Mapping[str, float], seed: int) -> NDArray[np.str_]:
@@ -52,15 +57,21 @@ def assign_splits(groups: NDArray[np.int64], fractions: Mapping[str, float], see
         groups: Group keys, (n,), as `question_groups` gives them.
         fractions: Name of each split -> its expected share of the *groups*; they sum to 1.
         seed: Another seed gives another draw.
+
+    Raises:
+        InputError: Shares that are below 0 or do not sum to 1.
     """
-    if not fractions or any(share < 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
-        raise InputError(f"split fractions {dict(fractions)} do not sum to 1", mend="give shares such as 0.7 0.1 0.1 0.1")
+    # Put so that a share of NaN fails too.
+    if not (all(share >= 0 for share in fractions.values()) and abs(sum(fractions.values()) - 1) <= 1e-6):
+        raise InputError(
+            f"split fractions {dict(fractions)} do not sum to 1", mend="give shares such as 0.7 0.1 0.1 0.1"
+        )
     keys, inverse = np.unique(groups, return_inverse=True)
-    draws = np.array([_uniform(int(key), seed) for key in keys])
+    draws = np.array([_uniform(int(key), seed) for key in keys], dtype=np.float64)
     names = list(fractions)
     edges = np.cumsum([fractions[name] for name in names])
     picked = np.minimum(np.searchsorted(edges, draws, side="right"), len(names) - 1)
-    return np.asarray(np.array(names)[picked][inverse]) if len(keys) else np.zeros(0, dtype=np.str_)
+    return np.asarray(np.array(names)[picked][inverse])
 
 
 def _uniform(key: int, seed: int) -> float:
@@ -76,7 +87,7 @@ class LeakReport:
         pairs_a, pairs_b: Number of pairs in each.
         shared_questions: Questions, up to case, space and punctuation, that both hold.
         leaking_pairs_b: Pairs of B in a question group that A also reaches.
-        rows_b: Where those pairs are in B, counted from 0; the first 20.
+        rows_b: Which pairs of B those are, counted from 0; the first 20.
     """
 
     pairs_a: int
@@ -87,6 +98,7 @@ class LeakReport:
 
     @property
     def clean(self) -> bool:
+        """True: not one pair of B leaks."""
         return self.leaking_pairs_b == 0
 
     def __str__(self) -> str:
@@ -95,8 +107,8 @@ class LeakReport:
         share = self.leaking_pairs_b / self.pairs_b
         first = ", ".join(str(row + 1) for row in self.rows_b)
         return (
-            f"LEAK: {self.leaking_pairs_b:,} of {self.pairs_b:,} pairs ({share:.1%}) are in question groups that the other "
-            f"{self.pairs_a:,} reach; {self.shared_questions:,} questions stand in both. First rows: {first}"
+            f"LEAK: {self.leaking_pairs_b:,} of {self.pairs_b:,} pairs ({share:.1%}) are in question groups that the "
+            f"other {self.pairs_a:,} reach; {self.shared_questions:,} questions stand in both. First: pair {first}"
         )
 
 
@@ -105,6 +117,8 @@ def leak_report(a: tuple[Sequence[str], Sequence[str]], b: tuple[Sequence[str], 
 
     Two pairs leak when a chain of pairs of either set joins them: groups are taken over both sets together.
     """
+    for left, right in (a, b):
+        _check_lengths(left, right)
     n = len(a[0])
     groups = question_groups([*a[0], *b[0]], [*a[1], *b[1]])
     leaking = np.flatnonzero(np.isin(groups[n:], groups[:n]))
@@ -129,7 +143,7 @@ def refuse_overlap(
         rows = np.flatnonzero(seen)
         first = ", ".join(str(int(row) + 1) for row in rows[:5])
         raise LeakError(
-            f"{len(rows):,} of {len(seen):,} pairs hold a question that the network was trained on (first: pair {first}), "
-            f"so they cannot serve to {purpose}",
+            f"{len(rows):,} of {len(seen):,} pairs hold a question that the network was trained on "
+            f"(first: pair {first}), so they cannot serve to {purpose}",
             mend="split with `dupq split`, which gives each question group to one part only",
         )

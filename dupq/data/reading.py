@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -31,7 +32,7 @@ PAIR_COLUMNS = (
 LABEL_COLUMNS = ("label", "is_duplicate", "duplicate")
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 Refuse = Callable[[InputError], None]
 
 
@@ -85,27 +86,40 @@ def read_pairs(
     Raises:
         InputError: Naming file and row; for a missing file, unknown columns, a damaged archive, a bad text or label.
     """
+    for pair, _ in read_rows(
+        source, columns=columns, labelled=labelled, skipped=skipped, file_format=file_format, where=where
+    ):
+        yield pair
+
+
+def read_rows(
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    columns: Columns | None = None,
+    labelled: bool = False,
+    skipped: Skipped | None = None,
+    file_format: str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> Iterator[tuple[QuestionPair, Row]]:
+    """As `read_pairs`, with the whole row beside each pair."""
 
     def refuse(error: InputError) -> None:
         if skipped is None:
             raise error
         skipped.add(error)
 
-    name = str(source) if isinstance(source, (str, Path)) else "the dataset"
-    name = "standard input" if name == "-" else name
-    rows = (
-        _rows(source, file_format, refuse)
-        if isinstance(source, (str, Path))
-        else ((number, dict(row)) for number, row in enumerate(source, 1))
-    )
+    if isinstance(source, (str, Path)):
+        name = "standard input" if str(source) == "-" else str(source)
+        rows = _rows(source, file_format, name, refuse)
+    else:
+        name = "the dataset"
+        rows = _given_rows(source, name)
     found: tuple[str, str, str | None] | None = None
     for number, row in rows:
         if found is None:
             found = find_columns(list(row), columns or Columns(), labelled, name)
-            for column in where or ():
-                if column not in row:
-                    raise InputError(f"there is no column {column!r}", where=name, mend=f"columns: {', '.join(row)}")
-        if where and any(str(row.get(column)) != value for column, value in where.items()):
+            require_columns(where or (), list(row), name)
+        if where and not matches(row, where):
             continue
         at = f"{name}, row {number}"
         try:
@@ -115,14 +129,24 @@ def read_pairs(
         except InputError as error:
             refuse(error)
             continue
-        yield QuestionPair(left, right, label, number)
+        yield QuestionPair(left, right, label, number), row
+
+
+def matches(row: Row, where: Mapping[str, str]) -> bool:
+    """Whether these columns of a row equal these values, as text."""
+    return all(str(row.get(column)) == value for column, value in where.items())
+
+
+def require_columns(wanted: Iterable[str], names: list[str], source: str) -> None:
+    """Raises InputError unless all the columns wanted are among these names."""
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"there is no column {name!r}", where=source, mend=f"columns: {', '.join(names)}")
 
 
 def find_columns(names: list[str], wanted: Columns, labelled: bool, source: str) -> tuple[str, str, str | None]:
     """The columns of question 1, question 2 and the label (None where it is not asked for)."""
-    for name in (wanted.question1, wanted.question2, wanted.label):
-        if name is not None and name not in names:
-            raise InputError(f"there is no column {name!r}", where=source, mend=f"columns: {', '.join(names)}")
+    require_columns(filter(None, (wanted.question1, wanted.question2, wanted.label)), names, source)
     pair: tuple[str, str]
     if wanted.question1 and wanted.question2:
         pair = (wanted.question1, wanted.question2)
@@ -159,18 +183,29 @@ def _label(value: object, at: str, column: str) -> int:
     )
 
 
-def _rows(source: str | Path, file_format: str | None, refuse: Refuse) -> Iterator[tuple[int, Row]]:
-    name = "standard input" if str(source) == "-" else str(source)
+def _given_rows(source: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[int, Row]]:
+    if isinstance(source, Mapping):
+        raise InputError("it holds several sets of rows, not one", where=name, mend="give one split: dataset['train']")
+    for number, row in enumerate(source, 1):
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"this is a {type(row).__name__}, not a mapping from column to value",
+                where=f"{name}, row {number}",
+                mend="give dicts or a Hugging Face Dataset; of a pandas frame, frame.to_dict('records')",
+            )
+        yield number, row
+
+
+def _rows(source: str | Path, file_format: str | None, name: str, refuse: Refuse) -> Iterator[tuple[int, Row]]:
     kind, packing = format_of(source, file_format)
     if kind == "parquet":
         yield from _parquet_rows(Path(source), name)
         return
     with _opened(source, packing, name) as stream:
-        lines = _decoded(stream, name, refuse)
         if kind == "jsonl":
-            yield from _json_rows(lines, name, refuse)
+            yield from _json_rows(_decoded(stream), name, refuse)
         else:
-            yield from _delimited_rows(lines, name, kind == "tsv", refuse)
+            yield from _delimited_rows(_decoded(stream), name, kind == "tsv", refuse)
 
 
 def format_of(source: str | Path, file_format: str | None) -> tuple[str, Literal["gz", "xz", ""]]:
@@ -200,29 +235,20 @@ def _opened(source: str | Path, packing: str, name: str) -> Iterator[IO[bytes]]:
         opener: Any = {"gz": gzip.open, "xz": lzma.open, "": open}[packing]
         with opener(source, "rb") as stream:
             yield stream
-    except FileNotFoundError as error:
-        raise InputError("there is no such file", where=name, mend="check the path") from error
-    except IsADirectoryError as error:
-        raise InputError("this is a folder, not a file", where=name, mend="name a file in it") from error
-    except PermissionError as error:
-        raise InputError("the file may not be read", where=name, mend="change its permissions") from error
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"the archive is damaged or cut short ({error})", where=name, mend="fetch it again") from error
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror or error})", where=name, mend="check the path") from error
 
 
-def _decoded(stream: IO[bytes], name: str, refuse: Refuse) -> Iterator[str]:
-    """Lines as text; a line that is not UTF-8 is refused by its number, counted from 1 with the header."""
-    for number, line in enumerate(stream, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            refuse(
-                InputError(
-                    f"not valid UTF-8 (byte {error.start} of the line)",
-                    where=f"{name}, line {number}",
-                    mend="convert the file to UTF-8, or use --skip-bad",
-                )
-            )
+def _decoded(stream: IO[bytes]) -> Iterator[str]:
+    """Lines as text. Bytes that are not UTF-8 become lone surrogates, which are refused in the field they stand in."""
+    for number, line in enumerate(stream):
+        yield line.decode("utf-8" if number else "utf-8-sig", "surrogateescape")
+
+
+def _undecoded(line: str) -> bool:
+    return not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line)
 
 
 def _json_rows(lines: Iterator[str], name: str, refuse: Refuse) -> Iterator[tuple[int, Row]]:
@@ -233,7 +259,7 @@ def _json_rows(lines: Iterator[str], name: str, refuse: Refuse) -> Iterator[tupl
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            row, problem = None, f"not valid JSON ({error})"
+            row, problem = None, "not valid UTF-8" if _undecoded(line) else f"not valid JSON ({error})"
         if isinstance(row, dict):
             yield number, row
         else:
@@ -249,12 +275,13 @@ def _delimited_rows(lines: Iterator[str], name: str, tabs: bool, refuse: Refuse)
     # header is quoted (Quora's own release is) quotes its fields too.
     quoted = not tabs or first.startswith('"')
 
-    def back() -> Iterator[str]:
-        yield first
-        yield from lines
-
-    reader = csv.reader(back(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    header = [cell.strip() for cell in next(reader)]
+    reader = csv.reader(
+        chain([first], lines),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,  # else a quotation mark that is never closed would swallow the rows after it
+    )
+    header = _header(reader, first, name)
     number = 0
     while True:
         number += 1
@@ -277,12 +304,28 @@ def _delimited_rows(lines: Iterator[str], name: str, tabs: bool, refuse: Refuse)
             )
 
 
+def _header(reader: Iterator[list[str]], first: str, name: str) -> list[str]:
+    at = f"{name}, line 1"
+    if _undecoded(first):
+        raise InputError("not valid UTF-8", where=at, mend="convert the file to UTF-8")
+    try:
+        header = [cell.strip() for cell in next(reader)]
+    except csv.Error as error:
+        raise InputError(
+            f"the header is not readable ({error})", where=at, mend="check delimiter and quoting"
+        ) from error
+    twice = [column for column in header if column and header.count(column) > 1]
+    if twice:
+        raise InputError(f"the header names the column {twice[0]!r} twice", where=at, mend="rename one of them")
+    return header
+
+
 def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
     import pyarrow
     import pyarrow.parquet
 
     if not path.is_file():
-        raise InputError("there is no such file", where=name, mend="check the path")
+        raise InputError("it cannot be read (there is no such file)", where=name, mend="check the path")
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -290,5 +333,5 @@ def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"not readable as Parquet ({error})", where=name, mend="fetch or write it again") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.data.grouping import DEFAULT_FRACTIONS, assign_splits, question_groups
-from dupq.data.reading import Columns, Skipped, read_pairs
+from dupq.data.reading import Columns, Skipped, matches, read_pairs, read_rows, require_columns
 from dupq.data.writing import write_json, write_rows
-from dupq.errors import InputError
+from dupq.errors import InputError, OutputError
 from dupq.records import QuestionPair
+
+SPLIT = "split.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,9 @@ class PairTable:
 
     @property
     def base_rate(self) -> float:
-        """The share of duplicates."""
-        return float(self.labels.mean()) if len(self) else float("nan")
+        """The share of duplicates among the labelled pairs; NaN where there are none."""
+        labelled = self.labels[self.labels >= 0]
+        return float(labelled.mean()) if len(labelled) else float("nan")
 
     @property
     def fingerprint(self) -> str:
@@ -74,7 +79,11 @@ def load_pairs(
     file_format: str | None = None,
     where: Mapping[str, str] | None = None,
 ) -> PairTable:
-    """Reads a whole file of pairs; see `read_pairs` for the arguments and the errors."""
+    """Reads a whole file of pairs; see `read_pairs` for the arguments and the errors.
+
+    Raises:
+        InputError: Also when not one pair was read.
+    """
     table = PairTable.from_pairs(
         read_pairs(path, columns=columns, labelled=labelled, skipped=skipped, file_format=file_format, where=where)
     )
@@ -111,23 +120,36 @@ def split_file(
 ) -> dict[str, Any]:
     """Splits a labelled file into `train.jsonl`, `validation.jsonl`, ... and `split.json` in `folder`.
 
+    `split.json` is written last: where it stands, the files beside it are whole and belong together. The files of an
+    earlier split in the folder are replaced or removed.
+
     Returns:
         What `split.json` holds: the settings, and of each split its pairs, question groups, base rate and fingerprint.
+
+    Raises:
+        InputError: A bad row, as of `read_pairs`; a split that would be empty; a name that cannot be a file's.
+        OutputError: A file could not be written.
     """
-    settings = settings or SplitSettings()
+    settings, folder = settings or SplitSettings(), Path(folder)
     fractions = dict(settings.fractions or DEFAULT_FRACTIONS)
-    options: dict[str, Any] = {"columns": columns, "labelled": True, "file_format": file_format}
+    for name in fractions:
+        if not re.fullmatch(r"\w[\w-]*", name):
+            raise InputError(f"{name!r} cannot be the name of a split", mend="use letters, digits, - and _")
     # Groups are taken over all rows, natural or not: a chain of pairs leaks whatever its rows are marked.
-    pairs = list(read_pairs(source, skipped=skipped, **options))
+    pairs, natural = _marked(
+        read_rows(source, columns=columns, labelled=True, skipped=skipped, file_format=file_format),
+        settings.held_out_where or {},
+        str(source),
+    )
     table = PairTable.from_pairs(pairs)
-    if not len(table):
-        raise InputError("no pairs were read", where=str(source), mend="check the file")
-    natural = np.ones(len(table), dtype=bool)
-    if settings.held_out_where:
-        kept = {pair.row for pair in read_pairs(source, skipped=Skipped(), where=settings.held_out_where, **options)}
-        natural = np.array([pair.row in kept for pair in pairs])
     groups = table.groups
     names = assign_splits(groups, fractions, settings.seed)
+    masks = {name: (names == name) & (natural | (name == "train")) for name in fractions}
+    for name, mask in masks.items():
+        if not mask.any():
+            raise InputError(
+                f"the split {name!r} is empty", where=str(source), mend="give more pairs or a larger share"
+            )
     report: dict[str, Any] = {
         "source": Path(source).name,
         "seed": settings.seed,
@@ -138,14 +160,12 @@ def split_file(
         "skipped_bad_rows": skipped.count if skipped else 0,
         "splits": {},
     }
-    for name in fractions:
-        mask = (names == name) & (natural | (name == "train"))
+    _clear(folder)
+    for name, mask in masks.items():
         part = table.take(mask)
-        if not len(part):
-            raise InputError(f"the split {name!r} is empty", where=str(source), mend="give more pairs or a larger share")
-        part_natural, part_groups = natural[mask], groups[mask]
+        part_natural = natural[mask]
         write_rows(
-            Path(folder) / f"{name}.jsonl",
+            folder / f"{name}.jsonl",
             (
                 {"question1": a, "question2": b, "label": int(label), "natural": int(flag)}
                 for a, b, label, flag in zip(part.left, part.right, part.labels, part_natural, strict=True)
@@ -155,9 +175,40 @@ def split_file(
         report["splits"][name] = {
             "pairs": len(part),
             "natural_pairs": int(part_natural.sum()),
-            "groups": len(np.unique(part_groups)),
+            "groups": len(np.unique(groups[mask])),
             "base_rate": float(part.labels[part_natural].mean()) if part_natural.any() else None,
             "fingerprint": part.fingerprint,
         }
-    write_json(Path(folder) / "split.json", report)
+    write_json(folder / SPLIT, report)
     return report
+
+
+def _marked(
+    rows: Iterable[tuple[QuestionPair, Mapping[str, Any]]], where: Mapping[str, str], source: str
+) -> tuple[list[QuestionPair], NDArray[np.bool_]]:
+    """All pairs, and of each whether its row meets `where`."""
+    pairs: list[QuestionPair] = []
+    met: list[bool] = []
+    for pair, row in rows:
+        if not pairs:
+            require_columns(where, list(row), source)
+        pairs.append(pair)
+        met.append(matches(row, where))
+    if not pairs:
+        raise InputError("no pairs were read", where=source, mend="check the file")
+    return pairs, np.array(met)
+
+
+def _clear(folder: Path) -> None:
+    """Removes the files of an earlier split, which would share question groups with those of the new one."""
+    try:
+        earlier = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
+        (folder / SPLIT).unlink()
+        for name in earlier["splits"]:
+            (folder / f"{name}.jsonl").unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"the earlier split there cannot be replaced ({error})", where=str(folder), mend="name another folder"
+        ) from error

@@ -23,8 +23,19 @@ def normalise(text: str) -> str:
     A text made only of such characters ("??", "+") keeps its bare symbols, so that two of them stay apart.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = _NOT_WORD.sub(" ", folded).strip()
+    words = " ".join(_NOT_WORD.sub(" " if folded.isascii() else _keep_marks, folded).split())
     return words or "".join(folded.split())
+
+
+def _keep_marks(gap: re.Match[str]) -> str:
+    # The vowel signs of Hindi, Thai or Arabic are marks to Unicode, not letters, and yet they make another word. The
+    # selectors that turn a symbol into an emoji are marks as well, and make none.
+    return "".join(char if _is_mark(char) else " " for char in gap.group())
+
+
+def _is_mark(char: str) -> bool:
+    selector = "\ufe00" <= char <= "\ufe0f" or char >= "\U000e0100"
+    return not selector and unicodedata.category(char) in ("Mn", "Mc")
 
 
 def fingerprint(text: str) -> int:
@@ -55,9 +66,12 @@ def check_text(value: object, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
+        code = ord(value[error.start])
+        # A byte that a file's reader could not decode arrives as one of these (PEP 383).
+        what = f"the byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else "a lone surrogate"
         raise InputError(
-            f"the text is not valid Unicode (a lone surrogate at character {error.start})",
+            f"the text is not valid UTF-8 ({what} at character {error.start + 1})",
             where=where,
-            mend="decode the source with its true encoding",
+            mend="decode the source with its true encoding, or drop the row",
         ) from error
     return value

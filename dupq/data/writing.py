@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -25,19 +25,27 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         OutputError: The file could not be written (full disk, no permission); nothing is left of it.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A device or a pipe is written to as it is: a file must not take its place. Of a link, the target is replaced.
+    direct = path.exists() and not path.is_file()
+    target = path if direct else Path(os.path.realpath(path))
+    beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        os.replace(beside, path)
+        if not direct:
+            os.replace(beside, target)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
-            f"could not be written ({error.strerror or error})", where=str(path), mend="free space, or write elsewhere"
+            f"it could not be written ({error.strerror or error})",
+            where=str(path),
+            mend="free space, or write elsewhere",
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        if not direct:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -77,7 +85,16 @@ def write_rows(
     """
     kind = output_format(path, file_format)
     if str(path) == "-":
-        return _write_text_rows(sys.stdout, rows, columns, kind)
+        try:
+            count = _write_text_rows(sys.stdout, rows, columns, kind)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise  # the reader has had enough: no error of the writer's
+        except OSError as error:
+            raise OutputError(
+                f"it could not be written ({error.strerror or error})", where="standard output", mend="free space"
+            ) from error
+        return count
     with written_beside(path) as beside:
         if kind == "parquet":
             return _write_parquet(beside, rows, columns)
@@ -88,14 +105,17 @@ def write_rows(
 def _write_text_rows(stream: IO[str], rows: Iterable[Mapping[str, Any]], columns: list[str], kind: str) -> int:
     count = 0
     if kind == "jsonl":
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             stream.write(json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n")
+            count += 1
         return count
-    writer = csv.writer(stream, delimiter="\t" if kind == "tsv" else ",", lineterminator="\n")
-    # A quoted header tells the reader of a TSV file that its fields are quoted too.
-    csv.writer(stream, delimiter=writer.dialect.delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(columns)
-    for count, row in enumerate(rows, 1):
+    # Every text is quoted, so that no character in it needs care; a quoted header tells `read_pairs` of a TSV file so.
+    delimiter = "\t" if kind == "tsv" else ","
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(columns)
+    for row in rows:
         writer.writerow([row[name] for name in columns])
+        count += 1
     return count
 
 
@@ -114,7 +134,10 @@ def _write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[
             writer.write_table(table)
             count += len(chunk)
         if writer is None:
-            pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in columns}), path)
+            empty = pyarrow.table({name: pyarrow.array([], pyarrow.string()) for name in columns})
+            pyarrow.parquet.write_table(empty, path)
+    except pyarrow.ArrowException as error:
+        raise OutputError(f"the rows do not fit Parquet ({error})", where=str(path), mend="write JSONL") from error
     finally:
         if writer is not None:
             writer.close()

@@ -29,7 +29,9 @@ class Parts:
 
 def assemble(kind: str, model: Any, pairs: PairTable, validation: PairTable | None) -> Parts:
     """The stock trainer's parts for a bi-encoder or a cross-encoder; see `dupq.training.trainer.train`."""
-    return _cross_encoder(model, pairs, validation) if kind == "cross-encoder" else _bi_encoder(model, pairs, validation)
+    return (
+        _cross_encoder(model, pairs, validation) if kind == "cross-encoder" else _bi_encoder(model, pairs, validation)
+    )
 
 
 def _labelled(pairs: PairTable) -> Dataset:
@@ -50,7 +52,7 @@ def _cross_encoder(model: Any, pairs: PairTable, validation: PairTable | None) -
     evaluator = None
     if validation is not None:
         evaluator = CrossEncoderClassificationEvaluator(
-            list(zip(validation.left, validation.right, strict=True)),
+            [list(pair) for pair in zip(validation.left, validation.right, strict=True)],
             validation.labels.tolist(),
             name="validation",
             batch_size=128,

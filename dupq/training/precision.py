@@ -9,12 +9,12 @@ def bfloat16_is_faster(repeats: int = 5) -> bool:
     """Times one matrix product of a small transformer in float32 and in bfloat16 (about 50 ms in all).
 
     Processors with bfloat16 matrix units (Intel AMX, Arm BF16) are several times faster with it; others emulate it and
-    are slower. GPUs that support bfloat16 are always faster with it.
+    are slower. GPUs that have bfloat16 units are always faster with it.
     """
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
     def seconds(dtype: torch.dtype) -> float:
         rows, weights = torch.ones(1024, 384, dtype=dtype), torch.ones(1536, 384, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Batches: of like lengths, so that little is computed on padding; and without false negatives where a loss makes negatives."""
+"""Batches: of like lengths, so that little is computed on padding; where a loss makes negatives, without false ones."""
 
 from __future__ import annotations
 

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_json
-from dupq.errors import InputError, TrainingError
+from dupq.errors import InputError, OutputError, TrainingError
+from dupq.models.safety import refuse_code
+from dupq.models.stock import (
+    QUESTIONS,
+    RECORD,
+    no_loading_bar,
+    read_fingerprints,
+    write_fingerprints,
+)
 from dupq.training.precision import bfloat16_is_faster
+from dupq.training.runs import RUN, base_identity, discard, finished_record, last_checkpoint, started_run
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
-logger = logging.getLogger(__name__)
-
 Kind = Literal["bi-encoder", "cross-encoder"]
-RECORD = "dupq_training.json"
-QUESTIONS = "dupq_training_questions.safetensors"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "datasets", "numpy")
 
 
@@ -50,6 +54,9 @@ class TrainSettings:
         seed: Of the order of pairs, of dropout, and of a fresh head.
         max_steps: Stop after so many steps; -1 = after `epochs`.
         save_steps: Steps between checkpoints.
+
+    Raises:
+        InputError: A value that nothing can be trained with.
     """
 
     base: str
@@ -65,6 +72,21 @@ class TrainSettings:
     max_steps: int = -1
     save_steps: int = 500
 
+    def __post_init__(self) -> None:
+        sound = {
+            "epochs": self.epochs > 0,
+            "batch_size": self.batch_size >= 2,
+            "learning_rate": self.learning_rate > 0,
+            "weight_decay": self.weight_decay >= 0,
+            "max_length": self.max_length >= 8,
+            "dropout": 0 <= self.dropout < 1,
+            "precision": self.precision in ("auto", "float32", "bfloat16"),
+            "max_steps": self.max_steps == -1 or self.max_steps > 0,
+            "save_steps": self.save_steps > 0,
+        }
+        for name in (name for name, good in sound.items() if not good):
+            raise InputError(f"{name} = {getattr(self, name)!r} cannot be trained with", mend="see TrainSettings")
+
 
 def train(
     kind: Kind,
@@ -79,67 +101,100 @@ def train(
     """Trains a bi-encoder or a cross-encoder and writes its folder, whole or not at all.
 
     An interrupted run goes on from its last checkpoint when called again with the same pairs and settings; a finished
-    one is left as it is.
+    one is left as it is. Checkpoints lie beside `output`, in `.NAME.checkpoints`, until it is whole.
 
     Args:
-        kind: "bi-encoder": a stock `SentenceTransformer`, trained by CoSENT (Huang et al. 2024) on the labelled pairs and
-            by in-batch ranking (Henderson et al. 2017) on the duplicates. "cross-encoder": a stock `CrossEncoder` with
-            one output, trained by binary cross-entropy on pairs in random order.
+        kind: "bi-encoder": a stock `SentenceTransformer`, trained by CoSENT (Huang et al. 2024) on the labelled pairs
+            and by in-batch ranking (Henderson et al. 2017) on the duplicates. "cross-encoder": a stock `CrossEncoder`
+            with one output, trained by binary cross-entropy on pairs in random order.
         pairs: Labelled pairs to learn from.
         output: The folder to write.
         settings: See `TrainSettings`.
         validation: Pairs whose average precision is logged after each epoch; they decide nothing.
-        restart: Throw away checkpoints and results of other settings that `output` holds.
+        restart: Throw away the network and the checkpoints of other settings that `output` holds.
         quiet: Show no progress bar.
 
     Returns:
         The record that is also written to `dupq_training.json`: settings, versions, data fingerprints, the log.
 
     Raises:
-        InputError: Labels other than 0 and 1, or only one of them.
-        TrainingError: `output` holds a run with other settings, the base cannot be opened, or the loss is not finite.
+        InputError: Labels other than 0 and 1, or only one of them; an unknown kind.
+        TrainingError: `output` holds something else, the base cannot be opened, or the loss is not finite.
+        ModelFolderError: The base would have code of its own run.
+        OutputError: The network could not be written; run again, and training goes on from its last checkpoint.
     """
-    if set(np.unique(pairs.labels).tolist()) != {0, 1}:
-        raise InputError(
-            f"labels {sorted(set(pairs.labels.tolist()))} cannot be trained on",
-            mend="give pairs of both labels, 0 and 1, and no unlabelled ones",
-        )
-    output = Path(output)
+    if kind not in get_args(Kind):
+        raise InputError(f"{kind!r} is no kind of network", mend=f"use one of {', '.join(get_args(Kind))}")
+    _require_both_labels(pairs, "cannot be trained on")
+    if validation is not None:
+        _require_both_labels(validation, "cannot be validated on")
+    output = Path(os.path.abspath(output))
+    work = output.with_name(f".{output.name}.checkpoints")
     record: dict[str, Any] = {
         "kind": kind,
         "settings": asdict(settings),
         "data": {"pairs": len(pairs), "base_rate": pairs.base_rate, "fingerprint": pairs.fingerprint},
     }
-    # The base's folder may lie elsewhere next time; its name is enough to tell one run from another.
-    identity = {**record, "settings": {**record["settings"], "base": Path(settings.base).name}}
+    # The base's folder may lie elsewhere next time: its weights tell one run from another, not its path.
+    identity = {**record, "settings": {**record["settings"], "base": base_identity(settings.base)}}
     record["identity"] = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    work = output.with_name(f".{output.name}.checkpoints")
-    finished = _finished(output, work, record["identity"], restart)
+    if restart:
+        discard(output, work)
+    finished = finished_record(output, record["identity"])
     if finished is not None:
         return finished
+    started = started_run(work, record["identity"])
+    if started is not None:
+        # What was measured when the run began holds to its end, or its second half would not be of the first.
+        bfloat16 = bool(started["bfloat16"])
+    else:
+        bfloat16 = bfloat16_is_faster() if settings.precision == "auto" else settings.precision == "bfloat16"
     start = time.time()
-    # The libraries' own bars and notes would speak over the caller's.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    bfloat16 = bfloat16_is_faster() if settings.precision == "auto" else settings.precision == "bfloat16"
     trainer = _build_trainer(kind, pairs, validation, settings, work, bfloat16, quiet)
-    checkpoint = _last_checkpoint(work)
-    write_json(work / "identity.json", record["identity"])
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    model = trainer.model
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+    checkpoint = last_checkpoint(work) if started is not None else None
+    write_json(work / RUN, {"identity": record["identity"], "bfloat16": bfloat16})
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _require_finite(trainer.model)
+    except FloatingPointError as error:
+        # Its checkpoints may hold such weights too.
+        shutil.rmtree(work, ignore_errors=True)
         raise TrainingError(
-            "the weights are not finite", where=str(output), mend="lower the learning rate, or train in float32"
-        )
+            f"training has collapsed ({error})", where=str(output), mend="lower the learning rate, or use float32"
+        ) from error
     record |= {
         "bfloat16": bfloat16,
         "seconds": round(time.time() - start, 1),
         "resumed": checkpoint is not None,
         "versions": versions(),
-        "log": [entry for entry in trainer.state.log_history if "loss" in entry or any("eval" in key for key in entry)],
+        "log": _log(trainer.state.log_history),
     }
-    _save(model, pairs, record, output)
+    _save(trainer.model, _questions(pairs, settings.base), record, output)
     shutil.rmtree(work, ignore_errors=True)
     return record
+
+
+def _require_both_labels(pairs: PairTable, problem: str) -> None:
+    found = np.unique(pairs.labels).tolist()
+    if found != [0, 1]:
+        raise InputError(
+            f"pairs with the labels {found} {problem}",
+            mend="give pairs of both labels, 0 and 1, and no unlabelled ones",
+        )
+
+
+def _require_finite(model: BaseModel) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise FloatingPointError(f"the weights {name} are not finite")
+
+
+def _log(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = [entry for entry in history if "loss" in entry or any("eval" in key for key in entry)]
+    return [
+        {key: value if not isinstance(value, float) or np.isfinite(value) else None for key, value in entry.items()}
+        for entry in kept
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -149,52 +204,47 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def _finished(output: Path, work: Path, identity: str, restart: bool) -> dict[str, Any] | None:
-    if restart:
-        shutil.rmtree(output, ignore_errors=True)
-        shutil.rmtree(work, ignore_errors=True)
-    mend = "name another folder, or pass --restart to throw it away"
-    if (output / RECORD).is_file():
-        record: dict[str, Any] = json.loads((output / RECORD).read_text(encoding="utf-8"))
-        if record.get("identity") != identity:
-            raise TrainingError("this folder holds a network trained otherwise", where=str(output), mend=mend)
-        return record
-    if output.exists() and any(output.iterdir()):
-        raise TrainingError("this folder is not empty", where=str(output), mend=mend)
-    if (work / "identity.json").is_file() and json.loads((work / "identity.json").read_text()) != identity:
-        raise TrainingError("the checkpoints here are of a run with other settings or pairs", where=str(work), mend=mend)
-    return None
-
-
-def _last_checkpoint(work: Path) -> Path | None:
-    # The trainer writes its state last: a checkpoint without it was cut off.
-    whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
 def _open_base(kind: Kind, settings: TrainSettings) -> BaseModel:
     import torch
+    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder, SentenceTransformer
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    if Path(settings.base).is_dir():
+        refuse_code(Path(settings.base))
     torch.manual_seed(settings.seed)
     # On a CPU the plain attention is a fifth faster than the fused one at the length of a question.
-    model_kwargs: dict[str, Any] = {"dtype": torch.float32}
+    model_kwargs: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     if not torch.cuda.is_available():
         model_kwargs["attn_implementation"] = "eager"
     try:
-        if kind == "cross-encoder":
-            return CrossEncoder(
-                settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs
-            )
-        model = SentenceTransformer(settings.base, model_kwargs=model_kwargs)
-        model.max_seq_length = settings.max_length
-        return model
-    except (OSError, ValueError) as error:
+        with no_loading_bar():
+            model: BaseModel
+            if kind == "cross-encoder":
+                model = CrossEncoder(
+                    settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs
+                )
+            else:
+                model = SentenceTransformer(settings.base, model_kwargs=model_kwargs)
+                model.max_seq_length = settings.max_length
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines()
         raise TrainingError(
-            f"the base encoder cannot be opened ({error})", where=settings.base, mend="name a Hugging Face id or a folder"
+            f"the base encoder cannot be opened ({first[0] if first else type(error).__name__})",
+            where=settings.base,
+            mend="name a Hugging Face id or a folder whose weights are safetensors",
         ) from error
+    limit = getattr(getattr(_encoder(model), "config", None), "max_position_embeddings", None)
+    if isinstance(limit, int) and settings.max_length > limit:
+        raise InputError(
+            f"max_length is {settings.max_length}, and this base reads at most {limit} tokens",
+            where=settings.base,
+            mend=f"use at most {limit}",
+        )
+    return model
+
+
+def _encoder(model: BaseModel) -> Any:
+    return getattr(model[0], "auto_model", None) or getattr(model[0], "model", None)
 
 
 def _set_dropout(model: BaseModel, share: float) -> None:
@@ -206,7 +256,7 @@ def _set_dropout(model: BaseModel, share: float) -> None:
 
 
 def _freeze_word_embeddings(model: BaseModel) -> None:
-    encoder = getattr(model[0], "auto_model", None) or getattr(model[0], "model", None)
+    encoder = _encoder(model)
     if encoder is not None and hasattr(encoder, "get_input_embeddings"):
         encoder.get_input_embeddings().weight.requires_grad_(False)
 
@@ -221,6 +271,7 @@ def _build_trainer(
     quiet: bool,
 ) -> Any:
     import torch
+    from transformers import PrinterCallback
 
     from dupq.training.methods import assemble
 
@@ -248,6 +299,8 @@ def _build_trainer(
         save_total_limit=2,
         eval_strategy="epoch" if parts.evaluator is not None else "no",
         logging_steps=50,
+        # Told as it is, so that a collapse is seen at once.
+        logging_nan_inf_filter=False,
         disable_tqdm=quiet,
         report_to="none",
         # The default switches for a GPU only warn on a CPU.
@@ -256,39 +309,47 @@ def _build_trainer(
     trainer = parts.trainer(
         model=model, args=arguments, train_dataset=parts.datasets, loss=parts.losses, evaluator=parts.evaluator
     )
+    trainer.add_callback(_stop_if_collapsed())
     if quiet:
-        _silence(trainer)
+        trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _silence(trainer: Any) -> None:
-    from transformers import PrinterCallback
+def _stop_if_collapsed() -> Any:
+    from transformers import TrainerCallback
 
-    trainer.remove_callback(PrinterCallback)
+    class StopIfCollapsed(TrainerCallback):
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+        ) -> None:
+            if not np.isfinite((logs or {}).get("loss", 0.0)):
+                raise FloatingPointError(f"the loss is not finite at step {state.global_step}")
+
+    return StopIfCollapsed()
 
 
-def _save(model: BaseModel, pairs: PairTable, record: dict[str, Any], output: Path) -> None:
-    from safetensors.numpy import save_file
+def _questions(pairs: PairTable, base: str) -> NDArray[np.int64]:
+    """Fingerprints of all questions that the network has seen: of these pairs, and of those its base was trained on."""
+    seen = fingerprints([*pairs.left, *pairs.right])
+    earlier = Path(base) / QUESTIONS
+    return np.unique(np.concatenate([seen, read_fingerprints(earlier)]) if earlier.is_file() else seen)
+
+
+def _save(model: BaseModel, questions: NDArray[np.int64], record: dict[str, Any], output: Path) -> None:
+    from safetensors import SafetensorError
 
     beside = output.with_name(f".{output.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
     try:
         model.save_pretrained(str(beside), create_model_card=False)
-        questions = np.unique(fingerprints([*pairs.left, *pairs.right]))
-        save_file({"fingerprints": questions}, str(beside / QUESTIONS))
+        write_fingerprints(beside / QUESTIONS, questions)
         write_json(beside / RECORD, record)
         os.replace(beside, output)
-    except OSError as error:
-        raise TrainingError(
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
             f"the network could not be written ({error})",
             where=str(output),
             mend="free space and run again: training goes on from its last checkpoint",
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def with_defaults(settings: TrainSettings, kind: Kind, **given: Any) -> TrainSettings:
-    """The settings with those of `given` that are not None."""
-    chosen: Callable[..., TrainSettings] = replace
-    return chosen(settings, **{name: value for name, value in given.items() if value is not None})
