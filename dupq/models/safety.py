@@ -1,7 +1,7 @@
 """What a model folder may say: its JSON is read and judged before any library opens a network of it.
 
 sentence-transformers and transformers run no code of a folder unless told to, but they do import the classes, call the
-functions, fetch the models and open the files that its configuration names. Here every such name is held against a list.
+functions, fetch the models and open the files that its configuration names. Here each such name is held against a list.
 """
 
 from __future__ import annotations

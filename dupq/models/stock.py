@@ -1,4 +1,4 @@
-"""Opens and writes stock networks of sentence-transformers: no code of a folder's own runs, only safetensors is read."""
+"""Opens and writes stock networks of sentence-transformers: no code of a folder runs, only safetensors is read."""
 
 from __future__ import annotations
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.errors import ModelFolderError
+from dupq.data.writing import write_json, write_text
+from dupq.errors import InputError, ModelFolderError
 from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
+from dupq.models.safety import read_json
 from dupq.models.stock import read_fingerprints, write_fingerprints
 from dupq.sharing.folder import folder_beside, open_folder, write_manifest
-from dupq.sharing.manifest import MANIFEST, SAFE_SUFFIXES
+from dupq.sharing.hub import Token, fetch
+from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST
 
-CROSS_ENCODER, BI_ENCODER = "cross-encoder", "bi-encoder"
 TRAINED_ON = "training_questions.safetensors"
 REPORT, REPORT_PAGE = "report.json", "report.html"
+SYMMETRY = "canonical order: the text that sorts first by code point is the first input"
 
 
 class SavablePipeline(Protocol):
@@ -50,34 +55,56 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
     from dupq import __version__
 
     with folder_beside(folder) as beside:
-        networks = {}
+        networks: dict[str, dict[str, str]] = {}
         for name, network in ((CROSS_ENCODER, pipeline.cross_encoder), (BI_ENCODER, pipeline.bi_encoder)):
             if network is not None:
                 network.save(beside / name)
                 networks[name] = {"form": network.form, "fingerprint": network.fingerprint}
+        _write_pointer(beside, networks)
         if pipeline.trained_on is not None:
             write_fingerprints(beside / TRAINED_ON, pipeline.trained_on)
         if pipeline.evaluation is not None:
-            (beside / REPORT).write_text(json.dumps(pipeline.evaluation.to_dict(), indent=1), encoding="utf-8")
-            (beside / REPORT_PAGE).write_text(pipeline.evaluation.to_html(), encoding="utf-8")
-        write_manifest(
-            beside,
-            {
-                "dupq": __version__,
-                "networks": networks,
-                "symmetry": "canonical order: the text that sorts first by code point is the first input",
-                "blend": pipeline.blend,
-                "fingerprint": pipeline.fingerprint,
-                "calibrator": pipeline.calibrator.to_dict() if pipeline.calibrator else None,
-                "rule": pipeline.rule.to_dict() if pipeline.rule else None,
-                "base_rate": pipeline.base_rate,
-                "facts": dict(pipeline.facts),
-            },
-        )
+            write_json(beside / REPORT, pipeline.evaluation.to_dict())
+            write_text(beside / REPORT_PAGE, pipeline.evaluation.to_html())
+        content = {
+            "dupq": __version__,
+            "networks": networks,
+            "symmetry": SYMMETRY,
+            "blend": pipeline.blend,
+            "fingerprint": pipeline.fingerprint,
+            "calibrator": pipeline.calibrator.to_dict() if pipeline.calibrator else None,
+            "rule": pipeline.rule.to_dict() if pipeline.rule else None,
+            "base_rate": pipeline.base_rate,
+            "facts": dict(pipeline.facts),
+        }
+        write_manifest(beside, content)
+
+
+def _write_pointer(folder: Path, networks: dict[str, dict[str, str]]) -> None:
+    """Lets stock sentence-transformers open the folder itself: its `modules.json` points at the modules of a network.
+
+    That is the cross-encoder, if there is one in a stock form, else the bi-encoder.
+    """
+    for name in (CROSS_ENCODER, BI_ENCODER):
+        source = folder / name / "modules.json"
+        if networks.get(name, {}).get("form") == STOCK and source.is_file():
+            modules = read_json(source)
+            if all(module["type"].startswith("sentence_transformers.") for module in modules):
+                places = [f"{name}/{module['path']}".rstrip("/") for module in modules]
+                pointed = [{**module, "path": place} for module, place in zip(modules, places, strict=True)]
+                write_json(folder / "modules.json", pointed)
+                shutil.copyfile(
+                    folder / name / "config_sentence_transformers.json", folder / "config_sentence_transformers.json"
+                )
+            return
 
 
 def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
-    """The keyword arguments of a `DuplicatePipeline` from a folder, verified first."""
+    """The keyword arguments of a `DuplicatePipeline` from a folder, verified first.
+
+    Raises:
+        ModelFolderError: The folder is missing, damaged, altered, unsafe, or of a newer format.
+    """
     if not (folder / MANIFEST).exists():
         return _stock_parts(folder, device)
     from dupq.decisions.calibration import calibrator_from_dict
@@ -85,62 +112,74 @@ def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
     from dupq.decisions.thresholds import DecisionRule
 
     content = open_folder(folder)
-    parts: dict[str, Any] = {"base_rate": content["base_rate"], "facts": content["facts"]}
-    networks = content["networks"]
+    parts: dict[str, Any] = {"base_rate": content.get("base_rate"), "facts": content.get("facts", {})}
+    networks, blend = content["networks"], content.get("blend")
     if CROSS_ENCODER in networks:
         parts["cross_encoder"] = open_cross_encoder(networks[CROSS_ENCODER]["form"], folder / CROSS_ENCODER, device)
     if BI_ENCODER in networks:
         parts["bi_encoder"] = open_bi_encoder(networks[BI_ENCODER]["form"], folder / BI_ENCODER, device)
-    parts["blend"] = tuple(content["blend"]) if content["blend"] else None
-    parts["calibrator"] = calibrator_from_dict(content["calibrator"]) if content["calibrator"] else None
-    parts["rule"] = DecisionRule.from_dict(content["rule"]) if content["rule"] else None
+    with _named(folder / MANIFEST):
+        if blend is not None and len(networks) < 2:
+            raise ModelFolderError("it blends two networks, and holds one", mend="save it again")
+        parts["blend"] = tuple(blend) if blend is not None else None
+        parts["calibrator"] = calibrator_from_dict(content["calibrator"]) if content.get("calibrator") else None
+        parts["rule"] = DecisionRule.from_dict(content["rule"]) if content.get("rule") else None
     if TRAINED_ON in content["files"]:
         parts["trained_on"] = read_fingerprints(folder / TRAINED_ON)
     if REPORT in content["files"]:
-        parts["evaluation"] = Report.from_dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+        with _named(folder / REPORT):
+            parts["evaluation"] = Report.from_dict(read_json(folder / REPORT))
     return parts
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Puts the file's name into the errors of those who read its content."""
+    try:
+        yield
+    except ModelFolderError as error:
+        if error.where and str(path) in error.where:
+            raise
+        where = f"{path}: {error.where}" if error.where else str(path)
+        raise ModelFolderError(error.problem, where=where, mend=error.mend) from error
 
 
 def _stock_parts(folder: Path, device: str | None) -> dict[str, Any]:
     """A folder without `dupq.json`: a stock network of sentence-transformers, which makes an uncalibrated pipeline."""
-    config = folder / "config.json"
-    settings = folder / "config_sentence_transformers.json"
-    if not config.is_file() and not (folder / "modules.json").is_file():
+    config, settings, modules = (
+        read_json(folder / name) if (folder / name).is_file() else None
+        for name in ("config.json", "config_sentence_transformers.json", "modules.json")
+    )
+    if config is None and modules is None:
         raise ModelFolderError(
             "this is neither a pipeline folder nor a network (no dupq.json, modules.json or config.json)",
             where=str(folder),
             mend="check the path",
         )
-    kind = json.loads(settings.read_text(encoding="utf-8")).get("model_type", "") if settings.is_file() else ""
-    architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
-    classifies = any(name.endswith("ForSequenceClassification") for name in architectures or ())
-    if kind == "CrossEncoder" or (not kind and classifies):
+    kind = settings.get("model_type", "") if isinstance(settings, dict) else ""
+    architectures = config.get("architectures") if isinstance(config, dict) else None
+    classifies = isinstance(architectures, list) and any(
+        str(name).endswith("ForSequenceClassification") for name in architectures
+    )
+    if kind == "CrossEncoder" or (not kind and modules is None and classifies):
         return {"cross_encoder": open_cross_encoder(STOCK, folder, device)}
     return {"bi_encoder": open_bi_encoder(STOCK, folder, device)}
 
 
-def resolve(name: str | Path, revision: str | None = None) -> Path:
+def resolve(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
     """The local folder of a path or a Hub id, fetched from the Hub if need be.
 
     Raises:
         ModelFolderError: It is no folder here, and the Hub does not give it.
+        InputError: A revision of a local folder was asked for.
     """
-    folder = Path(name)
+    folder, text = Path(name).expanduser(), str(name)
     if folder.is_dir():
+        if revision is not None:
+            raise InputError("a folder here has no revisions", where=text, mend="leave the revision out")
         return folder
-    text = str(name)
+    if isinstance(name, Path) and name.is_absolute():
+        raise ModelFolderError("there is no such folder", where=text, mend="check the path")
     if folder.exists() or text.count("/") > 1 or text.startswith((".", "/", "~")) or "\\" in text:
         raise ModelFolderError("there is no such folder", where=text, mend="check the path or the Hub id")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [f"*{suffix}" for suffix in sorted(SAFE_SUFFIXES)]
-    try:
-        return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()
-        raise ModelFolderError(
-            f"the Hub does not give it ({first[0] if first else type(error).__name__})",
-            where=text,
-            mend="check the name, the network, and for private or gated repositories the token (HF_TOKEN)",
-        ) from error
+    return fetch(text, revision, token)
