@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from dupq.decisions import checks
 from dupq.decisions.metrics import effective_size
@@ -33,7 +33,7 @@ _WHERE = "threshold evidence"
 def lower_bound(hits: ArrayLike, n: ArrayLike, delta: float) -> Floats:
     """The one-sided Clopper-Pearson (1934) lower bound of a share, at confidence 1 - delta; counts may be fractions."""
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    return np.where(hits > 0, beta.ppf(delta, np.maximum(hits, 1e-9), n - hits + 1), 0.0)
+    return np.where(hits > 0, betaincinv(np.maximum(hits, 1e-9), n - hits + 1, delta), 0.0)
 
 
 def upper_bound(hits: ArrayLike, n: ArrayLike, delta: float) -> Floats:
@@ -64,7 +64,7 @@ class Counts:
         return self.found + self.false
 
     def precision_bound(self, delta: float, base_rate: float | None) -> Floats:
-        """Lower bound of the precision, (k,); at another base rate from bounds of both rates, `delta` being split 1 : 4.
+        """Lower bound of the precision, (k,); at another base rate from bounds of both rates, `delta` split 1 : 4.
 
         The smaller part goes to the recall, whose bound matters less than that of the false-positive rate.
         """

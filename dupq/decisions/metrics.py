@@ -302,4 +302,4 @@ def effective_size(values: NDArray[Any], groups: NDArray[np.int64]) -> float:
         return 1.0
     spread = np.bincount(index, values) - mean * size
     variance = float(spread @ spread) / n**2 * len(size) / (len(size) - 1)
-    return n / max(1.0, variance * n / (mean * (1 - mean)))
+    return n / max(1.0, variance * (n - 1) / (mean * (1 - mean)))

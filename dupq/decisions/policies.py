@@ -272,7 +272,7 @@ def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) 
     """Where the tests of a precision begin, and the share of delta that each beginning brings.
 
     Half of delta goes to the first candidate that could make half the errors allowed, one at least, and pass; the rest
-    to those that flag 1.5, 2.2 and 3.4 times as many, in case the very top of the ranking is noisy. A sequence that
+    to those that flag 2, 4 and 8 times as many, in case the very top of the ranking is noisy. A sequence that
     never fails has all of delta from the last start on.
     """
     flagged, ones, zeros = drawn.flagged, drawn.duplicates, drawn.distinct
@@ -285,7 +285,7 @@ def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) 
         if could.any():
             first = int(np.argmax(could))
             break
-    wanted = flagged[first] * np.array([1.0, 1.5, 2.25, 3.375])
+    wanted = flagged[first] * np.array([1, 2, 4, 8])
     starts: dict[int, float] = {}
     for count, share in zip(wanted, (1 / 2, 1 / 6, 1 / 6, 1 / 6), strict=True):
         index = min(int(np.searchsorted(flagged, count)), len(flagged) - 1)
@@ -299,20 +299,20 @@ def _too_few(policy: Policy, evidence: Evidence, base_rate: float | None) -> Not
     def enough(factor: float) -> bool:
         return _furthest(policy, evidence, base_rate, factor) is not None
 
-    low, high = 1.0, 1.25
-    while high <= 2000 and not enough(high):
-        low, high = high, high * 1.25
+    low, high = 1.0, 2.0
+    while high <= 2048 and not enough(high):
+        low, high = high, high * 2
     at = "" if base_rate is None else f" at base rate {base_rate:.3g}"
     what = f"{policy} with confidence {1 - (policy.delta or DELTA):g}{at}"
     have = f"{evidence.pairs:,} labelled pairs of {evidence.groups:,} question groups"
-    if high > 2000:
+    if high > 2048:
         best = max(_values(policy, evidence, evidence.base_rate if base_rate is None else base_rate))
         return NotEnoughLabelsError(
             f"{what} is out of reach of these scores ({have}; the best of all thresholds has {best:.3f})",
             needed=None,
             mend="promise less, or use a more accurate network",
         )
-    while high - low > 0.01:
+    while high - low > 0.01 * low:
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     needed = max(1, math.ceil((high - 1) * evidence.pairs))
