@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dupq.data.splits import PairTable
     from dupq.decisions.calibration import Calibrator
     from dupq.decisions.report import Report
-    from dupq.decisions.thresholds import DecisionRule
+    from dupq.decisions.thresholds import DecisionRule, Policy
 
 SHIPPED = Path(__file__).parent / "pretrained"
 _CALIBRATE = "run `dupq calibrate`, or pipeline.calibrate(pairs), on labelled pairs of your own"
@@ -189,11 +189,21 @@ class DuplicatePipeline:
         return self.evaluation
 
     def with_base_rate(self, rate: float) -> DuplicatePipeline:
-        """The same pipeline with its probabilities stated at another share of duplicates, in (0, 1); exact."""
-        if not 0 < rate < 1:
-            raise InputError(f"the base rate {rate} is not between 0 and 1", mend="give a share such as 0.01")
+        """The same pipeline for pairs of which another share, in (0, 1), are duplicates.
+
+        Probabilities are re-based exactly (Elkan 2001), and the thresholds chosen anew by their own policies and on
+        their own evidence, so that what they promise holds at that rate.
+
+        Raises:
+            InputError: A rate that is not between 0 and 1.
+            NotEnoughLabelsError: The evidence cannot support the promise at that rate.
+        """
+        from dupq.decisions.checks import checked_rate
+
+        checked_rate(rate)
         self._calibrated()
-        return replace(self, base_rate=rate)
+        rule = self.rule
+        return replace(self, base_rate=rate, rule=rule.at_base_rate(rate) if rule and rule.evidence else rule)
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
@@ -207,8 +217,22 @@ class DuplicatePipeline:
         blend = (fitted.weights[0], fitted.weights[1], fitted.offset)
         return replace(self, blend=blend, calibrator=None, rule=None, base_rate=None, evaluation=None)
 
-    def calibrate(self, pairs: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
+    def calibrate(
+        self,
+        pairs: PairTable,
+        *,
+        policy: Policy | None = None,
+        miss_rate: float | None = None,
+        progress: Progress | None = None,
+    ) -> DuplicatePipeline:
         """Fits calibrator and thresholds on labelled pairs in their natural class mix.
+
+        Args:
+            pairs: Labelled pairs that no network of the pipeline was trained on.
+            policy: Of the duplicate threshold; the highest F1 if None, which promises nothing.
+            miss_rate: If given, at most this share of all duplicates is dropped as distinct, and what lies between the
+                two thresholds goes to review.
+            progress: Called with (pairs scored, pairs).
 
         Raises:
             LeakError: A question of these pairs was trained on.
@@ -221,7 +245,15 @@ class DuplicatePipeline:
         refuse_overlap(self.trained_on, pairs.left, pairs.right, "calibrate it")
         scores, groups = self.raw_scores(pairs.left, pairs.right, progress), pairs.groups
         calibrator = fit_calibrator(scores, pairs.labels, groups)
-        rule = fit_rule(scores, pairs.labels, groups)
+        rule = fit_rule(
+            scores,
+            pairs.labels,
+            groups,
+            policy,
+            miss_rate=miss_rate,
+            data_fingerprint=pairs.fingerprint,
+            scorer_fingerprint=self.fingerprint,
+        )
         report = build_report(
             scores, calibrator.probabilities(scores), pairs.labels, groups, rule, calibrator, **self._facts(pairs)
         )
@@ -262,9 +294,51 @@ class DuplicatePipeline:
 
         save_pipeline(self, folder)
 
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+        token: str | bool | None = None,
+        message: str | None = None,
+    ) -> Pushed:
+        """Puts the pipeline on the Hugging Face Hub: weights, `dupq.json`, card, report and pictures, in one commit.
+
+        Interrupted, it leaves the repository as it was.
+
+        Args:
+            name: owner/name, or a name of your own; made if it is not there.
+            private: True: made private, and a public repository of that name is refused. None: as the account has it.
+            branch: Made if it is not there; the default branch if None.
+            tag: Set on the commit; must be new.
+            token: Of the Hub; None: HF_TOKEN, or the one that `hf auth login` stored.
+            message: Of the commit.
+
+        Returns:
+            The repository, and the commit, which `from_pretrained(..., revision=...)` takes.
+
+        Raises:
+            OutputError: The Hub does not take it (no token, a wrong one, no network, ...).
+        """
+        from tempfile import TemporaryDirectory
+
+        from dupq.sharing.hub import push
+
+        with TemporaryDirectory(prefix="dupq-") as parent:
+            folder = Path(parent) / "pipeline"
+            self.save(folder)
+            return push(folder, name, private=private, branch=branch, tag=tag, token=token, message=message)
+
     @classmethod
     def from_pretrained(
-        cls, name: str | Path | None = None, *, revision: str | None = None, device: str | None = None
+        cls,
+        name: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: str | None = None,
     ) -> DuplicatePipeline:
         """Opens the shipped model, a pipeline folder, or one of the Hugging Face Hub.
 
@@ -273,14 +347,15 @@ class DuplicatePipeline:
         Args:
             name: None: the model that ships with the package. Else a folder or a Hub id.
             revision: Branch, tag or commit on the Hub.
+            token: Of the Hub, for private and gated repositories; None: HF_TOKEN, or what `hf auth login` stored.
             device: "cpu", "cuda" or None for whatever there is.
 
         Raises:
-            ModelFolderError: It is missing, damaged, altered, unsafe, or of a newer format.
+            ModelFolderError: It is missing, damaged, altered, unsafe, of a newer format, or the Hub does not give it.
         """
         from dupq.sharing.pipeline_folder import load_pipeline, resolve
 
-        return cls(**load_pipeline(resolve(SHIPPED if name is None else name, revision), device))
+        return cls(**load_pipeline(resolve(SHIPPED if name is None else name, revision, token), device))
 
     @classmethod
     def from_networks(
@@ -302,6 +377,7 @@ class DuplicatePipeline:
             ModelFolderError: A network cannot be opened.
         """
         from dupq.models.stock import round_weights, training_record
+        from dupq.sharing.pipeline_folder import resolve
 
         parts: dict[str, Any] = {}
         records = {}
@@ -312,11 +388,12 @@ class DuplicatePipeline:
         ):
             if source is None:
                 continue
-            network = opener(STOCK, Path(source), device)
+            folder = resolve(source)
+            network = opener(STOCK, folder, device)
             if half:
                 round_weights(network.model)
             parts[kind] = network
-            record, seen = training_record(Path(source))
+            record, seen = training_record(folder)
             if record is not None:
                 records[kind] = record
             if seen is not None:
