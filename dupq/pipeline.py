@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dupq.decisions.calibration import Calibrator
     from dupq.decisions.report import Report
     from dupq.decisions.thresholds import DecisionRule, Policy
+    from dupq.sharing.hub import Pushed
 
 SHIPPED = Path(__file__).parent / "pretrained"
 _CALIBRATE = "run `dupq calibrate`, or pipeline.calibrate(pairs), on labelled pairs of your own"
