@@ -27,6 +27,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     calibrate.add_argument("--cross-encoder", metavar="DIR|ID")
     calibrate.add_argument("--model", metavar="DIR|ID", help="calibrate this pipeline anew, its networks untouched")
     calibrate.add_argument("--validation", metavar="FILE", help="pairs on which two networks are blended")
+    add_policy_options(calibrate)
     add_reading_options(calibrate)
     calibrate.set_defaults(run=run_calibrate)
 
@@ -41,8 +42,32 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     evaluate.set_defaults(run=run_evaluate)
 
 
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
+    """What the thresholds are to promise."""
+    parser.add_argument(
+        "--policy",
+        default="f1",
+        help="of the duplicate threshold: f1 (default), accuracy, cost=5:1, recall>=0.9 or precision>=0.95",
+    )
+    parser.add_argument("--delta", type=float, default=0.05, help="a promise may fail with this probability (0.05)")
+    parser.add_argument(
+        "--miss-rate", type=float, metavar="SHARE", help="drop at most this share of all duplicates; the rest is review"
+    )
+
+
+def policy_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments for `DuplicatePipeline.calibrate` that `add_policy_options` asked for."""
+    from dupq.decisions.thresholds import Policy
+
+    return {"policy": Policy.parse(args.policy, args.delta), "miss_rate": args.miss_rate}
+
+
 def calibrate_networks(
-    bi_encoder: str | Path | None, cross_encoder: str | Path | None, validation: PairTable | None, pairs: PairTable
+    bi_encoder: str | Path | None,
+    cross_encoder: str | Path | None,
+    validation: PairTable | None,
+    pairs: PairTable,
+    **policy: Any,
 ) -> DuplicatePipeline:
     """A calibrated pipeline of one or two trained networks; two are blended on the validation pairs."""
     from dupq.pipeline import DuplicatePipeline
@@ -53,7 +78,7 @@ def calibrate_networks(
             raise InputError("two networks are blended on validation pairs", mend="name them with --validation FILE")
         pipeline = pipeline.with_blend(validation)
     with progress_bar("calibrating") as bar:
-        return pipeline.calibrate(pairs, bar)
+        return pipeline.calibrate(pairs, **policy, progress=bar)
 
 
 def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True) -> Report:
@@ -86,12 +111,13 @@ def run_calibrate(args: argparse.Namespace) -> int:
     pairs = load_pairs(folder / "calibration.jsonl" if folder.is_dir() else folder, **options)
     held = args.validation or (folder / "validation.jsonl" if folder.is_dir() else None)
     report_skipped(options["skipped"])
+    policy = policy_options(args)
     if args.model:
         with progress_bar("calibrating") as bar:
-            pipeline = DuplicatePipeline.from_pretrained(args.model).calibrate(pairs, bar)
+            pipeline = DuplicatePipeline.from_pretrained(args.model).calibrate(pairs, **policy, progress=bar)
     else:
         validation = load_pairs(held, **options) if held and args.bi_encoder and args.cross_encoder else None
-        pipeline = calibrate_networks(args.bi_encoder, args.cross_encoder, validation, pairs)
+        pipeline = calibrate_networks(args.bi_encoder, args.cross_encoder, validation, pairs, **policy)
     pipeline.save(args.output)
     emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")
     return 0

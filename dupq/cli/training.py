@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from dupq.cli.deciding import add_policy_options
 from dupq.cli.console import add_reading_options, emit, note, parse_where, reading_options, report_skipped
 from dupq.errors import InputError
 
@@ -43,6 +44,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--held-out-where", action="append", metavar="COLUMN=VALUE", help="as of `dupq split`; others only train"
     )
     add_training_options(fit)
+    add_policy_options(fit)
     add_reading_options(fit)
     fit.set_defaults(run=run_fit)
 
@@ -99,7 +101,7 @@ def _told(record: dict[str, Any], output: str | Path) -> str:
 
 
 def run_fit(args: argparse.Namespace) -> int:
-    from dupq.cli.deciding import calibrate_networks, evaluate_pipeline
+    from dupq.cli.deciding import calibrate_networks, evaluate_pipeline, policy_options
     from dupq.data.splits import SplitSettings, load_pairs, split_file
     from dupq.training.trainer import train
 
@@ -107,7 +109,7 @@ def run_fit(args: argparse.Namespace) -> int:
     work = Path(args.work) if args.work else output.with_name(output.name + ".work")
     if work.exists() and not work.is_dir():
         raise InputError("this is a file, not a folder", where=str(work), mend="name another folder with --work")
-    options = reading_options(args)
+    options, policy = reading_options(args), policy_options(args)
     split = split_file(
         args.pairs, work / "splits", SplitSettings(None, args.seed or 0, parse_where(args.held_out_where)), **options
     )
@@ -130,7 +132,7 @@ def run_fit(args: argparse.Namespace) -> int:
     )
     note(f"[3/5] {_told(record, cross_encoder)}")
     calibration = load_pairs(work / "splits" / "calibration.jsonl")
-    pipeline = calibrate_networks(bi_encoder, cross_encoder, validation, calibration)
+    pipeline = calibrate_networks(bi_encoder, cross_encoder, validation, calibration, **policy)
     pipeline.save(output)
     note(f"[4/5] calibrated -> {output}")
     report = evaluate_pipeline(output, load_pairs(work / "splits" / "test.jsonl"))

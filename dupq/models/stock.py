@@ -26,6 +26,7 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
         ModelFolderError: The folder names code of its own, holds no safetensors, is damaged, or cannot be found.
     """
     import torch
+    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     folder = Path(name)
@@ -39,7 +40,7 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     try:
         with no_loading_bar():
             model = cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
         first = str(error).strip().splitlines()
         raise ModelFolderError(
             f"the {kind} cannot be opened ({first[0] if first else type(error).__name__})",
