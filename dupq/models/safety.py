@@ -92,7 +92,7 @@ def _check_modules(path: Path, content: Any) -> None:
         name, place = module.get("type"), module.get("path")
         if not isinstance(name, str) or not _MODULE.fullmatch(name):
             _refuse(path, f"it names a module class that is not on the list of allowed ones: {name}")
-        if not isinstance(place, str) or leaves_folder(place):
+        if not isinstance(place, str) or leaves_folder(place) or re.search(r"(^|/)\.[^/]", place):
             _refuse(path, f"this path leaves the folder: {place}")
 
 

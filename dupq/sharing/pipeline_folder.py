@@ -107,10 +107,6 @@ def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
     """
     if not (folder / MANIFEST).exists():
         return _stock_parts(folder, device)
-    from dupq.decisions.calibration import calibrator_from_dict
-    from dupq.decisions.report import Report
-    from dupq.decisions.thresholds import DecisionRule
-
     content = open_folder(folder)
     parts: dict[str, Any] = {"base_rate": content.get("base_rate"), "facts": content.get("facts", {})}
     networks, blend = content["networks"], content.get("blend")
@@ -122,11 +118,19 @@ def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
         if blend is not None and len(networks) < 2:
             raise ModelFolderError("it blends two networks, and holds one", mend="save it again")
         parts["blend"] = tuple(blend) if blend is not None else None
-        parts["calibrator"] = calibrator_from_dict(content["calibrator"]) if content.get("calibrator") else None
-        parts["rule"] = DecisionRule.from_dict(content["rule"]) if content.get("rule") else None
+        if content.get("calibrator"):
+            from dupq.decisions.calibration import calibrator_from_dict
+
+            parts["calibrator"] = calibrator_from_dict(content["calibrator"])
+        if content.get("rule"):
+            from dupq.decisions.thresholds import DecisionRule
+
+            parts["rule"] = DecisionRule.from_dict(content["rule"])
     if TRAINED_ON in content["files"]:
         parts["trained_on"] = read_fingerprints(folder / TRAINED_ON)
     if REPORT in content["files"]:
+        from dupq.decisions.report import Report
+
         with _named(folder / REPORT):
             parts["evaluation"] = Report.from_dict(read_json(folder / REPORT))
     return parts
