@@ -20,6 +20,7 @@ from dupq.records import PairScore
 if TYPE_CHECKING:
     from dupq.data.splits import PairTable
     from dupq.decisions.calibration import Calibrator
+    from dupq.decisions.explanation import Explanation
     from dupq.decisions.report import Report
     from dupq.decisions.thresholds import DecisionRule, Policy
     from dupq.sharing.hub import Pushed
@@ -142,6 +143,24 @@ class DuplicatePipeline:
                 left, right, scores, probabilities, rule.decide(scores), strict=True
             )
         ]
+
+    def explain(self, question1: str, question2: str) -> Explanation:
+        """Lays the words of two questions side by side: what matches, what does not, and what conflicts.
+
+        It describes the words and is not what makes the score, which it carries if the pipeline decides.
+
+        Raises:
+            InputError: A text is missing, blank, too long or broken.
+        """
+        from dupq.decisions.explanation import explain
+
+        decides = self.calibrator is not None and self.rule is not None
+        return explain(
+            question1,
+            question2,
+            None if self.embedder is None else self.embedder.embed,
+            self.score(question1, question2) if decides else None,
+        )
 
     def _probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         from dupq.decisions.base_rate import rebase

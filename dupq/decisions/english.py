@@ -6,25 +6,34 @@ Short on purpose: they serve to point something out to a moderator, and no score
 from __future__ import annotations
 
 
+def _words(*lines: str) -> list[str]:
+    """`"a b", "c"` -> `["a", "b", "c"]`."""
+    return " ".join(lines).split()
+
+
+def _set(*lines: str) -> frozenset[str]:
+    return frozenset(_words(*lines))
+
+
 def _canonical(*lines: str) -> dict[str, str]:
     """`"be: is are"` -> `{"be": "be", "is": "be", "are": "be"}`."""
     table = {}
     for line in lines:
         head, _, rest = line.partition(":")
-        table |= {word: head for word in [head, *rest.split()]}
+        table |= dict.fromkeys([head, *rest.split()], head)
     return table
 
 
-FUNCTION = {word: word for word in (
-    "the this that these those there here i me my mine myself you your yours yourself he him his she her hers it its "
-    "itself we us our ours ourselves they them their theirs themselves one ones someone somebody something anyone "
-    "anybody anything everyone everybody everything who whom whose what which when where why how whether if then else "
-    "than as so such too also very just only even still yet already again of in on at by for from to into onto with "
-    "within about over under above below between among through during before after since until till against toward "
-    "towards across along around near off out up down per via because while although though but and or nor either "
-    "neither both all any each every some many much more most less least few other another same own can could may "
-    "might must shall should will would ought not no none never nobody nothing nowhere without let 's please ever"
-).split()} | _canonical(
+FUNCTION = {word: word for word in _words(
+    "the this that these those there here i me my mine myself you your yours yourself he him his she her hers it its",
+    "itself we us our ours ourselves they them their theirs themselves one ones someone somebody something anyone",
+    "anybody anything everyone everybody everything who whom whose what which when where why how whether if then else",
+    "than as so such too also very just only even still yet already again of in on at by for from to into onto with",
+    "within about over under above below between among through during before after since until till against toward",
+    "towards across along around near off out up down per via because while although though but and or nor either",
+    "neither both all any each every some many much more most less least few other another same own can could may",
+    "might must shall should will would ought not no none never nobody nothing nowhere without let 's please ever",
+)} | _canonical(
     "be: am is are was were been being 're 'm",
     "do: does did done doing",
     "have: has had having 've",
@@ -37,23 +46,24 @@ FUNCTION = {word: word for word in (
     "you: u",
     "and: &",
     "vs: versus",
-    "or:",
 )  # fmt: skip
 """Words of grammar -> the form that stands for them. They pair only with themselves, never by nearness of meaning."""
 
-UNAPOSTROPHISED = frozenset(
-    "dont doesnt didnt isnt arent wasnt werent cant couldnt wouldnt shouldnt hasnt havent hadnt wont mustnt".split()
+UNAPOSTROPHISED = _set(
+    "dont doesnt didnt isnt arent wasnt werent cant couldnt wouldnt shouldnt hasnt havent hadnt wont mustnt"
 )
 """Contractions of "not" as they are often typed."""
 
-NEGATIONS = frozenset("not no none never nobody nothing nowhere without neither nor non unable".split())
+NEGATIONS = _set("not no none never nobody nothing nowhere without neither nor non unable")
 
 IRREGULAR = _canonical(
-    "buy: bought", "sell: sold", "go: went gone", "get: got gotten", "make: made", "take: took taken", "give: gave given",
-    "find: found", "think: thought", "teach: taught", "lose: lost", "win: won", "send: sent", "spend: spent",
+    "buy: bought", "sell: sold", "go: went gone", "get: got gotten", "make: made", "take: took taken",
+    "give: gave given", "find: found", "think: thought", "teach: taught", "lose: lost", "win: won", "send: sent",
+    "spend: spent", "wake: woke woken",
     "build: built", "write: wrote written", "speak: spoke spoken", "break: broke broken", "choose: chose chosen",
-    "eat: ate eaten", "drink: drank drunk", "fall: fell fallen", "grow: grew grown", "know: knew known", "see: saw seen",
-    "say: said", "tell: told", "feel: felt", "keep: kept", "leave: left", "meet: met", "pay: paid", "hear: heard",
+    "eat: ate eaten", "drink: drank drunk", "fall: fell fallen", "grow: grew grown", "know: knew known",
+    "see: saw seen", "say: said", "tell: told", "feel: felt", "keep: kept", "leave: left", "meet: met", "pay: paid",
+    "hear: heard", "shrink: shrank shrunk", "catch: caught",
     "hold: held", "run: ran", "begin: began begun", "become: became", "come: came", "drive: drove driven",
     "fly: flew flown", "forget: forgot forgotten", "lie: lying", "die: dying", "steal: stole stolen",
     "sleep: slept", "understand: understood", "wear: wore worn", "child: children kid kids", "man: men",
@@ -63,7 +73,7 @@ IRREGULAR = _canonical(
 )  # fmt: skip
 """Word -> what it is a form of, where the spelling does not tell."""
 
-NOT_INFLECTED = frozenset("news united evening series species lens always perhaps something wedding".split())
+NOT_INFLECTED = _set("news united evening series species lens always perhaps something wedding")
 """Words that look like a form of a shorter word and are none."""
 
 ALIASES = _canonical(
@@ -72,24 +82,22 @@ ALIASES = _canonical(
 )  # fmt: skip
 """Names -> the name they go by; read only where the word is written as a name."""
 
-NAME_TITLES = frozenset("mr mrs ms dr prof sir lady lord president minister prime pm king queen pope senator".split())
+NAME_TITLES = _set("mr mrs ms dr prof sir lady lord president minister prime pm king queen pope senator")
 
 SMALL = dict(zip(
-    ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-     "seventeen eighteen nineteen").split(), range(20), strict=True,
+    _words("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen",
+           "seventeen eighteen nineteen"), range(20), strict=True,
 ))  # fmt: skip
-TENS = dict(
-    zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True)
-)
+TENS = dict(zip(_words("twenty thirty forty fifty sixty seventy eighty ninety"), range(20, 100, 10), strict=True))
 SCALES = {
     "hundred": 100, "thousand": 10**3, "lakh": 10**5, "lakhs": 10**5, "lac": 10**5, "lacs": 10**5, "million": 10**6,
     "crore": 10**7, "crores": 10**7, "billion": 10**9, "trillion": 10**12,
 }  # fmt: skip
 ORDINALS = dict(
-    zip("first second third fourth fifth sixth seventh eighth ninth tenth".split(), range(1, 11), strict=True)
+    zip(_words("first second third fourth fifth sixth seventh eighth ninth tenth"), range(1, 11), strict=True)
 )
-ROMAN = dict(zip("I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI".split(), range(1, 17), strict=True))
-BEFORE_ROMAN = frozenset("war part chapter type phase class volume level grade stage tier schedule article".split())
+ROMAN = dict(zip(_words("I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI"), range(1, 17), strict=True))
+BEFORE_ROMAN = _set("war part chapter type phase class volume level grade stage tier schedule article ww")
 """After these words a single I, V or X is a number."""
 
 MEASURES = {
@@ -106,23 +114,26 @@ MEASURES = {
     "$": ("dollar", 1.0), "dollar": ("dollar", 1.0), "usd": ("dollar", 1.0), "euro": ("euro", 1.0),
     "€": ("euro", 1.0), "eur": ("euro", 1.0), "rupee": ("rupee", 1.0), "₹": ("rupee", 1.0), "rs": ("rupee", 1.0),
     "inr": ("rupee", 1.0), "celsius": ("°C", 1.0), "fahrenheit": ("°F", 1.0), "mph": ("mph", 1.0),
-    "kmph": ("km/h", 1.0), "point": ("point", 1.0), "mark": ("point", 1.0),
+    "kmph": ("km/h", 1.0), "point": ("point", 1.0), "mark": ("mark", 1.0),
 }  # fmt: skip
 """A unit -> (what it is measured in, how many of those it is)."""
 
-CONNECTORS = frozenset("and or vs nor with , both either between".split())
-"""Words about which two others can be exchanged with no change of meaning: "A and B"."""
-
-EXCHANGEABLE = frozenset(
-    "same similar similarity equal equivalent different differ difference compare comparison compatible distance far "
-    "related relation relationship connection versus sibling married marry mix together like".split()
+EXCHANGEABLE = _set(
+    "same similar similarity equal equivalent different differ difference compare comparison compatible distance far",
+    "related relation relationship connection versus sibling married marry mix together like",
 )
 """Relations that run both ways: "A differs from B" is "B differs from A"."""
 
-ROLE_WORDS = frozenset("than to from into over for by against before after in on at of through because if".split())
+ROLE_WORDS = _set("than to from into over against before after by because")
 """Words of grammar that give what stands on either side of them a different role."""
 
-PARTICLES = frozenset("in out on off up down".split())
+LOOSE_WORDS = _set("for in of on at with 's if when while")
+"""Words of grammar that phrases are hung on in either order: "a maths book for beginners"."""
+
+SIDE_BY_SIDE = _set("between among amongst difference differ different compare comparison better which vs")
+"""With one of these, "A and B" asks for a choice as "A or B" does."""
+
+PARTICLES = _set("in out on off up down")
 """Opposites only after the same word: "turn on", "turn off"."""
 
 _OPPOSITES = """
@@ -140,14 +151,14 @@ lend/borrow import/export start/stop begin/end start/end start/finish open/close
 install/uninstall install/remove enable/disable lock/unlock mute/unmute upload/download send/receive push/pull
 accept/reject accept/refuse agree/disagree like/dislike like/hate love/hate trust/distrust pass/fail succeed/fail
 success/failure connect/disconnect create/delete create/destroy include/exclude attack/defend arrive/leave enter/leave
-attract/repel encrypt/decrypt compress/decompress multiply/divide teach/learn ask/answer hire/fire employ/dismiss
+attract/repel encrypt/decrypt compress/decompress multiply/divide hire/fire employ/dismiss
 remember/forget allow/forbid allow/ban hide/show save/spend sleep/wake freeze/melt freeze/thaw borrow/return
 advantage/disadvantage pro/con benefit/drawback benefit/disadvantage advantage/drawback strength/weakness
 profit/loss gain/loss maximum/minimum max/min maximise/minimise maximize/minimize ascending/descending top/bottom
-above/below over/under inside/outside indoor/outdoor front/back north/south east/west day/night morning/evening
+above/below over/under inside/outside indoor/outdoor front/back north/south east/west morning/evening
 summer/winter boy/girl male/female man/woman husband/wife father/mother dad/mom son/daughter brother/sister
 boyfriend/girlfriend uncle/aunt king/queen hero/villain friend/enemy introvert/extrovert optimist/pessimist
 buyer/seller employer/employee landlord/tenant heaven/hell war/peace beginner/expert democrat/republican
-in/out on/off up/down always/never with/without theist/atheist vegetarian/nonvegetarian cause/cure forward/backward
+in/out on/off up/down theist/atheist vegetarian/nonvegetarian cause/cure forward/backward
 """
 OPPOSITES = frozenset(frozenset(pair.split("/")) for pair in _OPPOSITES.split())

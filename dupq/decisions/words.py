@@ -1,4 +1,4 @@
-"""The words of a question, and which word of one question answers to which of another.
+"""The words of a question: where they stand, what they are a form of, which are numbers, names and grammar.
 
 Words are split by Unicode category, so any script is read; inflection and grammar are known of English only.
 """
@@ -7,32 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dupq.decisions import english
-
-Embed = Callable[[Sequence[str]], NDArray[Any]]
-"""n texts -> (n, d), rows of unit length."""
-
-MAX_WORDS = 250
-"""Words of a question that are aligned; the assignment takes time cubic in them."""
-
-
-class MatchKind(str, Enum):
-    """Why two words are held to answer to each other."""
-
-    IDENTICAL = "identical"
-    FORM = "form"
-    NEAR = "near"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +21,7 @@ class Word:
         start, end: Where it stands, in characters.
         key: The text without case and Unicode form; two words of one key are identical.
         lemmas: What it may be a form of; two words that share a lemma are forms of one word. A number has one: its
-            value ("#25", "#1st"). A word of grammar has one, marked "~".
+            value ("#25", "#1th"). A word of grammar has one, marked "~". A unit has its measure too ("@m:1000").
         function: A word of grammar, which bears little meaning by itself.
         name: Written as a name: a capital within a sentence, or letters of both cases.
     """
@@ -59,7 +36,7 @@ class Word:
 
     @property
     def number(self) -> str | None:
-        """Its value as text ("25", "1st"), if it is a number."""
+        """Its value as text ("25", "1th"), if it is a number."""
         return next((lemma[1:] for lemma in self.lemmas if lemma[0] == "#"), None)
 
     @property
@@ -68,26 +45,10 @@ class Word:
         return self.lemmas | {self.key} | {lemma[1:] for lemma in self.lemmas if lemma[0] == "~"}
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Two words that answer to each other.
-
-    Attributes:
-        word1, word2: Their places among the words of the first and of the second question.
-        kind: Identical, another form of the same word, or near in meaning.
-        likeness: The cosine of their vectors if near, else 1.
-    """
-
-    word1: int
-    word2: int
-    kind: MatchKind
-    likeness: float = 1.0
-
-
 # ---- splitting ---------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(
-    r"(?P<acronym>(?:L\.){2,}L?(?![LM]))|(?P<number>D+(?:[.,:/]D+)*)|H M*"
+    r"(?:L\.){2,}L?(?![LM])|D+(?:[.:/]D+|,D{2,3}(?!D))*|H M*"
     r"|L[LM]*(?:\#(?![LMD])|\+{2}(?![LMD+]))|L[LM]*(?:'L[LM]*)*|S[SM+]*|\+[SM+]*",
     re.VERBOSE,
 )
@@ -108,13 +69,11 @@ def _classes(text: str) -> str:
             found.append("H" if category == "Lo" and _spaceless(character) else "L")
         elif category[0] == "M" or character in "\u200c\u200d":
             found.append("M")
-        elif character in "'’":
+        elif character in "'\u2019":
             found.append("'")
         elif character in ".,:/+#":
             found.append(character)
-        elif category in ("So", "Sm", "Sc") or character == "%" or "\U0001f3fb" <= character <= "\U0001f3ff":
-            found.append("S")
-        elif character == "&":
+        elif category in ("So", "Sm", "Sc") or character in "%&" or "\U0001f3fb" <= character <= "\U0001f3ff":
             found.append("S")
         else:
             found.append(" ")
@@ -133,12 +92,14 @@ def _cut(text: str) -> list[tuple[int, int]]:
     spans = []
     for found in _TOKEN.finditer(_classes(text)):
         start, end = found.span()
-        low = text[start:end].replace("’", "'").lower()
+        low = text[start:end].replace("\u2019", "'").lower()
         tail = 0
         if low in english.UNAPOSTROPHISED:
             tail = 2
         elif low == "cannot":
             tail = 3
+        elif low in ("wwi", "wwii"):
+            tail = len(low) - 2
         else:
             tail = next((len(ending) for ending in _ENDINGS if low.endswith(ending) and low != ending), 0)
         if tail and len(low) == end - start:
@@ -149,7 +110,7 @@ def _cut(text: str) -> list[tuple[int, int]]:
 
 
 def _key(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'").rstrip(".")
+    return unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").rstrip(".")
 
 
 def lemmas(key: str) -> frozenset[str]:
@@ -187,8 +148,6 @@ def _digits(text: str) -> float | int | str:
     plain = unicodedata.normalize("NFKC", text)
     if re.fullmatch(r"\d{1,3}(,\d{2,3})*,\d{3}(\.\d+)?", plain):
         plain = plain.replace(",", "")
-    elif re.fullmatch(r"\d+,\d+", plain):
-        plain = plain.replace(",", ".")
     if len(plain) > 15 or not re.fullmatch(r"\d+(\.\d+)?", plain):
         return plain
     return float(plain) if "." in plain else int(plain)
@@ -223,7 +182,7 @@ def _number_at(text: str, spans: list[tuple[int, int]], first: int) -> tuple[str
                 total, current = total + (current or 1) * scale, None
             kind = "scale"
         elif kind == "digits" and glued and low in ("st", "nd", "rd", "th"):
-            return f"{current:.15g}{low if low == 'st' else 'th'}".replace("st", "th"), place + 1 - first
+            return f"{current:.15g}th", place + 1 - first
         else:
             break
         place += 1
@@ -263,15 +222,18 @@ def split_words(text: str) -> list[Word]:
         else:
             value = _lone_number(piece, low, words[-1].text if words else "")
         key = _key(piece)
-        function = key in english.FUNCTION and not (piece in ("US", "U.S.") or (value and key != "one"))
+        counts = value is not None and (key != "one" or (bool(words) and words[-1].key in english.BEFORE_ROMAN))
+        function = key in english.FUNCTION and not counts and piece not in ("US", "U.S.")
         opens = not words or bool(_SENTENCE_END.search(text[words[-1].end : start]))
         name = value is None and not function and _is_name(piece, opens, titled)
         if value is not None:
             forms = frozenset({f"#{value}"})
         elif function:
-            forms = frozenset({f"~{english.FUNCTION[key]}"})
+            is_verb = key == "'s" and words and words[-1].function and words[-1].key != "let"
+            forms = frozenset({"~be" if is_verb else f"~{english.FUNCTION[key]}"})
         else:
-            forms = lemmas(english.ALIASES.get(key, key) if name else key)
+            forms = lemmas(english.ALIASES.get(key, key) if name or piece.isupper() else key)
+            forms |= {"@{}:{}".format(*english.MEASURES[form]) for form in forms if form in english.MEASURES}
         words.append(Word(piece, start, end, key, forms, function, name))
         place += taken
     return words
@@ -292,106 +254,3 @@ def _is_name(piece: str, opens: bool, titled: bool) -> bool:
         # Only capitals inside the word still tell: iPhone, McDonald, and USA at the start of a sentence.
         return any(c.isupper() for c in letters[1:]) and (not titled or any(c.islower() for c in letters))
     return letters[0].isupper() or any(c.isupper() for c in letters[1:])
-
-
-# ---- alignment ---------------------------------------------------------------------------------------------------
-
-
-def align(words1: Sequence[Word], words2: Sequence[Word], embed: Embed | None = None) -> list[Match]:
-    """Pairs the words of two questions one to one: identical ones and forms first, then those near in meaning.
-
-    Both steps are linear assignments (Kuhn 1955; scipy's implementation after Crouse 2016). Among equals, words that
-    stand at like places are paired.
-
-    Args:
-        words1, words2: At most `MAX_WORDS` each.
-        embed: Gives the vectors of single words; None: nothing is paired by meaning.
-
-    Returns:
-        The matches in the order of the first question's words.
-    """
-    level = np.zeros((len(words1), len(words2)))
-    for i, a in enumerate(words1):
-        for j, b in enumerate(words2):
-            level[i, j] = 3.0 if a.key == b.key else 2.0 if a.lemmas & b.lemmas or _one_name(a, b) else 0.0
-    matches = [
-        Match(i, j, MatchKind.IDENTICAL if level[i, j] > 2 else MatchKind.FORM) for i, j in _assign(level, words1, words2)
-    ]
-    if embed is not None:
-        left = _free(words1, {match.word1 for match in matches})
-        right = _free(words2, {match.word2 for match in matches})
-        matches += _near(words1, words2, left, right, embed)
-    return sorted(matches, key=lambda match: match.word1)
-
-
-def _one_name(a: Word, b: Word) -> bool:
-    """Korea and Korean: names, of which one begins with the other."""
-    short, long = sorted((a.key, b.key), key=len)
-    return a.name and b.name and len(short) > 3 and long.startswith(short) and len(long) - len(short) <= 3
-
-
-def _free(words: Sequence[Word], taken: set[int]) -> list[int]:
-    """The words that may be paired by meaning: a number is never near to another one."""
-    return [
-        index
-        for index, word in enumerate(words)
-        if index not in taken and not word.function and word.number is None and any(c.isalpha() for c in word.key)
-    ]
-
-
-def _assign(weights: NDArray[np.float64], words1: Sequence[Word], words2: Sequence[Word]) -> list[tuple[int, int]]:
-    """The one-to-one pairs of positive weight whose sum is largest; nearness of place breaks ties."""
-    if not weights.any():
-        return []
-    from scipy.optimize import linear_sum_assignment
-
-    place1 = np.arange(len(words1)) / len(words1)
-    place2 = np.arange(len(words2)) / len(words2)
-    closeness = 1e-3 * (1 - np.abs(place1[:, None] - place2[None, :]))
-    rows, columns = linear_sum_assignment(np.where(weights > 0, weights + closeness, 0.0), maximize=True)
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if weights[i, j] > 0]
-
-
-UNRELATED = (
-    "banana engineer river music passport gravity tennis mortgage dinosaur grammar cancer bicycle election cheese volcano "
-    "mirror soldier pension camel software umbrella poem oxygen carpet"
-).split()  # fmt: skip
-"""Words that have nothing to do with one another: how alike an encoder finds such words is what near is held against."""
-
-
-def near_level(embed: Embed) -> float:
-    """The cosine from which two words are near for this encoder: 3 standard deviations above unrelated words."""
-    vectors = np.asarray(embed(UNRELATED), dtype=np.float64)
-    cosines = (vectors @ vectors.T)[np.triu_indices(len(UNRELATED), 1)]
-    return float(cosines.mean() + 3 * cosines.std())
-
-
-def _near(
-    words1: Sequence[Word], words2: Sequence[Word], left: list[int], right: list[int], embed: Embed
-) -> list[Match]:
-    if not left or not right:
-        return []
-    texts = sorted({words1[i].key for i in left} | {words2[j].key for j in right})
-    vectors = dict(zip(texts, np.asarray(embed(texts), dtype=np.float64), strict=True))
-    cosines = np.array([[float(vectors[words1[i].key] @ vectors[words2[j].key]) for j in right] for i in left])
-    level = near_level(embed)
-    for row, i in enumerate(left):
-        for column, j in enumerate(right):
-            # Two names, or two opposites, have near vectors and do not mean the same.
-            if (words1[i].name and words2[j].name) or opposed(words1[i], words2[j]) or cosines[row, column] < level:
-                cosines[row, column] = 0.0
-    chosen = _assign(cosines, [words1[i] for i in left], [words2[j] for j in right])
-    return [Match(left[row], right[column], MatchKind.NEAR, min(1.0, cosines[row, column])) for row, column in chosen]
-
-
-def opposed(a: Word, b: Word) -> bool:
-    """Whether two words are opposites by the table, or by a prefix: follow and unfollow."""
-    if any(frozenset((x, y)) in english.OPPOSITES for x in a.forms for y in b.forms):
-        return True
-    short, long = sorted((a, b), key=lambda word: len(word.key))
-    return any(
-        len(base) > 4 and form == prefix + base
-        for prefix in ("un", "non", "il", "ir")
-        for base in short.lemmas
-        for form in long.lemmas
-    )
