@@ -71,7 +71,7 @@ class PairTable:
 
 
 def load_pairs(
-    path: str | Path,
+    path: str | Path | Iterable[Mapping[str, Any]],
     *,
     columns: Columns | None = None,
     labelled: bool = True,
@@ -79,7 +79,7 @@ def load_pairs(
     file_format: str | None = None,
     where: Mapping[str, str] | None = None,
 ) -> PairTable:
-    """Reads a whole file of pairs; see `read_pairs` for the arguments and the errors.
+    """Reads a whole file of pairs, or a Hugging Face dataset; see `read_pairs` for the arguments and the errors.
 
     Raises:
         InputError: Also when not one pair was read.
@@ -88,7 +88,8 @@ def load_pairs(
         read_pairs(path, columns=columns, labelled=labelled, skipped=skipped, file_format=file_format, where=where)
     )
     if not len(table):
-        raise InputError("no pairs were read", where=str(path), mend="check the file, and --where if it was given")
+        name = str(path) if isinstance(path, (str, Path)) else "the dataset"
+        raise InputError("no pairs were read", where=name, mend="check the file, and --where if it was given")
     return table
 
 
@@ -110,7 +111,7 @@ class SplitSettings:
 
 
 def split_file(
-    source: str | Path,
+    source: str | Path | Iterable[Mapping[str, Any]],
     folder: str | Path,
     settings: SplitSettings | None = None,
     *,
@@ -131,6 +132,7 @@ def split_file(
         OutputError: A file could not be written.
     """
     settings, folder = settings or SplitSettings(), Path(folder)
+    named = str(source) if isinstance(source, (str, Path)) else "the dataset"
     fractions = dict(settings.fractions or DEFAULT_FRACTIONS)
     for name in fractions:
         if not re.fullmatch(r"\w[\w-]*", name):
@@ -139,7 +141,7 @@ def split_file(
     pairs, natural = _marked(
         read_rows(source, columns=columns, labelled=True, skipped=skipped, file_format=file_format),
         settings.held_out_where or {},
-        str(source),
+        named,
     )
     table = PairTable.from_pairs(pairs)
     groups = table.groups
@@ -147,11 +149,9 @@ def split_file(
     masks = {name: (names == name) & (natural | (name == "train")) for name in fractions}
     for name, mask in masks.items():
         if not mask.any():
-            raise InputError(
-                f"the split {name!r} is empty", where=str(source), mend="give more pairs or a larger share"
-            )
+            raise InputError(f"the split {name!r} is empty", where=named, mend="give more pairs or a larger share")
     report: dict[str, Any] = {
-        "source": Path(source).name,
+        "source": Path(named).name,
         "seed": settings.seed,
         "fractions": fractions,
         "held_out_where": dict(settings.held_out_where or {}),

@@ -26,7 +26,7 @@ def written_beside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # A device or a pipe is written to as it is: a file must not take its place. Of a link, the target is replaced.
-    direct = path.exists() and not path.is_file()
+    direct = os.path.exists(path) and not os.path.isfile(path)
     target = path if direct else Path(os.path.realpath(path))
     beside = target if direct else target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

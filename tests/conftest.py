@@ -1,0 +1,54 @@
+"""What all tests share: one thread, no network, and tiny networks that are made once a session."""
+
+from __future__ import annotations
+
+import os
+
+# Before any library reads them. Threads would only wait for each other in networks as small as these.
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from tests.networks import save_tiny_base, save_tiny_bi_encoder, save_tiny_cross_encoder
+
+settings.register_profile("dupq", deadline=None, derandomize=True)
+settings.load_profile("dupq")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    """Any connection that would leave this machine fails at once."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConnectionRefusedError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain transformers folder: an untrained BERT of two layers."""
+    return save_tiny_base(tmp_path_factory.mktemp("networks") / "tiny-base")
+
+
+@pytest.fixture(scope="session")
+def tiny_bi_encoder(tiny_base: Path) -> Path:
+    """A stock `SentenceTransformer` folder, untrained."""
+    return save_tiny_bi_encoder(tiny_base.with_name("tiny-bi-encoder"), tiny_base)
+
+
+@pytest.fixture(scope="session")
+def tiny_cross_encoder(tiny_base: Path) -> Path:
+    """A stock `CrossEncoder` folder, untrained."""
+    return save_tiny_cross_encoder(tiny_base.with_name("tiny-cross-encoder"), tiny_base)
