@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError, OutputError
-from dupq.models.safety import refuse_code
-from dupq.sharing.manifest import MANIFEST, STRAYS, read_manifest, seal, verify
+from dupq.models.safety import read_json, refuse_code
+from dupq.sharing.manifest import MANIFEST, REPORT, STRAYS, read_manifest, seal, verify
+
+if TYPE_CHECKING:
+    from dupq.decisions.report import Report
 
 
 @contextmanager
@@ -77,6 +80,30 @@ def _strays(folder: Path) -> list[str]:
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Seals everything that lies in `folder` under a manifest with this content."""
     write_json(folder / MANIFEST, seal(folder, content))
+
+
+def read_report(folder: Path) -> Report:
+    """The report that lies in a pipeline folder.
+
+    Raises:
+        ModelFolderError: It is damaged.
+    """
+    from dupq.decisions.report import Report
+
+    with naming(folder / REPORT):
+        return Report.from_dict(read_json(folder / REPORT))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the file's name into the errors of those who read its content."""
+    try:
+        yield
+    except ModelFolderError as error:
+        if error.where and str(path) in error.where:
+            raise
+        where = f"{path}: {error.where}" if error.where else str(path)
+        raise ModelFolderError(error.problem, where=where, mend=error.mend) from error
 
 
 def open_folder(folder: str | Path, pages: bool = True) -> dict[str, Any]:

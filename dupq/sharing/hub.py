@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dupq.errors import DupqError, ModelFolderError, OutputError
 from dupq.models.safety import read_json
-from dupq.sharing.folder import open_folder
-from dupq.sharing.manifest import MANIFEST, PAGES, read_manifest
+from dupq.sharing.card import CARD, render_card
+from dupq.sharing.folder import open_folder, read_report
+from dupq.sharing.manifest import MANIFEST, PAGES, REPORT, read_manifest, with_checksum
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -103,7 +106,7 @@ def push(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     folder = Path(folder)
-    files = [MANIFEST, *open_folder(folder)["files"]]
+    content = open_folder(folder)
     api = _api(token)
     with _told(OutputError, name, branch, token):
         repository = api.create_repo(name, private=private, exist_ok=True).repo_id
@@ -114,11 +117,12 @@ def push(
         if branch is not None:
             api.create_branch(repository, branch=branch, exist_ok=True)
         parent = api.model_info(repository, revision=branch).sha
-        gone = _earlier_files(api, repository, parent) - set(files)
+        sources = _sources(folder, content, repository)
+        gone = _earlier_files(api, repository, parent) - set(sources)
         commit = api.create_commit(
             repository,
             [
-                *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=folder / path) for path in files),
+                *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=source) for path, source in sources.items()),
                 *(CommitOperationDelete(path_in_repo=path) for path in sorted(gone)),
             ],
             commit_message=message or "Share a dupq pipeline",
@@ -127,7 +131,16 @@ def push(
         )
         if tag is not None:
             api.create_tag(repository, tag=tag, revision=commit.oid)
-    return Pushed(repository, commit.oid, commit.commit_url, len(files))
+    return Pushed(repository, commit.oid, commit.commit_url, len(sources))
+
+
+def _sources(folder: Path, content: dict[str, Any], repository: str) -> dict[str, Path | bytes]:
+    """What is uploaded: the listed files, a card that names the repository, and a manifest that knows that card."""
+    report = read_report(folder) if REPORT in content["files"] else None
+    card = render_card(content, report, repository).encode()
+    files = {**content["files"], CARD: hashlib.sha256(card).hexdigest()}
+    sealed = json.dumps(with_checksum({**content, "files": files}), indent=1, ensure_ascii=False) + "\n"
+    return {**{path: folder / path for path in files}, CARD: card, MANIFEST: sealed.encode()}
 
 
 def _earlier_files(api: HfApi, repository: str, revision: str | None) -> set[str]:

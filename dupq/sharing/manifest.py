@@ -19,6 +19,8 @@ FORMAT = 1
 
 MANIFEST = "dupq.json"
 CROSS_ENCODER, BI_ENCODER = "cross-encoder", "bi-encoder"
+TRAINED_ON = "training_questions.safetensors"
+REPORT, REPORT_PAGE = "report.json", "report.html"
 PAGES = frozenset({".md", ".html", ".svg"})
 """Files for people. No loader reads them: they are not fetched from the Hub, and a card edited there does no harm."""
 SAFE_SUFFIXES = frozenset({".json", ".safetensors", ".onnx", ".txt"}) | PAGES
@@ -52,7 +54,12 @@ def seal(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
         _check_name(folder, name)
     sealed = {"format": FORMAT, **content, "files": {name: sha256(folder / name) for name in names}}
     _check_content(folder / MANIFEST, sealed)
-    return {**sealed, "checksum": checksum(sealed)}
+    return with_checksum(sealed)
+
+
+def with_checksum(content: dict[str, Any]) -> dict[str, Any]:
+    """The manifest as it is written."""
+    return {**content, "checksum": checksum(content)}
 
 
 def checksum(content: dict[str, Any]) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.writing import write_json, write_text
+from dupq.data.writing import write_json
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
 from dupq.models.safety import read_json
 from dupq.models.stock import read_fingerprints, write_fingerprints
-from dupq.sharing.folder import folder_beside, open_folder, write_manifest
+from dupq.sharing.card import write_pages
+from dupq.sharing.folder import folder_beside, naming, open_folder, read_report, write_manifest
 from dupq.sharing.hub import Token, fetch
-from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST
+from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST, REPORT, TRAINED_ON, walk
 
-TRAINED_ON = "training_questions.safetensors"
-REPORT, REPORT_PAGE = "report.json", "report.html"
 SYMMETRY = "canonical order: the text that sorts first by code point is the first input"
 
 
@@ -65,7 +62,6 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
             write_fingerprints(beside / TRAINED_ON, pipeline.trained_on)
         if pipeline.evaluation is not None:
             write_json(beside / REPORT, pipeline.evaluation.to_dict())
-            write_text(beside / REPORT_PAGE, pipeline.evaluation.to_html())
         content = {
             "dupq": __version__,
             "networks": networks,
@@ -75,9 +71,21 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
             "calibrator": pipeline.calibrator.to_dict() if pipeline.calibrator else None,
             "rule": pipeline.rule.to_dict() if pipeline.rule else None,
             "base_rate": pipeline.base_rate,
-            "facts": dict(pipeline.facts),
+            "facts": without_paths(dict(pipeline.facts)),
         }
+        write_pages(beside, {**content, "files": [name for name, _ in walk(beside)]}, pipeline.evaluation)
         write_manifest(beside, content)
+
+
+def without_paths(facts: Any) -> Any:
+    """Facts in which a path of this machine is cut down to its last part: where it lay is nobody's business."""
+    if isinstance(facts, dict):
+        return {key: without_paths(value) for key, value in facts.items()}
+    if isinstance(facts, (list, tuple)):
+        return [without_paths(value) for value in facts]
+    if isinstance(facts, str) and "\n" not in facts and Path(facts).is_absolute():
+        return Path(facts).name
+    return facts
 
 
 def _write_pointer(folder: Path, networks: dict[str, dict[str, str]]) -> None:
@@ -114,7 +122,7 @@ def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
         parts["cross_encoder"] = open_cross_encoder(networks[CROSS_ENCODER]["form"], folder / CROSS_ENCODER, device)
     if BI_ENCODER in networks:
         parts["bi_encoder"] = open_bi_encoder(networks[BI_ENCODER]["form"], folder / BI_ENCODER, device)
-    with _named(folder / MANIFEST):
+    with naming(folder / MANIFEST):
         if blend is not None and len(networks) < 2:
             raise ModelFolderError("it blends two networks, and holds one", mend="save it again")
         parts["blend"] = tuple(blend) if blend is not None else None
@@ -129,23 +137,8 @@ def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
     if TRAINED_ON in content["files"]:
         parts["trained_on"] = read_fingerprints(folder / TRAINED_ON)
     if REPORT in content["files"]:
-        from dupq.decisions.report import Report
-
-        with _named(folder / REPORT):
-            parts["evaluation"] = Report.from_dict(read_json(folder / REPORT))
+        parts["evaluation"] = read_report(folder)
     return parts
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Puts the file's name into the errors of those who read its content."""
-    try:
-        yield
-    except ModelFolderError as error:
-        if error.where and str(path) in error.where:
-            raise
-        where = f"{path}: {error.where}" if error.where else str(path)
-        raise ModelFolderError(error.problem, where=where, mend=error.mend) from error
 
 
 def _stock_parts(folder: Path, device: str | None) -> dict[str, Any]:
@@ -170,8 +163,8 @@ def _stock_parts(folder: Path, device: str | None) -> dict[str, Any]:
     return {"bi_encoder": open_bi_encoder(STOCK, folder, device)}
 
 
-def resolve(name: str | Path, revision: str | None = None, token: Token = None) -> Path:
-    """The local folder of a path or a Hub id, fetched from the Hub if need be.
+def resolve(name: str | Path, revision: str | None = None, token: Token = None, pages: bool = False) -> Path:
+    """The local folder of a path or a Hub id, fetched from the Hub if need be; `pages`: its files for people too.
 
     Raises:
         ModelFolderError: It is no folder here, and the Hub does not give it.
@@ -186,4 +179,4 @@ def resolve(name: str | Path, revision: str | None = None, token: Token = None) 
         raise ModelFolderError("there is no such folder", where=text, mend="check the path")
     if folder.exists() or text.count("/") > 1 or text.startswith((".", "/", "~")) or "\\" in text:
         raise ModelFolderError("there is no such folder", where=text, mend="check the path or the Hub id")
-    return fetch(text, revision, token)
+    return fetch(text, revision, token, pages)
