@@ -138,8 +138,32 @@ class IsotonicCalibrator(Calibrator):
         return np.asarray(inside + self.slope * beyond)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalCalibrator(Calibrator):
+    """log-odds = slope * (shipped log-odds) + intercept: a shipped calibrator fitted to a place; see `local.refit`."""
+
+    kind: ClassVar[str] = "local"
+    shipped: Calibrator
+    slope: float
+    intercept: float
+
+    def _log_odds(self, scores: Floats) -> Floats:
+        return self.slope * self.shipped.log_odds(scores) + self.intercept
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**Calibrator.to_dict(self), "shipped": self.shipped.to_dict()}
+
+
 KINDS: Mapping[str, type[Calibrator]] = {
-    kind.kind: kind for kind in (TemperatureCalibrator, PlattCalibrator, BetaCalibrator, IsotonicCalibrator)
+    kind.kind: kind
+    for kind in (TemperatureCalibrator, PlattCalibrator, BetaCalibrator, IsotonicCalibrator, LocalCalibrator)
+}
+_NUMBERS: Mapping[str, Sequence[str]] = {
+    "temperature": ("temperature",),
+    "platt": ("slope", "intercept"),
+    "beta": ("slope", "intercept", "rise", "fall", "shift"),
+    "isotonic": ("slope",),
+    "local": ("slope", "intercept"),
 }
 
 
@@ -160,13 +184,11 @@ def calibrator_from_dict(data: Any) -> Calibrator:
         "pairs": checks.field(data, "pairs", int, _WHERE),
         "cv_losses": {key: checks.field(losses, key, float, _WHERE) for key in losses},
     }
+    values |= {key: checks.field(data, key, float, _WHERE) for key in _NUMBERS[name]}
     if name == "isotonic":
         values |= {key: checks.numbers(data, key, _WHERE) for key in ("knots", "values")}
-        values["slope"] = checks.field(data, "slope", float, _WHERE)
-    else:
-        own = {"temperature": ("temperature",), "platt": ("slope", "intercept")}
-        names = own.get(name, ("slope", "intercept", "rise", "fall", "shift"))
-        values |= {key: checks.field(data, key, float, _WHERE) for key in names}
+    if name == "local":
+        values["shipped"] = calibrator_from_dict(checks.field(data, "shipped", dict, _WHERE))
     if not (0 < values["base_rate"] < 1 and _rises(name, values)):
         raise ModelFolderError("its parameters make no calibrator", where=_WHERE, mend="calibrate again")
     return KINDS[name](**values)
@@ -231,8 +253,7 @@ def fit_calibrator(
         )
     if len(methods) == 1:
         return replace(_fit(methods[0], s, y), cv_losses={})
-    rng = np.random.default_rng(seed)
-    fold = (rng.permutation(int(g.max()) + 1) % max(2, folds))[g]
+    fold = group_folds(g, folds, seed)
     losses = dict.fromkeys(methods, 0.0)
     for k in np.unique(fold):
         test = fold == k
@@ -242,9 +263,15 @@ def fit_calibrator(
                 odds = np.full(int(test.sum()), logit((y.sum() + 1) / (len(y) + 2)))
             else:
                 odds = _fit(name, s[learn], y[learn]).log_odds(s[test])
-            losses[name] += float(np.sum(np.logaddexp(0, odds) - y[test] * odds)) / len(s)
+            losses[name] += total_loss(odds, y[test]) / len(s)
     best = min(methods, key=lambda name: losses[name])
     return replace(_fit(best, s, y), cv_losses=losses)
+
+
+def group_folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each pair (n,); groups, numbered from 0, are dealt to folds of like size at random."""
+    dealt = np.random.default_rng(seed).permutation(int(groups.max()) + 1) % max(2, folds)
+    return np.asarray(dealt[groups])
 
 
 def _fit(name: str, s: Floats, y: Floats) -> Calibrator:
@@ -263,6 +290,11 @@ def _fit(name: str, s: Floats, y: Floats) -> Calibrator:
         return BetaCalibrator(slope=slope, intercept=intercept, rise=rise, fall=fall, shift=shift, **about)
     knots, values = _isotonic(s, y)
     return IsotonicCalibrator(knots=knots, values=values, slope=slope, **about)
+
+
+def total_loss(log_odds: Floats, y: Floats) -> float:
+    """The summed log loss of log-odds (n,) at labels (n,)."""
+    return float(np.sum(np.logaddexp(0, log_odds) - y * log_odds))
 
 
 def _spread(s: Floats) -> float:

@@ -90,6 +90,7 @@ class Evidence:
         drawn_found, drawn_false: Duplicates and distinct pairs at or above each cut, of one pair a group.
         found, false: The same of all pairs.
         of_flagged, of_duplicates, of_distinct: Effective over actual size of all pairs, see `Counts`.
+        of_pairs: The same of the share of all pairs that each cut flags.
         drawn_duplicates, drawn_distinct, duplicates, distinct: Totals.
         seed: Of the draw.
         date: When it was gathered, ISO 8601, UTC.
@@ -104,6 +105,7 @@ class Evidence:
     of_flagged: tuple[float, ...]
     of_duplicates: tuple[float, ...]
     of_distinct: tuple[float, ...]
+    of_pairs: tuple[float, ...]
     drawn_duplicates: int
     drawn_distinct: int
     duplicates: int
@@ -157,7 +159,7 @@ class Evidence:
     def from_dict(cls, data: Any) -> Evidence:
         """Reads what `to_dict` wrote; ModelFolderError where it is damaged."""
         values: dict[str, Any] = {}
-        for name in ("cuts", "of_flagged", "of_duplicates", "of_distinct"):
+        for name in ("cuts", "of_flagged", "of_duplicates", "of_distinct", "of_pairs"):
             values[name] = checks.numbers(data, name, _WHERE)
         for name in ("drawn_found", "drawn_false", "found", "false"):
             values[name] = tuple(int(x) for x in checks.numbers(data, name, _WHERE))
@@ -211,6 +213,7 @@ def gather_evidence(
         of_flagged=tuple(effective[:, 0].tolist()),
         of_duplicates=tuple(effective[:, 1].tolist()),
         of_distinct=tuple(effective[:, 2].tolist()),
+        of_pairs=tuple(effective[:, 3].tolist()),
         drawn_duplicates=int((drawn & ones).sum()),
         drawn_distinct=int((drawn & zeros).sum()),
         duplicates=int(ones.sum()),
@@ -245,6 +248,6 @@ def _at_or_above(s: Floats, cuts: Floats) -> tuple[int, ...]:
     return tuple((len(s) - np.searchsorted(np.sort(s), cuts, side="left")).tolist())
 
 
-def _effective(flagged: NDArray[np.bool_], y: NDArray[np.int8], g: NDArray[np.int64]) -> tuple[float, float, float]:
-    parts = ((y, flagged), (flagged, y == 1), (flagged, y == 0))
-    return tuple(effective_size(of[where], g[where]) / max(1, int(where.sum())) or 1.0 for of, where in parts)  # type: ignore[return-value]
+def _effective(flagged: NDArray[np.bool_], y: NDArray[np.int8], g: NDArray[np.int64]) -> list[float]:
+    parts = ((y, flagged), (flagged, y == 1), (flagged, y == 0), (flagged, np.ones_like(flagged)))
+    return [effective_size(of[where], g[where]) / max(1, int(where.sum())) for of, where in parts]

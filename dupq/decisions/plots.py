@@ -79,8 +79,8 @@ class Plot:
             f"stroke='{colour}' stroke-width='1.5' fill='none'/>"
         )
 
-    def dot(self, x: float, y: float, colour: str, text: str = "", *, hint: str = "", below: bool = False) -> None:
-        """A point, with a word beside it and a hint that shows under the pointer."""
+    def dot(self, x: float, y: float, colour: str, text: str = "", *, hint: str = "") -> None:
+        """A point, a word where a falling curve leaves room for it, and a hint that shows under the pointer."""
         a, b = self.at(x, y)
         tip = f"<title>{escape(hint or text)}</title>" if hint or text else ""
         self._parts.append(
@@ -88,7 +88,7 @@ class Plot:
         )
         if text:
             end = a > (self.left + self.right) / 2
-            self._text(a + (-8 if end else 8), b + (16 if below else -8), text, colour, "end" if end else "start", 12)
+            self._text(a + (-8 if end else 8), b + (16 if end else -8), text, colour, "end" if end else "start", 12)
 
     def bars(self, edges: Sequence[float], heights: Sequence[float], colour: str, name: str = "") -> None:
         """Upright bars between consecutive edges, see-through."""
@@ -213,7 +213,7 @@ def precision_recall_diagram(
     plot.line(list(curve), BLUE, "precision")
     for index, (name, recall, precision) in enumerate(chosen):
         text = f"{name}: precision {precision:.3f}, recall {recall:.3f}"
-        plot.dot(recall, precision, COLOURS[1 + index % (len(COLOURS) - 1)], text, below=True)
+        plot.dot(recall, precision, COLOURS[1 + index % (len(COLOURS) - 1)], text)
     return plot.svg(legend="bottom-left")
 
 
@@ -233,9 +233,11 @@ def score_histogram(
         title: Of the picture.
     """
     top = max([*duplicates, *distinct, 1e-9])
-    plot = Plot(title, "raw score", "share of the label's pairs", (edges[0], edges[-1]), (0, top * 1.25))
+    plot = Plot(title, "raw score", "share of the label's pairs", (edges[0], edges[-1]), (0, top * 1.3))
     plot.bars(edges, distinct, ORANGE, "distinct")
     plot.bars(edges, duplicates, BLUE, "duplicate")
     for index, (name, cut) in enumerate(cuts):
         plot.upright(cut, (INK, VIOLET)[index % 2], name)
-    return plot.svg(legend="top-right")
+    half = len(duplicates) // 2
+    right_is_free = max([*duplicates[half:], *distinct[half:]]) < max([*duplicates[:half], *distinct[:half]])
+    return plot.svg(legend="top-right" if right_is_free else "top-left")

@@ -51,14 +51,28 @@ class Policy:
         return cls("cost", false_flag / miss)
 
     @classmethod
-    def recall(cls, level: float, delta: float = DELTA) -> Policy:
-        """The highest threshold that flags a share >= `level` of all duplicates, with confidence 1 - delta."""
-        return cls("recall", checks.checked_rate(level, "recall"), checks.checked_rate(delta, "delta"))
+    def recall(cls, level: float, delta: float | None = DELTA) -> Policy:
+        """The highest threshold that flags a share >= `level` of all duplicates, with confidence 1 - delta.
+
+        With delta None the share is that of the evidence, and nothing is promised.
+        """
+        return cls(
+            "recall",
+            checks.checked_rate(level, "recall"),
+            None if delta is None else checks.checked_rate(delta, "delta"),
+        )
 
     @classmethod
-    def precision(cls, level: float, delta: float = DELTA) -> Policy:
-        """The lowest threshold whose flagged pairs are duplicates to a share >= `level`, with confidence 1 - delta."""
-        return cls("precision", checks.checked_rate(level, "precision"), checks.checked_rate(delta, "delta"))
+    def precision(cls, level: float, delta: float | None = DELTA) -> Policy:
+        """The lowest threshold whose flagged pairs are duplicates to a share >= `level`, with confidence 1 - delta.
+
+        With delta None the share is that of the evidence, and nothing is promised.
+        """
+        return cls(
+            "precision",
+            checks.checked_rate(level, "precision"),
+            None if delta is None else checks.checked_rate(delta, "delta"),
+        )
 
     @classmethod
     def parse(cls, text: str, delta: float = DELTA) -> Policy:
@@ -190,7 +204,7 @@ def choose_threshold(policy: Policy, evidence: Evidence, base_rate: float | None
     values = _values(policy, evidence, rate)
     drawn, every = evidence.drawn(), evidence.all()
     if policy.delta is None:
-        index, bound, method = int(np.argmax(values)), None, "chosen on all pairs, no bound"
+        index, bound, method = best_cut(policy, values), None, "chosen on all pairs, no bound"
         passed, errors = evidence.pairs, every.false[index] + every.duplicates - every.found[index]
     else:
         kept = _furthest(policy, evidence, base_rate)
@@ -222,14 +236,32 @@ def choose_threshold(policy: Policy, evidence: Evidence, base_rate: float | None
     )
 
 
+def best_cut(policy: Policy, values: Floats) -> int:
+    """The best of falling cuts; of those that reach a level, the lowest (precision) or the highest (recall)."""
+    reached = np.flatnonzero(values >= policy.level)
+    if policy.kind not in ("precision", "recall") or not len(reached):
+        return int(np.argmax(values))
+    return int(reached[-1] if policy.kind == "precision" else reached[0])
+
+
 def _values(policy: Policy, evidence: Evidence, rate: float) -> Floats:
-    """What the policy wants to be high, at each cut, the labels weighted to the base rate; a cost is negative."""
-    recall = np.array(evidence.found) / evidence.duplicates
-    true, wrong = rate * recall, (1 - rate) * np.array(evidence.false) / evidence.distinct
+    recall, false = np.array(evidence.found) / evidence.duplicates, np.array(evidence.false) / evidence.distinct
+    return policy_values(policy, recall, false, rate)
+
+
+def policy_values(policy: Policy, recall: Floats, false: Floats, rate: float) -> Floats:
+    """What the policy wants to be high, at each cut, the labels weighted to the base rate; a cost is negative.
+
+    Args:
+        policy: See `Policy`.
+        recall, false: Shares of duplicates, and of distinct pairs, at or above each cut, (k,).
+        rate: The base rate.
+    """
+    true, wrong = rate * recall, (1 - rate) * false
     if policy.kind == "recall":
         return recall
     if policy.kind == "precision":
-        return np.asarray(true / (true + wrong))
+        return np.asarray(true / np.maximum(true + wrong, 1e-300))
     if policy.kind == "f1":
         return np.asarray(2 * true / (true + wrong + rate))
     loss = (policy.level if policy.kind == "cost" else 1.0) * wrong + (rate - true)

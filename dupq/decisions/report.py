@@ -288,9 +288,8 @@ def _expected(
     rule: DecisionRule, calibrator: Calibrator, s: NDArray[np.float64], y: NDArray[np.int8], rate: float
 ) -> dict[str, float]:
     flagged = s >= rule.duplicate.score
-    kept = s >= (rule.distinct or rule.duplicate).score
+    review = rule.codes(s) == 1
     recall, false = float(flagged[y == 1].mean()), float(flagged[y == 0].mean())
-    passed = rate * float(kept[y == 1].mean()) + (1 - rate) * float(kept[y == 0].mean())
     true, wrong = rate * recall, (1 - rate) * false
     return {
         "base_rate": rate,
@@ -298,8 +297,8 @@ def _expected(
         "precision": true / (true + wrong) if true + wrong > 0 else 1.0,
         "recall": recall,
         "flagged": true + wrong,
-        "review": max(0.0, passed - true - wrong),
-        "miss_rate": 1 - float(kept[y == 1].mean()),
+        "review": rate * float(review[y == 1].mean()) + (1 - rate) * float(review[y == 0].mean()),
+        "miss_rate": 1 - float((flagged | review)[y == 1].mean()),
     }
 
 

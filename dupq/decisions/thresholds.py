@@ -83,7 +83,7 @@ class DecisionRule:
         duplicate = choose_threshold(self.duplicate.policy, self.evidence, base_rate)
         distinct = None
         if self.distinct is not None:
-            distinct = _not_above(choose_threshold(self.distinct.policy, self.evidence, base_rate), duplicate)
+            distinct = lower_of(choose_threshold(self.distinct.policy, self.evidence, base_rate), duplicate)
         return DecisionRule(duplicate, distinct, self.evidence, self.warning)
 
     def expected(self, base_rate: float) -> Mapping[str, float]:
@@ -102,14 +102,14 @@ class DecisionRule:
         recall, false = self.evidence.rates(self.duplicate.score)
         kept, kept_false = self.evidence.rates((self.distinct or self.duplicate).score)
         flagged = rate * recall + (1 - rate) * false
-        passed = rate * kept + (1 - rate) * kept_false
+        review = rate * (kept - recall) + (1 - rate) * (kept_false - false)
         return {
             "precision": rate * recall / flagged if flagged > 0 else 1.0,
             "recall": recall,
             "miss_rate": 1 - kept,
             "flagged": flagged,
-            "review": max(0.0, passed - flagged),
-            "dropped": 1 - passed,
+            "review": review,
+            "dropped": 1 - flagged - review,
         }
 
     def expected_review_share(self, base_rate: float) -> float:
@@ -137,7 +137,7 @@ class DecisionRule:
         return cls(duplicate, distinct, evidence, warning)
 
 
-def _not_above(distinct: Threshold, duplicate: Threshold) -> Threshold:
+def lower_of(distinct: Threshold, duplicate: Threshold) -> Threshold:
     """A distinct cut above the duplicate cut comes down to it: fewer pairs are dropped, so its promise still holds."""
     if distinct.score <= duplicate.score:
         return distinct
@@ -169,7 +169,7 @@ def choose_rule(
     distinct = None
     if miss_rate is not None:
         wanted = Policy.recall(1 - checks.checked_rate(miss_rate, "miss rate"), delta)
-        distinct = _not_above(choose_threshold(wanted, evidence, base_rate), duplicate)
+        distinct = lower_of(choose_threshold(wanted, evidence, base_rate), duplicate)
     return DecisionRule(duplicate, distinct, evidence)
 
 

@@ -1,0 +1,158 @@
+"""Refitting to local labels: shrinkage, the optimum against a slow search, and what is promised of few labels."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from dupq.decisions.calibration import LocalCalibrator, PlattCalibrator, calibrator_from_dict
+from dupq.decisions.local import refit
+from dupq.decisions.thresholds import DecisionRule, Policy, fit_rule
+from dupq.errors import InputError, ModelFolderError, NotEnoughLabelsError
+
+SHIPPED = PlattCalibrator(base_rate=0.37, pairs=7000, slope=1.5, intercept=-1.0)
+
+
+def world(n, seed, slope, intercept):
+    """A place where the true log-odds are slope * shipped log-odds + intercept."""
+    rng = np.random.default_rng(seed)
+    s = rng.normal(0.5, 2, n)
+    return s, (rng.random(n) < expit(slope * SHIPPED.log_odds(s) + intercept)).astype(int)
+
+
+@cache
+def rule(policy=None, miss_rate=None):
+    return fit_rule(*world(6000, 0, 1, 0), None, policy, miss_rate=miss_rate)
+
+
+def excess(calibrator, slope, intercept):
+    """Mean loss over that of the truth, on a fresh draw."""
+    s, _ = world(20_000, 77, slope, intercept)
+    odds, p = calibrator.log_odds(s), expit(slope * SHIPPED.log_odds(s) + intercept)
+    return float(np.mean(np.logaddexp(0, odds) - p * odds + p * np.log(p) + (1 - p) * np.log1p(-p)))
+
+
+def test_few_labels_help_and_more_help_more():
+    before = excess(SHIPPED, 0.6, -1.5)
+    after = [
+        np.mean([excess(refit(SHIPPED, rule(), *world(n, seed, 0.6, -1.5)).calibrator, 0.6, -1.5) for seed in range(8)])
+        for n in (50, 200, 1000)
+    ]
+    assert before > 4 * after[0]
+    assert after[0] > after[1] > after[2]
+
+
+def test_few_labels_do_little_harm_where_nothing_changed():
+    worst = max(excess(refit(SHIPPED, rule(), *world(50, seed, 1, 0)).calibrator, 1, 0) for seed in range(10))
+    assert worst < 0.06
+
+
+def test_the_map_is_the_optimum_of_what_is_stated():
+    s, y = world(60, 4, 0.5, -1)
+    found = refit(SHIPPED, rule(), s, y).calibrator
+    z = SHIPPED.log_odds(s)
+
+    def objective(a, b):
+        odds = a * z + b
+        return np.sum(np.logaddexp(0, odds) - y * odds) + (a - 1) ** 2 / (2 * 0.5**2) + b**2 / (2 * 2.0**2)
+
+    best = objective(found.slope, found.intercept)
+    for da in (-0.02, 0, 0.02):
+        for db in (-0.02, 0, 0.02):
+            assert objective(found.slope + da, found.intercept + db) >= best
+    assert found.base_rate == pytest.approx(found.probabilities(s).mean())
+
+
+def test_labels_that_contradict_the_score_leave_it_rising():
+    s, _ = world(200, 1, 1, 0)
+    found = refit(SHIPPED, rule(), s, (s < 0.5).astype(int)).calibrator
+    assert found.slope == pytest.approx(0.01)
+    many, _ = world(400, 1, 1, 0)
+    assert refit(SHIPPED, rule(), many, (many < 0.5).astype(int)).calibrator.kind == "local"
+
+
+def test_many_labels_of_another_shape_bring_a_fresh_calibrator():
+    rng = np.random.default_rng(0)
+    s = rng.normal(0, 2, 4000)
+    y = (rng.random(4000) < np.where(s < 0, 0.05, 0.6)).astype(int)
+    found = refit(SHIPPED, rule(), s, y).calibrator
+    assert found.kind == "isotonic"
+    assert found.cv_losses["isotonic"] < found.cv_losses["local"]
+
+
+def test_a_promise_is_kept_local_where_labels_suffice():
+    shipped = rule(Policy.precision(0.9), miss_rate=0.05)
+    fit = refit(SHIPPED, shipped, *world(3000, 2, 0.8, -1), data_fingerprint="here")
+    assert fit.rule.warning is None
+    assert fit.rule.duplicate.policy == Policy.precision(0.9)
+    assert fit.rule.duplicate.bound >= 0.9
+    assert fit.rule.duplicate.data_fingerprint == "here"
+    assert fit.rule.duplicate.score > shipped.duplicate.score
+    assert fit.rule.distinct.policy == Policy.recall(0.95)
+
+
+def test_few_labels_promise_nothing_and_say_so():
+    s, y = world(50, 3, 0.8, -1)
+    fit = refit(SHIPPED, rule(Policy.precision(0.95), miss_rate=0.05), s, y)
+    cut = fit.rule.duplicate
+    assert cut.bound is None
+    assert cut.policy == Policy.precision(0.95, None)
+    assert cut.promise == "no promise: chosen for the precision >= 0.95 on 50 pairs"
+    assert "50 local labels cannot support precision >= 0.95 with confidence 0.95 (about" in fit.rule.warning
+    assert "recall >= 0.95" in fit.rule.warning
+    assert "WARNING" in fit.rule.promise
+    expected = fit.calibrator.probabilities(s)
+    assert expected[s >= cut.score].mean() >= 0.95
+    assert fit.rule.distinct.score <= cut.score
+    assert DecisionRule.from_dict(json.loads(json.dumps(fit.rule.to_dict()))) == fit.rule
+
+
+def test_policies_without_a_promise_follow_the_local_calibrator_until_labels_suffice():
+    s, y = world(60, 5, 0.8, -1)
+    cut = refit(SHIPPED, rule(), s, y).rule.duplicate
+    p = np.sort(refit(SHIPPED, rule(), s, y).calibrator.probabilities(s))[::-1]
+    best = max(2 * p[: k + 1].sum() / (k + 1 + p.sum()) for k in range(60))
+    assert cut.value == pytest.approx(best)
+    assert cut.method.startswith("expected by the local calibrator")
+    assert refit(SHIPPED, rule(), *world(400, 5, 0.8, -1)).rule.duplicate.method.startswith("chosen on all pairs")
+
+
+def test_verdicts_of_one_kind_shift_the_base_rate_alone():
+    s, _ = world(50, 3, 1, 0)
+    fit = refit(SHIPPED, rule(Policy.precision(0.9)), s, np.zeros(50, dtype=int))
+    assert 0 < fit.calibrator.base_rate < 0.2
+    assert fit.rule.evidence is None
+    assert "all of one kind" in fit.rule.warning
+
+
+def test_refitting_again_starts_from_the_shipped_calibrator():
+    first = refit(SHIPPED, rule(), *world(60, 1, 0.3, 1))
+    data = world(80, 2, 0.6, -1)
+    again = refit(first.calibrator, first.rule, *data).calibrator
+    assert again.shipped == SHIPPED
+    assert again == refit(SHIPPED, rule(), *data).calibrator
+
+
+def test_a_local_calibrator_survives_json():
+    found = refit(SHIPPED, rule(), *world(60, 1, 0.5, 1)).calibrator
+    assert isinstance(found, LocalCalibrator)
+    again = calibrator_from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again == found
+    for change in ({"slope": -1.0}, {"shipped": None}, {"shipped": {"kind": "local"}}):
+        with pytest.raises(ModelFolderError):
+            calibrator_from_dict(found.to_dict() | change)
+
+
+def test_bad_verdicts_are_named():
+    s, y = world(50, 1, 1, 0)
+    with pytest.raises(NotEnoughLabelsError) as caught:
+        refit(SHIPPED, rule(), s[:12], y[:12])
+    assert caught.value.needed == 8
+    with pytest.raises(InputError, match="one 0 or 1 a score"):
+        refit(SHIPPED, rule(), s, y + 1)
+    with pytest.raises(InputError, match="not finite"):
+        refit(SHIPPED, rule(), np.append(s[1:], np.inf), y)
