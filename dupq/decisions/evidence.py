@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
 from dupq.decisions import checks
-from dupq.decisions.metrics import effective_size
 from dupq.errors import ModelFolderError
 
 Floats = NDArray[np.float64]
@@ -203,17 +202,23 @@ def gather_evidence(
     drawn = one_per_group(g, seed)
     cuts = _candidate_cuts(s)
     ones, zeros = y == 1, y == 0
-    effective = np.array([_effective(s >= cut, y, g) for cut in cuts])
+    order = np.argsort(-s, kind="stable")
+    y_ranked, g_ranked = y[order], g[order]
+    of_flagged = _effective_precision(y_ranked, g_ranked)
+    of_duplicates = _effective_flagged(g_ranked[y_ranked == 1])
+    of_distinct = _effective_flagged(g_ranked[y_ranked == 0])
+    found, false = _at_or_above(s[ones], cuts), _at_or_above(s[zeros], cuts)
+    flagged = np.array(found) + np.array(false)
     return Evidence(
         cuts=tuple(cuts.tolist()),
         drawn_found=_at_or_above(s[drawn & ones], cuts),
         drawn_false=_at_or_above(s[drawn & zeros], cuts),
-        found=_at_or_above(s[ones], cuts),
-        false=_at_or_above(s[zeros], cuts),
-        of_flagged=tuple(effective[:, 0].tolist()),
-        of_duplicates=tuple(effective[:, 1].tolist()),
-        of_distinct=tuple(effective[:, 2].tolist()),
-        of_pairs=tuple(effective[:, 3].tolist()),
+        found=found,
+        false=false,
+        of_flagged=_taken(of_flagged, flagged),
+        of_duplicates=_taken(of_duplicates, np.array(found)),
+        of_distinct=_taken(of_distinct, np.array(false)),
+        of_pairs=_taken(_effective_flagged(g_ranked), flagged),
         drawn_duplicates=int((drawn & ones).sum()),
         drawn_distinct=int((drawn & zeros).sum()),
         duplicates=int(ones.sum()),
@@ -248,6 +253,44 @@ def _at_or_above(s: Floats, cuts: Floats) -> tuple[int, ...]:
     return tuple((len(s) - np.searchsorted(np.sort(s), cuts, side="left")).tolist())
 
 
-def _effective(flagged: NDArray[np.bool_], y: NDArray[np.int8], g: NDArray[np.int64]) -> list[float]:
-    parts = ((y, flagged), (flagged, y == 1), (flagged, y == 0), (flagged, np.ones_like(flagged)))
-    return [effective_size(of[where], g[where]) / max(1, int(where.sum())) for of, where in parts]
+def _taken(running: Floats, counts: NDArray[Any]) -> tuple[float, ...]:
+    """The running figure where so many pairs are flagged; where none is, it is that of the first."""
+    return tuple(running[np.maximum(counts, 1) - 1].tolist())
+
+
+def _before(groups: NDArray[np.int64], count: NDArray[Any] | None = None) -> Floats:
+    """How many earlier pairs of its own group each pair has, (n,); or how many of those that `count` marks by 1."""
+    marks = np.ones(len(groups)) if count is None else np.asarray(count, dtype=np.float64)
+    order = np.argsort(groups, kind="stable")
+    running = np.cumsum(marks[order]) - marks[order]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    found = np.empty(len(groups))
+    found[order] = running - np.repeat(running[starts], np.diff(np.append(starts, len(groups))))
+    return found
+
+
+def _effective_precision(y: NDArray[Any], groups: NDArray[np.int64]) -> Floats:
+    """Effective over actual size of the mean of y over the first 1, 2, ... n pairs: (n,); see `effective_size`."""
+    k = np.arange(1, len(y) + 1, dtype=np.float64)
+    hits, sizes = _before(groups, y), _before(groups)
+    squares = np.cumsum(2 * sizes + 1)
+    mean = np.cumsum(y) / k
+    spread = np.cumsum(y * (2 * hits + 1)) - 2 * mean * np.cumsum(hits + y * (sizes + 1)) + mean**2 * squares
+    return _shares(k, mean, np.cumsum(sizes == 0), spread, squares)
+
+
+def _effective_flagged(groups: NDArray[np.int64]) -> Floats:
+    """The same of the share of all n pairs that are among the first 1, 2, ... n."""
+    n = len(groups)
+    totals = np.bincount(groups).astype(np.float64)
+    mean = np.arange(1, n + 1) / n
+    squares = float(totals @ totals)
+    spread = np.cumsum(2 * _before(groups) + 1) - 2 * mean * np.cumsum(totals[groups]) + mean**2 * squares
+    return _shares(np.full(n, float(n)), mean, np.full(n, float((totals > 0).sum())), spread, np.full(n, squares))
+
+
+def _shares(n: Floats, mean: Floats, groups: NDArray[Any], spread: Floats, squares: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = spread / n**2 * groups / (groups - 1) * (n - 1) / (mean * (1 - mean))
+    usual = np.where(groups > 1, 1 / np.maximum(1.0, effect), 1 / n)
+    return np.where((mean == 0) | (mean == 1), n / squares, usual)

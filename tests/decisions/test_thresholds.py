@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from dupq.decisions.calibration import PlattCalibrator
 from dupq.decisions.evidence import Evidence, gather_evidence, lower_bound, one_per_group, upper_bound
+from dupq.decisions.metrics import effective_size
 from dupq.decisions.thresholds import DecisionRule, Policy, Threshold, choose_rule, choose_threshold, fit_rule
 from dupq.errors import InputError, ModelFolderError, NotEnoughLabelsError
 from dupq.records import Decision
@@ -84,6 +85,13 @@ def test_evidence_counts_equal_a_slow_loop():
         assert evidence.false[i] == sum((s >= cut) & (y == 0))
         assert evidence.drawn_found[i] == sum((s >= cut) & (y == 1) & drawn)
         assert evidence.drawn_false[i] == sum((s >= cut) & (y == 0) & drawn)
+        flagged = s >= cut
+        parts = [(y[flagged], groups[flagged]), (flagged[y == 1], groups[y == 1])]
+        parts += [(flagged[y == 0], groups[y == 0]), (flagged, groups)]
+        for (values, of), name in zip(parts, ("of_flagged", "of_duplicates", "of_distinct", "of_pairs"), strict=True):
+            # Where nothing is flagged yet, the figure is that of the first pair.
+            if name == "of_flagged" or values.any():
+                assert getattr(evidence, name)[i] == pytest.approx(effective_size(values, of) / len(values)), name
     assert (evidence.groups, evidence.pairs) == (len(set(groups)), 300)
 
 
