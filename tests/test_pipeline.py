@@ -22,8 +22,9 @@ TABLE = labelled_table(96)
 def noisy(table: PairTable, seed: int = 0) -> PairTable:
     """The same pairs with labels that are likelier 1 the more words they share."""
     scores = WordScorer().score(table.left, table.right)
+    odds = 3 * (scores - scores.mean()) / scores.std()
     draw = np.random.default_rng(seed).random(len(table))
-    return PairTable(table.left, table.right, (draw < 1 / (1 + np.exp(-scores))).astype(np.int8))
+    return PairTable(table.left, table.right, (draw < 1 / (1 + np.exp(-odds))).astype(np.int8))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def trained(tiny_cross_encoder: Path, tiny_bi_encoder: Path) -> DuplicatePipelin
     """Stock networks, untrained: what they say means nothing, and must yet survive the folder to the bit."""
     pipeline = DuplicatePipeline.from_networks(tiny_cross_encoder, tiny_bi_encoder)
     scores = pipeline.raw_scores(TABLE.left, TABLE.right)
-    labels = (np.random.default_rng(0).random(len(TABLE)) < 1 / (1 + np.exp(-(scores - scores.mean()) / scores.std())))
+    labels = np.random.default_rng(0).random(len(TABLE)) < 1 / (1 + np.exp(-(scores - scores.mean()) / scores.std()))
     return pipeline.calibrate(PairTable(TABLE.left, TABLE.right, labels.astype(np.int8)))
 
 
@@ -129,7 +130,7 @@ def test_pairs_that_were_trained_on_are_refused(calibrated: DuplicatePipeline, p
         ("\u200b", "blank"),
         (7, "not a str"),
         ("x" * 1_000_000, "1,000,000 characters"),
-        ("lone \ud800 surrogate", "not valid Unicode"),
+        ("lone \ud800 surrogate", "not valid UTF-8"),
     ],
 )
 def test_a_bad_text_is_named(calibrated: DuplicatePipeline, text: object, said: str) -> None:
@@ -157,9 +158,7 @@ def test_the_folder_keeps_every_bit(trained: DuplicatePipeline, tmp_path: Path, 
     pipeline = replace(trained, blend=(0.7, 0.3, -0.1)) if blended else trained
     pipeline.save(tmp_path / "pipeline")
     again = DuplicatePipeline.from_pretrained(tmp_path / "pipeline")
-    assert np.array_equal(
-        again.probabilities(TABLE.left, TABLE.right), pipeline.probabilities(TABLE.left, TABLE.right)
-    )
+    assert np.array_equal(again.probabilities(TABLE.left, TABLE.right), pipeline.probabilities(TABLE.left, TABLE.right))
     assert again.score_pairs(TABLE.left[:9], TABLE.right[:9]) == pipeline.score_pairs(TABLE.left[:9], TABLE.right[:9])
     assert again.fingerprint == pipeline.fingerprint
     assert again.promise == pipeline.promise

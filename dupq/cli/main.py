@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The tokenizers' own threads only get in the way of the networks', and warn when a process forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Loading and saving take a moment each; their bars would only flash between ours.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
         return int(args.run(args))
     except DupqError as error:

@@ -168,23 +168,30 @@ def fit_blend(
     """Stacks scorers by logistic regression (Wolpert 1992) on pairs that none of them was trained on.
 
     Args:
-        scorers: Two or more.
+        scorers: One or more.
         left, right: n texts each.
         labels: (n,) of 0 and 1.
 
     Returns:
-        A blend whose score is the log-odds that the regression gives.
+        A blend whose score is the log-odds that the regression gives. Weights are never negative (Breiman 1996): a
+        member that would count against the others has weight 0.
+
+    Raises:
+        InputError: No member rises from distinct pairs to duplicates.
     """
     from sklearn.linear_model import LogisticRegression
 
-    plain = BlendScorer(tuple(scorers), (1.0,) * len(scorers))
-    members = plain.members(left, right)
-    spread = members.std(axis=1, keepdims=True)
-    fitted = LogisticRegression(C=1e4, max_iter=1000).fit((members / spread).T, labels)
-    weights = fitted.coef_[0] / spread[:, 0]
-    if (weights < 0).any():
-        raise InputError(
-            f"a member would count against the blend (weights {weights.round(3).tolist()})",
-            mend="give more validation pairs, or leave that network out",
-        )
-    return BlendScorer(tuple(scorers), tuple(float(weight) for weight in weights), float(fitted.intercept_[0]))
+    members = BlendScorer(tuple(scorers), (1.0,) * len(scorers)).members(left, right)
+    spread = np.maximum(members.std(axis=1, keepdims=True), 1e-12)
+    kept = np.arange(len(scorers))
+    while len(kept):
+        fitted = LogisticRegression(C=1e4, max_iter=1000).fit((members / spread)[kept].T, labels)
+        if (fitted.coef_[0] >= 0).all():
+            weights = np.zeros(len(scorers))
+            weights[kept] = fitted.coef_[0] / spread[kept, 0]
+            return BlendScorer(tuple(scorers), tuple(weights.tolist()), float(fitted.intercept_[0]))
+        kept = kept[fitted.coef_[0] >= 0]
+    raise InputError(
+        "no network scores duplicates higher than distinct pairs here",
+        mend="check that label 1 means duplicate, give more validation pairs, or train for longer",
+    )

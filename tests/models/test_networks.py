@@ -63,7 +63,9 @@ def test_scores_are_the_stock_logits(tiny_cross_encoder: Path) -> None:
     ours = CrossEncoderScorer(tiny_cross_encoder).score(TABLE.left, TABLE.right)
     assert np.abs(stock[unique.inverse] - ours).max() < 1e-5
     # The trap: left to itself, a stock cross-encoder squashes its logits.
-    squashed = CrossEncoder(str(tiny_cross_encoder), device="cpu").predict(list(zip(unique.left, unique.right, strict=True)))
+    squashed = CrossEncoder(str(tiny_cross_encoder), device="cpu").predict(
+        list(zip(unique.left, unique.right, strict=True))
+    )
     assert np.allclose(squashed, 1 / (1 + np.exp(-stock)), atol=1e-6)
 
 

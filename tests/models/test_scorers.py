@@ -43,9 +43,7 @@ def test_blend_is_the_weighted_sum() -> None:
     table = labelled_table(5)
     members = (WordScorer(), CosineScorer(WordEmbedder()))
     blend = BlendScorer(members, (2.0, 0.5), -1.0)
-    expected = (
-        2 * members[0].score(table.left, table.right) + 0.5 * members[1].score(table.left, table.right) - 1
-    )
+    expected = 2 * members[0].score(table.left, table.right) + 0.5 * members[1].score(table.left, table.right) - 1
     assert np.allclose(blend.score(table.left, table.right), expected, atol=1e-12)
 
 
@@ -65,14 +63,25 @@ def test_fitted_blend_gives_the_log_odds_of_scikit_learn() -> None:
     assert np.allclose(blend.score(table.left, table.right), direct.decision_function(features), atol=0.02)
 
 
-def test_a_member_that_counts_against_the_blend_is_refused() -> None:
+def test_a_member_that_would_count_against_the_others_has_no_weight() -> None:
     table = labelled_table(20)
-    labels = drawn_labels(-WordScorer().score(table.left, table.right))
-    with pytest.raises(InputError, match="count against"):
-        fit_blend([WordScorer()], table.left, table.right, labels)
+    words = WordScorer().score(table.left, table.right)
+
+    class Reversed(WordScorer):
+        def score(self, left, right, progress=None):  # type: ignore[no-untyped-def]
+            return -super().score(left, right) + np.random.default_rng(0).normal(size=len(left))
+
+    labels = drawn_labels(words)
+    blend = fit_blend([WordScorer(), Reversed()], table.left, table.right, labels)
+    alone = fit_blend([WordScorer()], table.left, table.right, labels)
+    assert blend.weights == (pytest.approx(alone.weights[0]), 0.0)
+    with pytest.raises(InputError, match="no network scores duplicates higher"):
+        fit_blend([WordScorer()], table.left, table.right, 1 - labels)
 
 
-@pytest.mark.parametrize(("left", "right", "said"), [(["a"], ["b", "c"], "1 left texts but 2"), ("ab", ["c"], "one str")])
+@pytest.mark.parametrize(
+    ("left", "right", "said"), [(["a"], ["b", "c"], "1 left texts but 2"), ("ab", ["c"], "one str")]
+)
 def test_wrong_shapes_are_told(left: list[str], right: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         UniquePairs.of(left, right)
