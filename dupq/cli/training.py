@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dupq.cli.deciding import add_policy_options
 from dupq.cli.console import add_reading_options, emit, note, parse_where, reading_options, report_skipped
+from dupq.cli.deciding import add_policy_options
 from dupq.errors import InputError
 
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
