@@ -39,7 +39,7 @@ def main() -> None:
     run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
     run("train", "cross-encoder", splits, "-o", cross_encoder, "--base", bi_encoder, "--where", "natural=1")
     run("calibrate", splits, "-o", stock, "--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
-    run("export", stock, "-o", shipped, "--calibration", splits / "calibration.jsonl")
+    run("export", stock, splits, "-o", shipped)
     run("evaluate", shipped, splits, "--attach")
     shutil.rmtree(PRETRAINED, ignore_errors=True)
     shutil.copytree(shipped, PRETRAINED)

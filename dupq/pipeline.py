@@ -19,6 +19,7 @@ from dupq.records import PairScore
 
 if TYPE_CHECKING:
     from dupq.data.splits import PairTable
+    from dupq.decisions.base_rate import BaseRateEstimate, ScoreReference
     from dupq.decisions.calibration import Calibrator
     from dupq.decisions.explanation import Explanation
     from dupq.decisions.report import Report
@@ -278,6 +279,96 @@ class DuplicatePipeline:
             scores, calibrator.probabilities(scores), pairs.labels, groups, rule, calibrator, **self._facts(pairs)
         )
         return replace(self, calibrator=calibrator, rule=rule, base_rate=calibrator.base_rate, evaluation=report)
+
+    def adapt(self, verdicts: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
+        """Fits calibrator and thresholds to a forum's own labels, shrinking to what they were where labels are few.
+
+        The networks stay as they are. See `dupq.decisions.local.refit` for the method; where the local labels cannot
+        support a promise, `promise` says so.
+
+        Raises:
+            LeakError: A question of these pairs was trained on.
+            NotEnoughLabelsError: Fewer than 20 pairs.
+        """
+        from dupq.decisions.local import refit
+
+        refuse_overlap(self.trained_on, verdicts.left, verdicts.right, "adapt its calibrator")
+        local = refit(
+            self._calibrated(),
+            self._deciding(),
+            self.raw_scores(verdicts.left, verdicts.right, progress),
+            verdicts.labels,
+            verdicts.groups,
+            data_fingerprint=verdicts.fingerprint,
+            scorer_fingerprint=self.fingerprint,
+        )
+        return replace(
+            self, calibrator=local.calibrator, rule=local.rule, base_rate=local.calibrator.base_rate, evaluation=None
+        )
+
+    def score_reference(self) -> ScoreReference:
+        """How the scores of duplicates and of distinct pairs were spread when the thresholds were fitted.
+
+        Raises:
+            NotCalibratedError: The thresholds came without their evidence.
+        """
+        from dupq.decisions.base_rate import ScoreReference
+
+        evidence = self._deciding().evidence
+        if evidence is None:
+            raise NotCalibratedError("the thresholds of this pipeline came without their evidence", mend=_CALIBRATE)
+        return ScoreReference.from_evidence(evidence)
+
+    def estimate_base_rate(
+        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
+    ) -> BaseRateEstimate:
+        """The share of duplicates among unlabelled pairs, with an interval, and whether it should be believed.
+
+        See `dupq.decisions.base_rate.estimate_base_rate` (Saerens, Latinne & Decaestecker 2002).
+
+        Raises:
+            InputError: Fewer than 50 pairs, or a bad text.
+            NotCalibratedError: As of `score_reference`.
+        """
+        from dupq.data.grouping import question_groups
+        from dupq.decisions.base_rate import estimate_base_rate
+
+        reference = self.score_reference()
+        scores = self.raw_scores(left, right, progress)
+        return estimate_base_rate(scores, reference, groups=question_groups(left, right))
+
+    def export(self, pairs: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
+        """The same pipeline on int8 networks that run without torch, about four times as fast.
+
+        The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
+        them by the same policies, since int8 shifts scores.
+
+        Raises:
+            InputError: The networks are in that form already, or onnx is not installed.
+            LeakError, NotEnoughLabelsError: As of `calibrate`.
+        """
+        from tempfile import TemporaryDirectory
+
+        from dupq.models.export import export
+        from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder
+
+        parts: dict[str, Any] = {}
+        kinds = (("cross_encoder", RuntimeCrossEncoder), ("bi_encoder", RuntimeBiEncoder))
+        for name, runtime in kinds:
+            network = getattr(self, name)
+            if network is None:
+                continue
+            if network.form != STOCK:
+                raise InputError(
+                    f"the {name.replace('_', '-')} is in the int8 form already", mend="export the original"
+                )
+            with TemporaryDirectory() as folder:
+                network.save(Path(folder) / name)
+                parts[name] = runtime(export(Path(folder) / name, pairs.left, pairs.right))
+        exported = replace(self, **parts, calibrator=None, rule=None, evaluation=None)
+        rule = self._deciding()
+        miss_rate = 1 - rule.distinct.policy.level if rule.distinct else None
+        return exported.calibrate(pairs, policy=rule.duplicate.policy, miss_rate=miss_rate, progress=progress)
 
     def evaluate(self, pairs: PairTable, progress: Progress | None = None) -> Report:
         """Measures the pipeline on labelled pairs that nothing of it was fitted on.

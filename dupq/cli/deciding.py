@@ -26,10 +26,29 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     calibrate.add_argument("--bi-encoder", metavar="DIR|ID")
     calibrate.add_argument("--cross-encoder", metavar="DIR|ID")
     calibrate.add_argument("--model", metavar="DIR|ID", help="calibrate this pipeline anew, its networks untouched")
+    calibrate.add_argument(
+        "--add", metavar="FILE", help="adapt --model to these verdicts of your own forum (50 or more)"
+    )
     calibrate.add_argument("--validation", metavar="FILE", help="pairs on which two networks are blended")
     add_policy_options(calibrate)
     add_reading_options(calibrate)
     calibrate.set_defaults(run=run_calibrate)
+
+    export = commands.add_parser("export", parents=[shared], help="a pipeline's int8 form, which runs without torch")
+    export.add_argument("model", metavar="DIR|ID", help="a pipeline folder or Hub id")
+    export.add_argument("pairs", help="labelled pairs to calibrate it anew, or a folder made by `dupq split`")
+    export.add_argument("-o", "--output", required=True, metavar="DIR", help="the pipeline folder to write")
+    add_reading_options(export)
+    export.set_defaults(run=run_export)
+
+    drift = commands.add_parser(
+        "drift", parents=[shared], help="say whether live pairs, unlabelled, still look like those it was calibrated on"
+    )
+    drift.add_argument("reference", metavar="REFERENCE", help="the pipeline, whose calibration is the reference")
+    drift.add_argument("live", metavar="LIVE", help="a file of live pairs")
+    drift.add_argument("--false-alarm-rate", type=float, default=0.01, metavar="RATE")
+    add_reading_options(drift, labelled=False)
+    drift.set_defaults(run=run_drift)
 
     evaluate = commands.add_parser("evaluate", parents=[shared], help="measure a pipeline on unseen labelled pairs")
     evaluate.add_argument("model", metavar="DIR|ID", help="a pipeline folder or Hub id")
@@ -104,6 +123,8 @@ def run_calibrate(args: argparse.Namespace) -> int:
             "name either --model, or --bi-encoder and/or --cross-encoder",
             mend="dupq calibrate SPLITS --cross-encoder DIR",
         )
+    if args.add:
+        return _run_adapt(args)
     if args.pairs is None:
         raise InputError("no pairs were named", mend="give a folder made by `dupq split`, or a labelled file")
     options = reading_options(args)
@@ -121,6 +142,58 @@ def run_calibrate(args: argparse.Namespace) -> int:
     pipeline.save(args.output)
     emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")
     return 0
+
+
+def _run_adapt(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.pipeline import DuplicatePipeline
+
+    if args.pairs is not None or not args.model:
+        raise InputError("--add adapts a pipeline", mend="dupq calibrate --model DIR --add VERDICTS -o NEW")
+    options = reading_options(args)
+    verdicts = load_pairs(args.add, **options)
+    report_skipped(options["skipped"])
+    with progress_bar("adapting") as bar:
+        pipeline = DuplicatePipeline.from_pretrained(args.model).adapt(verdicts, bar)
+    pipeline.save(args.output)
+    told = {"verdicts": len(verdicts), "base_rate": pipeline.base_rate, "threshold": pipeline.threshold}
+    text = (
+        f"adapted to {len(verdicts):,} verdicts -> {args.output}\n"
+        f"base rate {pipeline.base_rate:.1%}; duplicate from {pipeline.threshold:.3f}\nthreshold: {pipeline.promise}"
+    )
+    emit(args, {**told, "promise": pipeline.promise}, text)
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.pipeline import DuplicatePipeline
+
+    options = reading_options(args)
+    folder = Path(args.pairs)
+    pairs = load_pairs(folder / "calibration.jsonl" if folder.is_dir() else folder, **options)
+    report_skipped(options["skipped"])
+    with progress_bar("exporting") as bar:
+        pipeline = DuplicatePipeline.from_pretrained(args.model).export(pairs, bar)
+    pipeline.save(args.output)
+    emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")
+    return 0
+
+
+def run_drift(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.decisions.drift import DriftMonitor
+    from dupq.pipeline import DuplicatePipeline
+
+    options = reading_options(args)
+    live = load_pairs(args.live, labelled=False, **options)
+    report_skipped(options["skipped"])
+    pipeline = DuplicatePipeline.from_pretrained(args.reference)
+    monitor = DriftMonitor(pipeline.score_reference(), args.false_alarm_rate)
+    with progress_bar("scoring") as bar:
+        result = monitor.check(pipeline.raw_scores(live.left, live.right, bar), live.groups)
+    emit(args, result.to_dict(), str(result))
+    return int(result.alarm)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
