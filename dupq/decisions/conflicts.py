@@ -180,9 +180,14 @@ def _negation(sides: _Sides) -> Iterator[Conflict]:
 
 
 def _undone_by_negation(sides: _Sides, negation: Conflict, opposite: Conflict) -> bool:
-    """Whether "not possible" stands against "impossible": the negation is within 3 words before its opposite."""
-    denied, other = (negation.words1, opposite.words1) if negation.words1 else (negation.words2, opposite.words2)
-    return len(denied) == 1 and 0 < other[0] - denied[0] <= 3
+    """Whether "not possible" stands against "impossible": nothing but grammar between the negation and the word."""
+    first = sides.words1[opposite.words1[0]].key
+    second = sides.words2[opposite.words2[0]].key
+    if negation.words1:
+        words, denied, place, same = sides.words1, negation.words1, opposite.words1[0], second.endswith(first)
+    else:
+        words, denied, place, same = sides.words2, negation.words2, opposite.words2[0], first.endswith(second)
+    return same and len(denied) == 1 and denied[0] < place and not any(map(_bears, words[denied[0] + 1 : place]))
 
 
 # ---- names -------------------------------------------------------------------------------------------------------
@@ -249,16 +254,18 @@ def _order(sides: _Sides) -> Iterator[Conflict]:
     A phrase that has merely moved ("In India, what ...", "What ... in India") leaves nothing between.
     """
     words = (*sides.words1, *sides.words2)
-    if any(word.forms & {"distance", "difference", "differ", "compare"} for word in words):
+    if any(word.forms & english.EITHER_WAY for word in words):
         return
     if sum(map(_bears, _take(sides.words1, sides.free1))) > 1 or sum(map(_bears, _take(sides.words2, sides.free2))) > 1:
         return
     blocks = [(i, j, n) for i, j, n in _blocks(sides) if any(map(_bears, sides.words1[i : i + n]))]
     for place, (i, j, length) in enumerate(blocks):
         for other_i, other_j, other_length in blocks[place + 1 :]:
+            one, other = sides.words1[i : i + length], sides.words1[other_i : other_i + other_length]
             gap1 = range(i + length, other_i)
             gap2 = range(other_j + other_length, j)
-            if 0 < len(gap1) <= MAX_GAP and 0 < len(gap2) <= MAX_GAP and _pivots(sides, gap1, gap2):
+            near = 0 < len(gap1) <= MAX_GAP and 0 < len(gap2) <= MAX_GAP
+            if near and _keys(one) != _keys(other) and _pivots(sides, gap1, gap2):
                 yield Conflict(
                     ConflictKind.ORDER,
                     (*range(i, i + length), *range(other_i, other_i + other_length)),
@@ -266,6 +273,10 @@ def _order(sides: _Sides) -> Iterator[Conflict]:
                     "the same words in changed roles",
                 )
                 return
+
+
+def _keys(words: Sequence[Word]) -> list[str]:
+    return [word.key for word in words]
 
 
 def _take(words: Sequence[Word], places: Iterable[int]) -> list[Word]:
@@ -282,10 +293,8 @@ def _pivots(sides: _Sides, gap1: range, gap2: range) -> bool:
     inside = [*_take(sides.words1, gap1), *_take(sides.words2, gap2)]
     if any(word.forms & english.EXCHANGEABLE for word in inside):
         return False
-    # Passive: "did A beat B", "was B beaten by A".
-    if len({any(word.key == "by" for word in _take(sides.words1, gap1)),
-            any(word.key == "by" for word in _take(sides.words2, gap2))}) > 1:  # fmt: skip
-        return False
+    if ("by" in _keys(_take(sides.words1, gap1))) != ("by" in _keys(_take(sides.words2, gap2))):
+        return False  # one of them is in the passive: "did A beat B", "was B beaten by A"
     kept = _take(sides.words1, (i for i in gap1 if sides.to2.get(i) in gap2))
     if any(word.forms & english.ROLE_WORDS for word in kept):
         return True
@@ -301,12 +310,18 @@ def _opposites(sides: _Sides) -> Iterator[Conflict]:
         for j in sides.free2:
             if j in taken or not opposed(sides.words1[i], sides.words2[j]):
                 continue
-            particles = {sides.words1[i].key, sides.words2[j].key} <= english.PARTICLES
-            if particles and not (i and j and sides.to2.get(i - 1) == j - 1):
+            if {sides.words1[i].key, sides.words2[j].key} <= english.PARTICLES and not _one_verb(sides, i, j):
                 continue
             taken.add(j)
             yield Conflict(ConflictKind.OPPOSITE, (i,), (j,), "opposite words")
             break
+
+
+def _one_verb(sides: _Sides, i: int, j: int) -> bool:
+    """Whether two particles stand after the same word and before the same, before grammar, or at the end."""
+    after1, after2 = sides.words1[i + 1 : i + 2], sides.words2[j + 1 : j + 2]
+    alike = len(after1) == len(after2) and not any(map(_bears, (*after1, *after2)))
+    return i > 0 and j > 0 and sides.to2.get(i - 1) == j - 1 and (alike or sides.to2.get(i + 1) == j + 1)
 
 
 def _choices(sides: _Sides) -> Iterator[Conflict]:

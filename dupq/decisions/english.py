@@ -119,10 +119,13 @@ MEASURES = {
 """A unit -> (what it is measured in, how many of those it is)."""
 
 EXCHANGEABLE = _set(
-    "same similar similarity equal equivalent different differ difference compare comparison compatible distance far",
-    "related relation relationship connection versus sibling married marry mix together like",
+    "same similar similarity equal equivalent different compatible related relation relationship connection vs versus",
+    "sibling married marry mix together like",
 )
-"""Relations that run both ways: "A differs from B" is "B differs from A"."""
+"""Relations that run both ways, where they stand between two words: "A is similar to B" is "B is similar to A"."""
+
+EITHER_WAY = _set("distance difference differ compare comparison far")
+"""The same, wherever they stand in the question."""
 
 ROLE_WORDS = _set("than to from into over against before after by because")
 """Words of grammar that give what stands on either side of them a different role."""
