@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.grouping import refuse_overlap
 from dupq.data.text import check_text
 from dupq.errors import InputError, NotCalibratedError
-from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
-from dupq.models.scorers import BlendScorer, CosineScorer, Embedder, Progress, Scorer, check_lengths, fit_blend
+from dupq.models.networks import StoredEmbedder, StoredScorer
+from dupq.models.scorers import BlendScorer, CosineScorer, Embedder, Progress, Scorer, check_lengths
 from dupq.records import PairScore
 
 if TYPE_CHECKING:
@@ -226,17 +225,13 @@ class DuplicatePipeline:
         rule = self.rule
         return replace(self, base_rate=rate, rule=rule.at_base_rate(rate) if rule and rule.evidence else rule)
 
-    # ---- fitting --------------------------------------------------------------------------------------------------
+    # ---- fitting: done by `dupq.fitting` -----------------------------------------------------------------------------
 
     def with_blend(self, validation: PairTable) -> DuplicatePipeline:
         """Both networks joined: their scores stacked by logistic regression on pairs that neither was trained on."""
-        if self.cross_encoder is None or self.bi_encoder is None:
-            raise InputError("a blend needs both networks", mend="give both, or leave out the blend")
-        refuse_overlap(self.trained_on, validation.left, validation.right, "learn how to blend the networks")
-        members = (self.cross_encoder, CosineScorer(self.bi_encoder))
-        fitted = fit_blend(members, validation.left, validation.right, validation.labels)
-        blend = (fitted.weights[0], fitted.weights[1], fitted.offset)
-        return replace(self, blend=blend, calibrator=None, rule=None, base_rate=None, evaluation=None)
+        from dupq import fitting
+
+        return fitting.blend(self, validation)
 
     def calibrate(
         self,
@@ -259,26 +254,9 @@ class DuplicatePipeline:
             LeakError: A question of these pairs was trained on.
             InputError, NotEnoughLabelsError: Too few pairs, or one label only.
         """
-        from dupq.decisions.calibration import fit_calibrator
-        from dupq.decisions.report import build_report
-        from dupq.decisions.thresholds import fit_rule
+        from dupq import fitting
 
-        refuse_overlap(self.trained_on, pairs.left, pairs.right, "calibrate it")
-        scores, groups = self.raw_scores(pairs.left, pairs.right, progress), pairs.groups
-        calibrator = fit_calibrator(scores, pairs.labels, groups)
-        rule = fit_rule(
-            scores,
-            pairs.labels,
-            groups,
-            policy,
-            miss_rate=miss_rate,
-            data_fingerprint=pairs.fingerprint,
-            scorer_fingerprint=self.fingerprint,
-        )
-        report = build_report(
-            scores, calibrator.probabilities(scores), pairs.labels, groups, rule, calibrator, **self._facts(pairs)
-        )
-        return replace(self, calibrator=calibrator, rule=rule, base_rate=calibrator.base_rate, evaluation=report)
+        return fitting.calibrate(self, pairs, policy, miss_rate, progress)
 
     def adapt(self, verdicts: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
         """Fits calibrator and thresholds to a forum's own labels, shrinking to what they were where labels are few.
@@ -290,21 +268,33 @@ class DuplicatePipeline:
             LeakError: A question of these pairs was trained on.
             NotEnoughLabelsError: Fewer than 20 pairs.
         """
-        from dupq.decisions.local import refit
+        from dupq import fitting
 
-        refuse_overlap(self.trained_on, verdicts.left, verdicts.right, "adapt its calibrator")
-        local = refit(
-            self._calibrated(),
-            self._deciding(),
-            self.raw_scores(verdicts.left, verdicts.right, progress),
-            verdicts.labels,
-            verdicts.groups,
-            data_fingerprint=verdicts.fingerprint,
-            scorer_fingerprint=self.fingerprint,
-        )
-        return replace(
-            self, calibrator=local.calibrator, rule=local.rule, base_rate=local.calibrator.base_rate, evaluation=None
-        )
+        return fitting.adapt(self, verdicts, progress)
+
+    def export(self, pairs: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
+        """The same pipeline on int8 networks, which run without torch and faster.
+
+        The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
+        them by the same policies, since int8 shifts scores.
+
+        Raises:
+            InputError: The networks are in that form already, or onnx is not installed.
+            LeakError, NotEnoughLabelsError: As of `calibrate`.
+        """
+        from dupq import fitting
+
+        return fitting.export(self, pairs, progress)
+
+    def evaluate(self, pairs: PairTable, progress: Progress | None = None) -> Report:
+        """Measures the pipeline on labelled pairs that nothing of it was fitted on.
+
+        Raises:
+            LeakError: A question of these pairs was trained on.
+        """
+        from dupq import fitting
+
+        return fitting.evaluate(self, pairs, progress)
 
     def score_reference(self) -> ScoreReference:
         """How the scores of duplicates and of distinct pairs were spread when the thresholds were fitted.
@@ -336,62 +326,6 @@ class DuplicatePipeline:
         reference = self.score_reference()
         scores = self.raw_scores(left, right, progress)
         return estimate_base_rate(scores, reference, groups=question_groups(left, right))
-
-    def export(self, pairs: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
-        """The same pipeline on int8 networks that run without torch, about four times as fast.
-
-        The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
-        them by the same policies, since int8 shifts scores.
-
-        Raises:
-            InputError: The networks are in that form already, or onnx is not installed.
-            LeakError, NotEnoughLabelsError: As of `calibrate`.
-        """
-        from tempfile import TemporaryDirectory
-
-        from dupq.models.export import export
-        from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder
-
-        parts: dict[str, Any] = {}
-        kinds = (("cross_encoder", RuntimeCrossEncoder), ("bi_encoder", RuntimeBiEncoder))
-        for name, runtime in kinds:
-            network = getattr(self, name)
-            if network is None:
-                continue
-            if network.form != STOCK:
-                raise InputError(
-                    f"the {name.replace('_', '-')} is in the int8 form already", mend="export the original"
-                )
-            with TemporaryDirectory() as folder:
-                network.save(Path(folder) / name)
-                parts[name] = runtime(export(Path(folder) / name, pairs.left, pairs.right))
-        exported = replace(self, **parts, calibrator=None, rule=None, evaluation=None)
-        rule = self._deciding()
-        miss_rate = 1 - rule.distinct.policy.level if rule.distinct else None
-        return exported.calibrate(pairs, policy=rule.duplicate.policy, miss_rate=miss_rate, progress=progress)
-
-    def evaluate(self, pairs: PairTable, progress: Progress | None = None) -> Report:
-        """Measures the pipeline on labelled pairs that nothing of it was fitted on.
-
-        Raises:
-            LeakError: A question of these pairs was trained on.
-        """
-        from dupq.decisions.report import build_report
-
-        refuse_overlap(self.trained_on, pairs.left, pairs.right, "test it")
-        scores = self.raw_scores(pairs.left, pairs.right, progress)
-        return build_report(
-            scores,
-            self._probabilities(scores),
-            pairs.labels,
-            pairs.groups,
-            self._deciding(),
-            self._calibrated(),
-            **self._facts(pairs),
-        )
-
-    def _facts(self, pairs: PairTable) -> dict[str, Any]:
-        return {"data_fingerprint": pairs.fingerprint, "scorer_fingerprint": self.fingerprint}
 
     # ---- the folder -----------------------------------------------------------------------------------------------
 
@@ -487,27 +421,6 @@ class DuplicatePipeline:
         Raises:
             ModelFolderError: A network cannot be opened.
         """
-        from dupq.models.stock import round_weights, training_record
-        from dupq.sharing.pipeline_folder import resolve
+        from dupq import fitting
 
-        parts: dict[str, Any] = {}
-        records = {}
-        questions = []
-        for kind, source, opener in (
-            ("cross_encoder", cross_encoder, open_cross_encoder),
-            ("bi_encoder", bi_encoder, open_bi_encoder),
-        ):
-            if source is None:
-                continue
-            folder = resolve(source)
-            network = opener(STOCK, folder, device)
-            if half:
-                round_weights(network.model)
-            parts[kind] = network
-            record, seen = training_record(folder)
-            if record is not None:
-                records[kind] = record
-            if seen is not None:
-                questions.append(seen)
-        trained_on = np.unique(np.concatenate(questions)) if questions else None
-        return cls(**parts, trained_on=trained_on, facts={"training": records})
+        return cls(**fitting.open_networks(cross_encoder, bi_encoder, half, device))

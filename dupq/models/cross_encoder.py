@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,6 @@ class CrossEncoderScorer:
                 progress(part.stop, len(pairs))
         return scores[unique.inverse]
 
-    def _logits(self, pairs: list[tuple[str, str]], identity: object) -> NDArray[np.float64]:
+    def _logits(self, pairs: list[tuple[str, str]], identity: Callable[..., Any]) -> NDArray[np.float64]:
         logits = self.model.predict(pairs, batch_size=self.batch_size, activation_fn=identity, show_progress_bar=False)
         return np.asarray(logits, dtype=np.float64)
