@@ -150,12 +150,13 @@ def train(
     else:
         bfloat16 = bfloat16_is_faster() if settings.precision == "auto" else settings.precision == "bfloat16"
     start = time.time()
-    trainer = _build_trainer(kind, pairs, validation, settings, work, bfloat16, quiet)
     checkpoint = last_checkpoint(work) if started is not None else None
-    write_json(work / RUN, {"identity": record["identity"], "bfloat16": bfloat16})
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        _require_finite(trainer.model)
+        with no_loading_bar():
+            trainer = _build_trainer(kind, pairs, validation, settings, work, bfloat16, quiet)
+            write_json(work / RUN, {"identity": record["identity"], "bfloat16": bfloat16})
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            _require_finite(trainer.model)
     except FloatingPointError as error:
         # Its checkpoints may hold such weights too.
         shutil.rmtree(work, ignore_errors=True)
@@ -169,7 +170,8 @@ def train(
         "versions": versions(),
         "log": _log(trainer.state.log_history),
     }
-    _save(trainer.model, _questions(pairs, settings.base), record, output)
+    with no_loading_bar():
+        _save(trainer.model, _questions(pairs, settings.base), record, output)
     shutil.rmtree(work, ignore_errors=True)
     return record
 
@@ -217,15 +219,12 @@ def _open_base(kind: Kind, settings: TrainSettings) -> BaseModel:
     if not torch.cuda.is_available():
         model_kwargs["attn_implementation"] = "eager"
     try:
-        with no_loading_bar():
-            model: BaseModel
-            if kind == "cross-encoder":
-                model = CrossEncoder(
-                    settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs
-                )
-            else:
-                model = SentenceTransformer(settings.base, model_kwargs=model_kwargs)
-                model.max_seq_length = settings.max_length
+        model: BaseModel
+        if kind == "cross-encoder":
+            model = CrossEncoder(settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs)
+        else:
+            model = SentenceTransformer(settings.base, model_kwargs=model_kwargs)
+            model.max_seq_length = settings.max_length
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()
         raise TrainingError(
@@ -276,6 +275,8 @@ def _build_trainer(
     from dupq.training.methods import assemble
 
     model = _open_base(kind, settings)
+    card: Any = model.model_card_data
+    card.widget = [{"text": "none"}]  # no card is written here, so no examples need be drawn for one
     _set_dropout(model, settings.dropout)
     if settings.freeze_embeddings:
         _freeze_word_embeddings(model)
@@ -309,10 +310,24 @@ def _build_trainer(
     trainer = parts.trainer(
         model=model, args=arguments, train_dataset=parts.datasets, loss=parts.losses, evaluator=parts.evaluator
     )
+    _watch_aside(trainer)
     trainer.add_callback(_stop_if_collapsed())
     if quiet:
         trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _watch_aside(trainer: Any) -> None:
+    """Has validation throw coins of its own: whether a run is watched must not change what it learns."""
+    import torch
+
+    evaluate = trainer.evaluate
+
+    def aside(*args: Any, **kwargs: Any) -> Any:
+        with torch.random.fork_rng():
+            return evaluate(*args, **kwargs)
+
+    trainer.evaluate = aside
 
 
 def _stop_if_collapsed() -> Any:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dupq.data.grouping import question_groups
+from dupq.training.sampling import DisjointGroupBatchSampler, LengthBucketedBatchSampler, batches
+from tests.questions import labelled_table
+
+
+def pairs_of_lengths(lengths: list[int]) -> Dataset:
+    return Dataset.from_dict(
+        {"sentence1": ["a" * n for n in lengths], "sentence2": ["b"] * len(lengths), "label": [1.0] * len(lengths)}
+    )
+
+
+def duplicates(pairs: list[tuple[str, str]]) -> Dataset:
+    return Dataset.from_dict({"anchor": [a for a, _ in pairs], "positive": [b for _, b in pairs]})
+
+
+def epoch_of(sampler: Any, epoch: int) -> list[list[int]]:
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@given(st.integers(1, 300), st.integers(2, 40), st.booleans())
+@settings(max_examples=30)
+def test_every_row_stands_in_one_batch(n: int, batch_size: int, drop_last: bool) -> None:
+    lengths = np.random.default_rng(n).integers(1, 90, n).tolist()
+    sampler = LengthBucketedBatchSampler(pairs_of_lengths(lengths), batch_size=batch_size, drop_last=drop_last)
+    found = list(sampler)
+    assert len(found) == len(sampler) == (n // batch_size if drop_last else -(-n // batch_size))
+    rows = [row for batch in found for row in batch]
+    assert len(set(rows)) == len(rows) == (len(found) * batch_size if drop_last else n)
+    assert sorted({len(batch) for batch in found} - {batch_size}) == (
+        [n % batch_size] if len(rows) % batch_size else []
+    )
+
+
+def test_batches_of_like_lengths_pad_little() -> None:
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(10, 200, 4000)
+    sampler = LengthBucketedBatchSampler(pairs_of_lengths(lengths.tolist()), batch_size=32, drop_last=False)
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in sampler)
+    shuffled = draw.permutation(lengths).reshape(-1, 32)
+    at_random = int((32 * shuffled.max(axis=1)).sum())
+    assert padded < 1.05 * lengths.sum()
+    assert at_random > 1.7 * lengths.sum()
+
+
+@pytest.mark.parametrize("kind", [LengthBucketedBatchSampler, DisjointGroupBatchSampler])
+def test_a_draw_depends_on_seed_and_epoch_alone(kind: Any) -> None:
+    table = labelled_table(40)
+    data = Dataset.from_dict({"anchor": table.left, "positive": table.right})
+    sampler, same, other = (kind(data, batch_size=8, drop_last=False, seed=seed) for seed in (1, 1, 2))
+    epochs = [epoch_of(sampler, epoch) for epoch in (0, 1, 2)]
+    assert epoch_of(same, 2) == epochs[2]
+    assert epoch_of(same, 0) == epochs[0] == epoch_of(sampler, 0)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert epoch_of(other, 0) != epochs[0]
+
+
+questions = st.sampled_from([f"question {n}" for n in range(40)])
+
+
+@given(st.lists(st.tuples(questions, questions), min_size=1, max_size=80), st.integers(2, 12), st.integers(0, 3))
+@settings(max_examples=40)
+def test_no_two_rows_of_one_closure_share_a_batch(pairs: list[tuple[str, str]], batch_size: int, epoch: int) -> None:
+    sampler = DisjointGroupBatchSampler(duplicates(pairs), batch_size=batch_size, drop_last=False)
+    found = epoch_of(sampler, epoch)
+    assert len(found) == len(sampler) == max(1, len(pairs) // batch_size)
+    groups = question_groups([a for a, _ in pairs], [b for _, b in pairs])
+    for batch in found:
+        assert 1 <= len(batch) <= batch_size
+        assert len({groups[row] for row in batch}) == len(batch)
+
+
+def test_where_closures_are_small_nearly_every_row_is_used_once() -> None:
+    pairs = [(f"question {n // 3}", f"other {n}") for n in range(3000)]
+    sampler = DisjointGroupBatchSampler(duplicates(pairs), batch_size=32, drop_last=False)
+    counts = Counter(row for batch in sampler for row in batch)
+    assert len(counts) > 0.95 * len(pairs)
+    assert max(counts.values()) <= 2
+    assert sum(times > 1 for times in counts.values()) <= 4 * 32
+
+
+def test_a_data_set_gets_the_batches_it_needs() -> None:
+    labelled = pairs_of_lengths([1, 2, 3])
+    assert type(batches(labelled, batch_size=2, drop_last=False)) is LengthBucketedBatchSampler
+    assert type(batches(duplicates([("a", "b")]), batch_size=2, drop_last=False)) is DisjointGroupBatchSampler
