@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -56,9 +57,9 @@ class Repository:
 
 
 class RefusalError(Exception):
-    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+    def __init__(self, status: int, code: str = "", message: str = "", **body: str) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.body = status, code, message, body
 
 
 class Hub:
@@ -82,6 +83,16 @@ class Hub:
         self.before: Callable[[str, str], bool | None] = lambda method, path: None
         self.tamper: Callable[[str, bytes], bytes] = lambda path, content: content
         self.url = ""
+
+    def put(self, name: str, folder: Path) -> None:
+        """Commits a folder as it is."""
+        repository = self.repositories.setdefault(name, Repository())
+        files = {
+            path.relative_to(folder).as_posix(): File(path.read_bytes(), path.suffix in LARGE)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        repository.commit("main", {".gitattributes": File(b"", False), **files}, "put here")
 
     # Each route: a pattern of the path, and what answers.
     def answer(self, method: str, path: str, body: bytes, user: str | None) -> tuple[int, dict[str, str], bytes]:
@@ -134,7 +145,7 @@ class Hub:
         if name.split("/")[0] != user:
             raise RefusalError(403, message="You don't have the rights to create a model under this namespace")
         if name in self.repositories:
-            raise RefusalError(409, message="You already created this model repo")
+            raise RefusalError(409, message="You already created this model repo", url=f"{self.url}/{name}")
         repository = Repository(private=asked.get("visibility") == "private" or bool(asked.get("private")))
         repository.commit("main", {".gitattributes": File(b"*.safetensors filter=lfs\n", False)}, "initial commit")
         self.repositories[name] = repository
@@ -261,10 +272,14 @@ class Hub:
         if file.large:
             headers |= {"X-Linked-ETag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
             self.large[file.etag] = file.content
-            return 302, {**headers, "Location": f"{self.url}/large/{file.etag}"}, b""
+            # Another host, as the Hub's own large files have: the client must not send its token there.
+            elsewhere = self.url.replace("127.0.0.1", "localhost")
+            return 302, {**headers, "Location": f"{elsewhere}/large/{file.etag}"}, b""
         return 200, headers, self.tamper(path, file.content)
 
     def download_large(self, body: bytes, user: str | None, oid: str) -> Any:
+        if user is not None:
+            raise RefusalError(400, message="a token was sent to another host")
         return 200, {"ETag": f'"{oid}"'}, self.tamper(oid, self.large[oid])
 
 
@@ -290,7 +305,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise RefusalError(401, message="Invalid credentials in Authorization header")
             status, headers, content = hub.answer(self.command, path, body, hub.tokens.get(token))
         except RefusalError as refusal:
-            status, content = refusal.status, json.dumps({"error": refusal.message}).encode()
+            status, content = refusal.status, json.dumps({"error": refusal.message, **refusal.body}).encode()
             headers = {"Content-Type": "application/json", "X-Error-Message": refusal.message}
             if refusal.code:
                 headers["X-Error-Code"] = refusal.code
