@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dupq.errors import InputError
+from dupq.forum import approximate
+from dupq.forum.approximate import approximate_pairs
+from dupq.forum.exact import similar_pairs
+from dupq.forum.mining import MiningSettings, find_duplicates
+from dupq.forum.work import StoredRows
+from dupq.pipeline import DuplicatePipeline
+from tests.forum.vectors import clustered
+from tests.questions import INTENTS, THINGS
+
+
+def found(pairs: approximate.SimilarPairs) -> set[tuple[int, int]]:
+    return set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
+
+
+def test_finds_nearly_all_and_states_its_recall(tmp_path: Path) -> None:
+    vectors = clustered(1500, 24, seed=0)
+    exact = similar_pairs(vectors, threshold=0.6)
+    pairs = approximate_pairs(vectors, threshold=0.6, sample=1500)
+    assert found(pairs) <= found(exact)
+    recall = len(pairs) / len(exact)
+    assert recall > 0.95
+    certificate = pairs.certificate
+    assert not certificate.exact
+    # All rows were sampled, so that the measured recall is the true one.
+    assert certificate.recall == pytest.approx(recall)
+    assert certificate.recall_low <= certificate.recall <= certificate.recall_high
+    assert f"{recall:.1%}" in str(certificate)
+    cosine = dict(zip(zip(exact.left, exact.right, strict=True), exact.cosine, strict=True))
+    assert all(cosine[i, j] == c for i, j, c in zip(pairs.left, pairs.right, pairs.cosine, strict=True))
+    (tmp_path / "rows").write_bytes(vectors.tobytes())
+    assert len(approximate_pairs(StoredRows(tmp_path / "rows", (1500, 24)), threshold=0.6)) > 0.95 * len(exact)
+
+
+def test_two_few_neighbours_show_in_the_recall() -> None:
+    vectors = np.repeat(clustered(30, 8, seed=0), 30, axis=0)
+    pairs = approximate_pairs(vectors, threshold=0.95, neighbours=3, sample=300)
+    exact = similar_pairs(vectors, threshold=0.95)
+    assert len(pairs) < 0.5 * len(exact)
+    assert pairs.certificate.recall == pytest.approx(len(pairs) / len(exact), abs=0.1)
+    assert pairs.certificate.recall_high < 0.6
+
+
+def test_between_two_collections() -> None:
+    left, right = clustered(400, 16, seed=1)[:150], clustered(400, 16, seed=1)[150:]
+    exact = similar_pairs(left, right, threshold=0.6)
+    pairs = approximate_pairs(left, right, threshold=0.6)
+    assert found(pairs) <= found(exact)
+    assert len(pairs) > 0.95 * len(exact)
+
+
+def test_mining_takes_it_above_the_size_that_is_set(pipeline: DuplicatePipeline) -> None:
+    texts = [phrase.format(thing=thing) for thing in THINGS[:10] for asked in INTENTS for phrase in asked]
+    few = find_duplicates(pipeline, texts, settings=MiningSettings(0.7, approximate_above=len(texts)))
+    assert few.certificate.exact
+    many = find_duplicates(pipeline, texts, settings=MiningSettings(0.7, approximate_above=len(texts) - 1))
+    assert not many.certificate.exact
+    assert many.certificate.recall > 0.9
+    assert many.summary()["recall_of_search"] == many.certificate.recall
+
+
+def test_without_usearch_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match="needs usearch"):
+        approximate_pairs(clustered(30, 8, seed=0), threshold=0.5)
+
+
+def test_nothing_to_compare_is_no_error() -> None:
+    assert len(approximate_pairs(np.zeros((0, 4), np.float32), threshold=0.5)) == 0
