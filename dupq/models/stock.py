@@ -26,7 +26,6 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
         ModelFolderError: The folder names code of its own, holds no safetensors, is damaged, or cannot be found.
     """
     import torch
-    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     folder = Path(name)
@@ -40,7 +39,8 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     try:
         with no_loading_bar():
             model = cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
+    # A damaged folder makes the libraries raise anything: TypeError, errors of their own, in tokenizers plain Exception.
+    except Exception as error:
         first = str(error).strip().splitlines()
         raise ModelFolderError(
             f"the {kind} cannot be opened ({first[0] if first else type(error).__name__})",
