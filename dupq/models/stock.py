@@ -39,7 +39,7 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     try:
         with no_loading_bar():
             model = cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
-    # A damaged folder makes the libraries raise anything: TypeError, errors of their own, in tokenizers plain Exception.
+    # A damaged folder makes the libraries raise anything: TypeError, errors of their own, tokenizers plain Exception.
     except Exception as error:
         first = str(error).strip().splitlines()
         raise ModelFolderError(
