@@ -30,6 +30,7 @@ def open_networks(
     """The keyword arguments of an uncalibrated pipeline; see `DuplicatePipeline.from_networks`."""
     from dupq.models.bi_encoder import BiEncoder
     from dupq.models.cross_encoder import CrossEncoderScorer
+    from dupq.sharing.pipeline_folder import resolve
 
     parts: dict[str, Any] = {}
     records, questions = {}, []
@@ -39,11 +40,12 @@ def open_networks(
     ):
         if source is None:
             continue
-        network = opener(source, device=device)
+        folder = resolve(source)
+        network = opener(folder, device=device)
         if half:
             round_weights(network.model)
         parts[name] = network
-        record, seen = training_record(Path(source))
+        record, seen = training_record(folder)
         if record is not None:
             records[name] = record
         if seen is not None:
