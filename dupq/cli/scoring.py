@@ -35,6 +35,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which pipeline a command uses, and at what base rate."""
     parser.add_argument("--model", metavar="DIR|ID", help="a pipeline folder or Hub id (default: the shipped model)")
     parser.add_argument("--base-rate", type=float, metavar="RATE", help="share of duplicates among your pairs")
+    parser.add_argument(
+        "--policy", help="of the duplicate threshold: f1, accuracy, cost=5:1, recall>=0.9 or precision>=0.95"
+    )
+    parser.add_argument("--delta", type=float, default=0.05, help="a promise may fail with this probability (0.05)")
+    parser.add_argument("--miss-rate", type=float, metavar="SHARE", help="drop at most this share of all duplicates")
 
 
 def open_pipeline(args: argparse.Namespace) -> DuplicatePipeline:
@@ -42,6 +47,10 @@ def open_pipeline(args: argparse.Namespace) -> DuplicatePipeline:
     from dupq.pipeline import DuplicatePipeline
 
     pipeline = DuplicatePipeline.from_pretrained(args.model)
+    if args.policy is not None or args.miss_rate is not None:
+        from dupq.decisions.policies import Policy
+
+        pipeline = pipeline.with_policy(Policy.parse(args.policy or "f1", args.delta), args.miss_rate)
     return pipeline if args.base_rate is None else pipeline.with_base_rate(args.base_rate)
 
 
