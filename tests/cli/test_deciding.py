@@ -1,0 +1,94 @@
+"""The commands that adapt, watch and export a pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dupq.data.writing import write_rows
+from dupq.pipeline import DuplicatePipeline
+from tests.cli.test_commands import model, run
+from tests.test_pipeline import TABLE
+
+__all__ = ["model"]
+
+
+def labelled_file(path: Path, count: int, folder: Path) -> Path:
+    """Labels that are 1 where the pipeline's score is above its median, a fifth of them turned round."""
+    scores = DuplicatePipeline.from_pretrained(folder).raw_scores(TABLE.left, TABLE.right)
+    labels = (scores > np.median(scores)).astype(int)
+    labels[::5] = 1 - labels[::5]
+    rows = np.random.default_rng(0).permutation(len(TABLE))[:count]
+    write_rows(
+        path,
+        ({"question1": TABLE.left[i], "question2": TABLE.right[i], "label": int(labels[i])} for i in rows),
+        ["question1", "question2", "label"],
+    )
+    return path
+
+
+def test_verdicts_adapt_a_pipeline(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
+    verdicts = labelled_file(tmp_path / "verdicts.csv", 60, model)
+    before = DuplicatePipeline.from_pretrained(model)
+    status, out, err = run(capsys, "calibrate", "--model", model, "--add", verdicts, "-o", tmp_path / "ours", "--json")
+    assert status == 0, err
+    assert json.loads(out)["verdicts"] == 60
+    after = DuplicatePipeline.from_pretrained(tmp_path / "ours")
+    assert after.fingerprint == before.fingerprint
+    assert after.calibrator != before.calibrator
+    assert after.promise == json.loads(out)["promise"]
+
+
+def test_too_few_verdicts_say_how_many_more(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
+    verdicts = labelled_file(tmp_path / "verdicts.csv", 7, model)
+    status, _, err = run(capsys, "calibrate", "--model", model, "--add", verdicts, "-o", tmp_path / "ours")
+    assert status == 2
+    assert "label" in err
+    assert not (tmp_path / "ours").exists()
+
+
+def test_drift_is_quiet_at_home_and_alarms_abroad(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    home, abroad = tmp_path / "home.csv", tmp_path / "abroad.csv"
+    columns = ["question1", "question2"]
+    write_rows(home, ({"question1": a, "question2": b} for a, b in zip(TABLE.left, TABLE.right, strict=True)), columns)
+    write_rows(abroad, ({"question1": a, "question2": a} for a in TABLE.left[:300]), columns)
+    status, out, _ = run(capsys, "drift", model, home)
+    assert status == 0
+    assert out.startswith("no drift")
+    status, out, _ = run(capsys, "drift", model, abroad, "--json")
+    assert status == 1
+    assert json.loads(out)["alarm"] is True
+
+
+def test_export_needs_no_torch_and_decides_alike(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    labelled = labelled_file(tmp_path / "labelled.csv", len(TABLE), model)
+    status, _, err = run(capsys, "export", model, labelled, "-o", tmp_path / "int8")
+    assert status == 0, err
+    plain, int8 = (DuplicatePipeline.from_pretrained(folder) for folder in (model, tmp_path / "int8"))
+    scores = [pipeline.raw_scores(TABLE.left, TABLE.right) for pipeline in (plain, int8)]
+    assert np.corrcoef(*scores)[0, 1] > 0.95
+    assert int8.rule.duplicate.policy == plain.rule.duplicate.policy
+    status, _, err = run(capsys, "export", tmp_path / "int8", labelled, "-o", tmp_path / "again")
+    assert status == 2
+    assert "int8 form already" in err
+
+
+def test_a_policy_is_chosen_on_the_evidence_of_the_folder(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    pair = ("Who invented chess?", "Is sailing an expensive hobby?")
+    asked = ("--model", model, "--json", *pair)
+    plain = json.loads(run(capsys, "score", *asked)[1])
+    eager = json.loads(run(capsys, "score", "--policy", "recall>=0.6", *asked)[1])
+    assert eager["threshold"] != plain["threshold"]
+    assert "recall >= 0.6" in eager["promise"]
+    status, _, err = run(capsys, "score", "--policy", "perfection", *asked)
+    assert status == 2
+    assert "perfection" in err
+    rare = json.loads(run(capsys, "score", "--base-rate", "0.01", *asked)[1])
+    assert rare["probability"] < plain["probability"]
