@@ -303,17 +303,16 @@ def _furthest(
 def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) -> dict[int, float]:
     """Where the tests of a precision begin, and the share of delta that each beginning brings.
 
-    Half of delta goes to the first candidate that could make half the errors allowed, one at least, and pass; the rest
-    to those that flag 2, 4 and 8 times as many, in case the very top of the ranking is noisy. A sequence that
-    never fails has all of delta from the last start on.
+    Half of delta goes to the first candidate that could make one error and pass, the rest to those that flag 2, 4 and 8
+    times as many, in case the very top of the ranking is noisy. A sequence that never fails has all of delta from the
+    last start on.
     """
     flagged, ones, zeros = drawn.flagged, drawn.duplicates, drawn.distinct
-    rate = ones / (ones + zeros) if base_rate is None else base_rate
-    allowed = rate * (1 - level) / (level * (1 - rate)) * zeros / max(1, ones)
     first = len(flagged) - 1
-    for false in (np.maximum(1.0, flagged * allowed / (1 + allowed) / 2), np.zeros_like(flagged)):
-        true = np.clip(flagged - false, 0, ones)
-        could = Counts(true, np.minimum(false, zeros), ones, zeros).precision_bound(delta / 2, base_rate) >= level
+    for errors in (1.0, 0.0):
+        true = np.clip(flagged - errors, 0, ones)
+        false = np.full_like(true, min(errors, zeros))
+        could = Counts(true, false, ones, zeros).precision_bound(delta / 2, base_rate) >= level
         if could.any():
             first = int(np.argmax(could))
             break
