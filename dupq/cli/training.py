@@ -33,6 +33,15 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         add_reading_options(one)
         one.set_defaults(run=run_train)
 
+    average = commands.add_parser("average", help="one network of several: the mean of their weights")
+    kinds = average.add_subparsers(dest="kind", required=True, metavar="bi-encoder|cross-encoder")
+    for kind in ("bi-encoder", "cross-encoder"):
+        one = kinds.add_parser(kind, parents=[shared], help="networks trained from one start")
+        one.add_argument("networks", nargs="+", metavar="DIR|ID")
+        one.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the averaged network")
+        one.add_argument("--weights", nargs="+", type=float, help="one a network (default: all alike)")
+        one.set_defaults(run=run_average)
+
     fit = commands.add_parser(
         "fit", parents=[shared], help="the whole chain: split, train both networks, calibrate, evaluate"
     )
@@ -90,6 +99,14 @@ def run_train(args: argparse.Namespace) -> int:
         quiet=args.json,
     )
     emit(args, record, _told(record, args.output))
+    return 0
+
+
+def run_average(args: argparse.Namespace) -> int:
+    from dupq.training.averaging import average
+
+    record = average(args.kind, args.networks, args.output, args.weights)
+    emit(args, record, f"the mean of {len(args.networks)} networks -> {args.output}")
     return 0
 
 
