@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dupq.decisions.calibration import fit_calibrator
 
 from benchmarks.readme import RESULTS
 from dupq.data.splits import PairTable, load_pairs
 from dupq.data.writing import write_json
+from dupq.decisions.calibration import fit_calibrator
 from dupq.decisions.metrics import evaluate
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
-from dupq.models.scorers import BlendScorer, CosineScorer, Scorer, fit_blend
+from dupq.models.scorers import BlendScorer, CosineScorer, Scorer, fit_weights
 from dupq.training.trainer import versions
 
 
@@ -34,35 +34,36 @@ def best_accuracy_cut(scores: Any, labels: Any) -> float:
     return float(scores[order][int(np.argmax(gain))])
 
 
-def measure(name: str, scorer: Scorer, splits: dict[str, PairTable], resamples: int) -> dict[str, Any]:
-    """The row of one scorer."""
+def score(name: str, scorer: Scorer, splits: dict[str, PairTable]) -> dict[str, Any]:
+    """The raw scores of one scorer on every split, and how fast it went."""
     start = time.perf_counter()
     scores = {split: scorer.score(pairs.left, pairs.right) for split, pairs in splits.items()}
-    seconds = time.perf_counter() - start
-    calibration, test = splits["calibration"], splits["test"]
-    calibrator = fit_calibrator(scores["calibration"], calibration.labels, calibration.groups)
-    cut = best_accuracy_cut(scores["validation"], splits["validation"].labels)
-    figures = evaluate(
-        scores["test"],
-        calibrator.probabilities(scores["test"]),
-        test.labels,
-        test.groups,
-        cut,
-        resamples=resamples,
-    )
-    row = {key: figure.to_dict() for key, figure in figures.items()}
     pairs = sum(len(split) for split in splits.values())
-    print(
-        f"{name:<44} AP {figures['average_precision']}  accuracy {figures['accuracy']}  ECE {figures['ece_mass']}",
-        flush=True,
-    )
+    return {"name": name, "scores": scores, "pairs_per_second": pairs / (time.perf_counter() - start)}
+
+
+def combined(name: str, blend: BlendScorer, members: list[dict[str, Any]]) -> dict[str, Any]:
+    """The scores of a blend, from those of its members."""
+    stacked = {split: np.stack([member["scores"][split] for member in members]) for split in members[0]["scores"]}
+    seconds = sum(1 / member["pairs_per_second"] for member in members)
     return {
         "name": name,
-        "calibrator": type(calibrator).__name__,
-        "cut": cut,
-        "pairs_per_second": pairs / seconds,
-        "metrics": row,
+        "scores": {split: blend.combine(scores) for split, scores in stacked.items()},
+        "pairs_per_second": 1 / seconds,
     }
+
+
+def measure(row: dict[str, Any], splits: dict[str, PairTable], resamples: int) -> dict[str, Any]:
+    """The figures of one scorer on the test split."""
+    scores, calibration, test = row.pop("scores"), splits["calibration"], splits["test"]
+    calibrator = fit_calibrator(scores["calibration"], calibration.labels, calibration.groups)
+    cut = best_accuracy_cut(scores["validation"], splits["validation"].labels)
+    probabilities = calibrator.probabilities(scores["test"])
+    figures = evaluate(scores["test"], probabilities, test.labels, test.groups, cut, resamples=resamples)
+    ap, accuracy, ece = (figures[name] for name in ("average_precision", "accuracy", "ece_mass"))
+    print(f"{row['name']:<40} AP {ap}  accuracy {accuracy}  ECE {ece}", flush=True)
+    metrics = {name: figure.to_dict() for name, figure in figures.items()}
+    return {**row, "calibrator": calibrator.kind, "cut": cut, "metrics": metrics}
 
 
 def main() -> None:
@@ -76,20 +77,22 @@ def main() -> None:
     args = parser.parse_args()
     splits = {name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")}
     bi_encoder, cross_encoder = CosineScorer(BiEncoder(args.bi_encoder)), CrossEncoderScorer(args.cross_encoder)
-    validation = splits["validation"]
-    stacked = fit_blend([cross_encoder, bi_encoder], validation.left, validation.right, validation.labels)
-    # A plain mean of the two, once each is on the scale of a logit: the cosine's slope there is the stack's own.
-    alone = fit_blend([bi_encoder], validation.left, validation.right, validation.labels)
-    averaged = BlendScorer((cross_encoder, bi_encoder), (0.5, 0.5 * alone.weights[0]), 0.5 * alone.offset)
-    scorers: list[tuple[str, Scorer]] = [
-        ("untrained encoder (cosine)", CosineScorer(BiEncoder(args.base))),
-        ("bi-encoder", bi_encoder),
-        ("cross-encoder", cross_encoder),
-        ("cross-encoder, both orders averaged", CrossEncoderScorer(args.cross_encoder, symmetry="both")),
-        ("both, averaged logits", averaged),
-        ("both, stacked logits", stacked),
+    bi, cross = score("bi-encoder", bi_encoder, splits), score("cross-encoder", cross_encoder, splits)
+    members, labels = [cross, bi], splits["validation"].labels
+    weights, offset = fit_weights(np.stack([member["scores"]["validation"] for member in members]), labels)
+    stacked = BlendScorer((cross_encoder, bi_encoder), weights, offset)
+    # A plain mean, each first put on the scale of log-odds by itself.
+    alone = [fit_weights(member["scores"]["validation"][None], labels) for member in members]
+    averaged = BlendScorer(stacked.scorers, tuple(w[0] / 2 for w, _ in alone), sum(b for _, b in alone) / 2)
+    rows = [
+        score("untrained encoder (cosine)", CosineScorer(BiEncoder(args.base)), splits),
+        bi,
+        cross,
+        score("cross-encoder, both orders averaged", CrossEncoderScorer(args.cross_encoder, symmetry="both"), splits),
+        combined("both, averaged logits", averaged, members),
+        combined("both, stacked logits", stacked, members),
     ]
-    rows = [measure(name, scorer, splits, args.resamples) for name, scorer in scorers]
+    rows = [measure(row, splits, args.resamples) for row in rows]
     write_json(
         args.output,
         {

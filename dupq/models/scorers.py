@@ -165,31 +165,36 @@ class BlendScorer:
 def fit_blend(
     scorers: Sequence[Scorer], left: Sequence[str], right: Sequence[str], labels: NDArray[Any]
 ) -> BlendScorer:
-    """Stacks scorers by logistic regression (Wolpert 1992) on pairs that none of them was trained on.
+    """Stacks scorers on pairs, left and right of n texts each, that none of them was trained on; see `fit_weights`."""
+    members = BlendScorer(tuple(scorers), (1.0,) * len(scorers)).members(left, right)
+    weights, offset = fit_weights(members, labels)
+    return BlendScorer(tuple(scorers), weights, offset)
+
+
+def fit_weights(members: NDArray[np.float64], labels: NDArray[Any]) -> tuple[tuple[float, ...], float]:
+    """How to add up the scores of several networks: stacking by logistic regression (Wolpert 1992).
 
     Args:
-        scorers: One or more.
-        left, right: n texts each.
+        members: Scores (members, n) of pairs that no member was trained on.
         labels: (n,) of 0 and 1.
 
     Returns:
-        A blend whose score is the log-odds that the regression gives. Weights are never negative (Breiman 1996): a
-        member that would count against the others has weight 0.
+        Weights, one a member, and the offset, that make of the scores the regression's log-odds. Weights are never
+        negative (Breiman 1996): a member that would count against the others has weight 0.
 
     Raises:
         InputError: No member rises from distinct pairs to duplicates.
     """
     from sklearn.linear_model import LogisticRegression
 
-    members = BlendScorer(tuple(scorers), (1.0,) * len(scorers)).members(left, right)
     spread = np.maximum(members.std(axis=1, keepdims=True), 1e-12)
-    kept = np.arange(len(scorers))
+    kept = np.arange(len(members))
     while len(kept):
         fitted = LogisticRegression(C=1e4, max_iter=1000).fit((members / spread)[kept].T, labels)
         if (fitted.coef_[0] >= 0).all():
-            weights = np.zeros(len(scorers))
+            weights = np.zeros(len(members))
             weights[kept] = fitted.coef_[0] / spread[kept, 0]
-            return BlendScorer(tuple(scorers), tuple(weights.tolist()), float(fitted.intercept_[0]))
+            return tuple(weights.tolist()), float(fitted.intercept_[0])
         kept = kept[fitted.coef_[0] >= 0]
     raise InputError(
         "no network scores duplicates higher than distinct pairs here",
