@@ -174,7 +174,7 @@ def _plain(report: Report) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Decisions:
-    """What the pipeline decides by, which may have been moved to another base rate since it was measured."""
+    """What the pipeline decides by, which may have been chosen anew since it was measured."""
 
     base_rate: float | None
     rule: DecisionRule | None
@@ -261,8 +261,8 @@ def _measured(decisions: _Decisions, card: Mapping[str, Any], prefix: str) -> st
         )
     if decisions.moved:
         told += (
-            " **The thresholds have been moved to another base rate since**: accuracy, F1, precision, recall and "
-            "Matthews correlation are those of the earlier ones."
+            " **The thresholds have been chosen anew since**: accuracy, F1, precision, recall and Matthews correlation "
+            "are those of the earlier ones."
         )
     rows = [(METRICS[name][1], _interval(report.metrics[name].to_dict())) for name in METRICS if name in report.metrics]
     page = f"{prefix}{REPORT_PAGE}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dupq.errors import ModelFolderError, OutputError
@@ -86,26 +86,6 @@ def test_a_whole_folder_opens_and_says_what_it_holds(folder: Path) -> None:
         "cross-encoder/modules.json",
         "cross-encoder/tokenizer_config.json",
     }
-
-
-def test_a_hundred_single_byte_corruptions_are_refused_by_name_or_harmless(folder: Path, tmp_path: Path) -> None:
-    draw = random.Random(7)
-    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    whole = open_folder(folder)
-    harmless = 0
-    for trial in range(100):
-        damaged = tmp_path / f"damaged{trial}"
-        shutil.copytree(folder, damaged)
-        name = draw.choice(names)
-        content = bytearray((damaged / name).read_bytes())
-        content[draw.randrange(len(content))] ^= draw.randrange(1, 256)
-        (damaged / name).write_bytes(content)
-        told = complaint(damaged)
-        # White space of the manifest may change: it reads the same.
-        if told is None:
-            harmless += 1
-        assert name.as_posix() in told if told else (name.as_posix() == MANIFEST and open_folder(damaged) == whole)
-    assert harmless <= 10
 
 
 @pytest.mark.parametrize(
@@ -309,6 +289,7 @@ def test_deep_json_under_a_checksum_is_told(folder: Path) -> None:
     refused(folder, MANIFEST)
 
 
+@settings(max_examples=40)
 @given(
     st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5),
     st.sampled_from([*CONTENT, "files", "format"]),

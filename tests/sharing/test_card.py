@@ -1,0 +1,267 @@
+"""The card: its numbers are those of the report, its metadata is what the Hub takes, and it says what is not good."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from dupq.cli.main import main
+from dupq.decisions.report import Report
+from dupq.errors import InputError, ModelFolderError
+from dupq.pipeline import SHIPPED, DuplicatePipeline
+from dupq.sharing.about import read_about
+from dupq.sharing.card import METRICS, render_card
+from dupq.sharing.folder import open_folder, read_report
+from tests.questions import labelled_table
+
+CARDS = Path(__file__).resolve().parents[2] / "model_cards"
+ABOUT = {
+    "title": "Questions about hobbies",
+    "summary": "For a forum of hobbyists.",
+    "license": "apache-2.0",
+    "languages": ["en"],
+    "datasets": ["someone/hobbies"],
+    "base_model": ["someone/tiny-bert"],
+    "measured_on": {"name": "Hobby questions", "type": "someone/hobbies", "split": "test"},
+    "training_data": "Phrases put together by rule.",
+    "terms": "Free to use.",
+    "leakage": "The base encoder has seen none of them.",
+    "limits": "It knows nothing but hobbies.",
+    "energy": "None worth telling.",
+    "contrast": [{"kind": "negation", "pairs": 40, "error": 0.125}],
+}
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "pipeline"))
+
+
+def card_of(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def tables(card: str) -> dict[str, list[list[str]]]:
+    """First header cell -> rows."""
+    found: dict[str, list[list[str]]] = {}
+    for block in re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE):
+        header, _, *rows = [[cell.strip() for cell in line.strip("| \n").split(" | ")] for line in block.splitlines()]
+        found[header[0]] = rows
+    return found
+
+
+def check_against_report(card: str, report: Report, content: dict[str, Any]) -> None:
+    """Every figure of the card is the report's, rounded as it stands there."""
+    found = tables(card)
+    names = {label: key for key, (_, label) in METRICS.items()}
+    shown = {names[label]: value for label, value in found["figure"]}
+    assert shown.keys() == report.metrics.keys() & METRICS.keys()
+    for key, text in shown.items():
+        metric = report.metrics[key]
+        assert [float(number) for number in re.findall(r"-?\d+\.\d{4}", text)] == [
+            round(value, 4) for value in (metric.value, metric.low, metric.high)
+        ]
+    assert f"{report.sample['pairs']:,} pairs in {report.sample['groups']:,} question groups" in card
+    assert f"{report.sample['base_rate']:.1%} of them duplicates" in card
+    assert f"base rate of {content['base_rate']:.1%}" in card
+    for row, told in zip(report.base_rates, found["base rate"], strict=True):
+        assert float(told[0]) == pytest.approx(row["base_rate"], rel=5e-3)
+        shares = ("precision", "recall", "flagged", "review", "miss_rate")
+        assert told[2:] == [f"{row[name]:.1%}" for name in shares]
+    rule = content["rule"]
+    cuts = [rule["duplicate"], *([rule["distinct"]] if rule["distinct"] else [])]
+    assert [row[2] for row in found["from here on"]] == [f"{cut['score']:.3f}" for cut in cuts]
+    assert [row[3] for row in found["from here on"]] == [cut["promise"] for cut in cuts]
+
+
+def check_metadata(card: str, report: Report) -> None:
+    """The client of the Hub reads it, and its model-index holds every figure with all its digits."""
+    data = ModelCard(card).data
+    assert data.library_name == "dupq"
+    assert data.pipeline_tag == "text-classification"
+    assert data.eval_results
+    first = [result for result in data.eval_results if result.dataset_name == data.eval_results[0].dataset_name]
+    assert {result.metric_type: result.metric_value for result in first} == {
+        METRICS[key][0]: metric.value for key, metric in report.metrics.items() if key in METRICS
+    }
+    assert all(result.dataset_args["pairs"] == report.sample["pairs"] for result in first)
+    assert ModelCard(str(ModelCard(card))).data.to_dict() == data.to_dict()
+
+
+def test_every_number_is_the_reports(saved: Path) -> None:
+    check_against_report(card_of(saved), read_report(saved), open_folder(saved))
+    check_metadata(card_of(saved), read_report(saved))
+    for name in re.findall(r"\]\(([^)]+)\)", card_of(saved)):
+        assert (saved / name).is_file()
+    assert (saved / "reliability.svg").read_text().startswith("<svg")
+
+
+def test_the_cards_that_ship_are_what_code_makes_of_their_folder() -> None:
+    cards = sorted(set(CARDS.glob("*.md")) - {CARDS / "README.md"})
+    assert len(cards) == (SHIPPED / "dupq.json").is_file()
+    for path in cards:
+        content, report = open_folder(SHIPPED), read_report(SHIPPED)
+        card = path.read_text(encoding="utf-8")
+        assert card == render_card(content, report, "", f"{path.stem}."), f"run: dupq card {SHIPPED} -o {path}"
+        check_against_report(card, report, content)
+        check_metadata(card, report)
+        for name in re.findall(r"\]\(([^)]+)\)", card):
+            assert (CARDS / name).is_file()
+        assert "Not stated" not in card
+
+
+def test_what_its_maker_tells_stands_on_the_card_and_stays(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "about.json").write_text(json.dumps(ABOUT))
+    other = DuplicatePipeline.from_pretrained(folder).report
+    (tmp_path / "other.json").write_text(json.dumps(other.to_dict()))
+    arguments = ["card", str(folder), "--about", str(tmp_path / "about.json")]
+    assert main([*arguments, "--elsewhere", f"Other forum={tmp_path / 'other.json'}"]) == 0
+    card = card_of(folder)
+    data = ModelCard(card).data
+    assert (data.license, data.language, data.datasets) == ("apache-2.0", ["en"], ["someone/hobbies"])
+    assert data.base_model == ["someone/tiny-bert"]
+    assert data.model_name == "Questions about hobbies"
+    places = {(result.dataset_name, result.dataset_type, result.dataset_split) for result in data.eval_results or []}
+    assert places == {("Hobby questions", "someone/hobbies", "test"), ("Other forum", "other-forum", "test")}
+    for key in ("summary", "training_data", "terms", "leakage", "limits", "energy"):
+        assert ABOUT[key] in card
+    assert tables(card)["what differs"] == [["negation", "40", "12.5%"]]
+    (row,) = tables(card)["other questions"]
+    assert row[:2] == ["Other forum", f"{other.sample['pairs']:,}"]
+    assert row[3].startswith(f"{other.metrics['average_precision'].value:.4f} ")
+    check_against_report(card, read_report(folder), open_folder(folder))
+    # It goes wherever the pipeline goes.
+    DuplicatePipeline.from_pretrained(folder).save(tmp_path / "again")
+    assert card_of(tmp_path / "again") == card
+
+
+def test_a_card_alone_is_written_elsewhere_with_its_pictures(folder: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main(["card", str(folder), "-o", str(tmp_path / "cards/hobby.md")]) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    card = (tmp_path / "cards/hobby.md").read_text()
+    linked = set(re.findall(r"\]\(([^)]+)\)", card))
+    assert linked == {
+        f"hobby.{name}" for name in ("reliability.svg", "precision_recall.svg", "histogram.svg", "report.html")
+    }
+    assert all((tmp_path / "cards" / name).is_file() for name in linked)
+
+
+def test_an_edited_card_is_written_anew(folder: Path) -> None:
+    card = card_of(folder)
+    (folder / "README.md").write_text("average precision: 1.0000")
+    assert main(["inspect", str(folder)]) == 0
+    assert main(["card", str(folder)]) == 0
+    assert card_of(folder) == card
+    open_folder(folder)
+
+
+def test_figures_of_the_calibration_pairs_are_called_so(pipeline: DuplicatePipeline, tmp_path: Path) -> None:
+    table = labelled_table()
+    replace(pipeline, rule=None, calibrator=None).calibrate(table).save(tmp_path / "in-sample")
+    card = card_of(tmp_path / "in-sample")
+    assert "These are the very pairs" in card
+    assert {result.dataset_split for result in ModelCard(card).data.eval_results or []} == {"calibration"}
+
+
+def test_thresholds_chosen_anew_since_the_report_are_told(
+    pipeline: DuplicatePipeline, saved: Path, tmp_path: Path
+) -> None:
+    assert "chosen anew since" not in card_of(saved)
+    moved = pipeline.with_base_rate(0.1)
+    moved.save(tmp_path / "moved")
+    card = card_of(tmp_path / "moved")
+    assert "base rate of 10.0%" in card
+    assert "chosen anew since" in card
+    assert "base rate" not in tables(card)  # the report's rows speak of the earlier thresholds
+    assert tables(card)["from here on"][0][1] == f"{moved.threshold:.3f}"
+
+
+def test_an_uncalibrated_pipeline_has_an_honest_card(tiny_bi_encoder: Path, tmp_path: Path) -> None:
+    DuplicatePipeline.from_networks(None, tiny_bi_encoder).save(tmp_path / "bare")
+    card = card_of(tmp_path / "bare")
+    assert "It is uncalibrated" in card
+    assert "It has not been measured" in card
+    assert "raw_scores" in card
+    data = ModelCard(card).data
+    assert data.pipeline_tag == "sentence-similarity"
+    assert data.eval_results is None
+
+
+def test_networks_that_stock_loaders_do_not_open_are_not_offered_to_them(saved: Path) -> None:
+    content = open_folder(saved)
+    networks = {name: {**network, "form": "onnx-int8"} for name, network in content["networks"].items()}
+    card = render_card({**content, "networks": networks}, read_report(saved))
+    assert "from sentence_transformers" not in card
+    assert "stock loaders do not open them" in card
+
+
+def test_no_path_of_this_machine_is_shared(pipeline: DuplicatePipeline, tmp_path: Path) -> None:
+    record = {
+        "settings": {"base": str(tmp_path / "secret-project" / "base"), "epochs": 2},
+        "data": {"pairs": 1234, "base_rate": 0.25, "fingerprint": "1234-abc"},
+        "seconds": 4321.0,
+        "log": [[str(tmp_path / "x")]],
+    }
+    replace(pipeline, facts={"training": {"cross_encoder": record}}).save(tmp_path / "shared")
+    text = (tmp_path / "shared/dupq.json").read_text() + card_of(tmp_path / "shared")
+    assert str(tmp_path) not in text
+    facts = open_folder(tmp_path / "shared")["facts"]["training"]["cross_encoder"]
+    assert facts["settings"] == {"base": "base", "epochs": 2}
+    assert facts["log"] == [["x"]]
+    assert tables(card_of(tmp_path / "shared"))["network"]
+    assert "| cross-encoder | 1,234 | 25.0% | `1234-abc` |" in card_of(tmp_path / "shared")
+    assert "4,321" in card_of(tmp_path / "shared")
+
+
+@pytest.mark.parametrize(
+    ("about", "word"),
+    [
+        ({"titel": "x"}, "titel"),
+        ({"title": 7}, "title"),
+        ({"languages": "en"}, "languages"),
+        ({"datasets": [1]}, "datasets"),
+        ({"measured_on": {"split": "test"}}, "measured_on"),
+        ({"contrast": [{"kind": "negation"}]}, "contrast"),
+        ([], "no JSON object"),
+    ],
+)
+def test_what_is_told_wrongly_is_named(tmp_path: Path, about: Any, word: str) -> None:
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=word):
+        read_about(tmp_path / "about.json")
+
+
+def test_wrong_arguments_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "no.json").write_text("{}")
+    for arguments, word in (
+        (["--about", str(tmp_path / "missing.json")], "missing.json"),
+        (["--elsewhere", "nothing"], "NAME=REPORT.json"),
+        (["--elsewhere", f"x={tmp_path / 'no.json'}"], "no report"),
+    ):
+        assert main(["card", str(folder), *arguments]) == 2
+        assert word in capsys.readouterr().err
+    assert main(["card", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"facts": {"card": {"elsewhere": [{}]}}},
+        {"facts": {"card": {"contrast": 7}}},
+        {"facts": {"training": []}},
+        {"facts": {"training": {"x": {"data": {}}}}},
+        {"rule": {"x": 1}},
+        {"networks": {"cross-encoder": {}}},
+    ],
+)
+def test_a_manifest_that_no_card_can_be_made_of_is_told(saved: Path, damage: dict[str, Any]) -> None:
+    with pytest.raises(ModelFolderError):
+        render_card({**open_folder(saved), **damage}, read_report(saved))
