@@ -16,7 +16,9 @@ from pathlib import Path
 
 from dupq.cli.main import main as dupq
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "dupq" / "pretrained"
+ROOT = Path(__file__).resolve().parent.parent
+PRETRAINED = ROOT / "dupq" / "pretrained"
+CARD = ROOT / "model_cards" / "dupq.md"
 
 
 def run(*arguments: str | Path) -> None:
@@ -41,8 +43,10 @@ def main() -> None:
     run("calibrate", splits, "-o", stock, "--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
     run("export", stock, splits, "-o", shipped)
     run("evaluate", shipped, splits, "--attach")
+    run("card", shipped, "--about", Path(__file__).with_name("shipped_about.json"))
     shutil.rmtree(PRETRAINED, ignore_errors=True)
     shutil.copytree(shipped, PRETRAINED)
+    run("card", PRETRAINED, "-o", CARD)
 
 
 if __name__ == "__main__":
