@@ -18,6 +18,7 @@ from dupq.errors import InputError, ModelFolderError, NotEnoughLabelsError
 Floats = NDArray[np.float64]
 PolicyKind = Literal["f1", "accuracy", "cost", "recall", "precision"]
 DELTA = 0.05
+MOST_TIMES = 64
 _WHERE = "threshold"
 
 
@@ -303,9 +304,9 @@ def _furthest(
 def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) -> dict[int, float]:
     """Where the tests of a precision begin, and the share of delta that each beginning brings.
 
-    Half of delta goes to the first candidate that could make one error and pass, the rest to those that flag 2, 4 and 8
-    times as many, in case the very top of the ranking is noisy. A sequence that never fails has all of delta from the
-    last start on.
+    Half of delta goes to the first candidate that could make one error and pass; the rest to those that flag a 50th, a
+    20th and an 8th of all pairs, in case the very top of the ranking is noisy, or to the first where that flags more. A
+    sequence that never fails has all of delta from the last start on.
     """
     flagged, ones, zeros = drawn.flagged, drawn.duplicates, drawn.distinct
     first = len(flagged) - 1
@@ -316,11 +317,10 @@ def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) 
         if could.any():
             first = int(np.argmax(could))
             break
-    wanted = flagged[first] * np.array([1, 2, 4, 8])
-    starts: dict[int, float] = {}
-    for count, share in zip(wanted, (1 / 2, 1 / 6, 1 / 6, 1 / 6), strict=True):
-        index = min(int(np.searchsorted(flagged, count)), len(flagged) - 1)
-        starts[index] = starts.get(index, 0.0) + share
+    starts: dict[int, float] = {first: 1 / 2}
+    for part in (1 / 50, 1 / 20, 1 / 8):
+        index = max(first, int(np.searchsorted(flagged, part * (ones + zeros))))
+        starts[index] = starts.get(index, 0.0) + 1 / 6
     return starts
 
 
@@ -331,12 +331,12 @@ def _too_few(policy: Policy, evidence: Evidence, base_rate: float | None) -> Not
         return _furthest(policy, evidence, base_rate, factor) is not None
 
     low, high = 1.0, 2.0
-    while high <= 2048 and not enough(high):
+    while high <= MOST_TIMES and not enough(high):
         low, high = high, high * 2
     at = "" if base_rate is None else f" at base rate {base_rate:.3g}"
     what = f"{policy} with confidence {1 - (policy.delta or DELTA):g}{at}"
     have = f"{evidence.pairs:,} labelled pairs of {evidence.groups:,} question groups"
-    if high > 2048:
+    if high > MOST_TIMES:
         best = max(_values(policy, evidence, evidence.base_rate if base_rate is None else base_rate))
         return NotEnoughLabelsError(
             f"{what} is out of reach of these scores ({have}; the best of all thresholds has {best:.3f})",
