@@ -110,7 +110,7 @@ def read_rows(
 
     if isinstance(source, (str, Path)):
         name = "standard input" if str(source) == "-" else str(source)
-        rows = _rows(source, file_format, name, refuse)
+        rows = file_rows(source, file_format, name, refuse)
     else:
         name = "the dataset"
         rows = _given_rows(source, name)
@@ -196,12 +196,13 @@ def _given_rows(source: Iterable[Mapping[str, Any]], name: str) -> Iterator[tupl
         yield number, row
 
 
-def _rows(source: str | Path, file_format: str | None, name: str, refuse: Refuse) -> Iterator[tuple[int, Row]]:
+def file_rows(source: str | Path, file_format: str | None, name: str, refuse: Refuse) -> Iterator[tuple[int, Row]]:
+    """The rows of a file or of standard input, each with its number, counted from 1; `name` is for the errors."""
     kind, packing = format_of(source, file_format)
     if kind == "parquet":
         yield from _parquet_rows(Path(source), name)
         return
-    with _opened(source, packing, name) as stream:
+    with opened(source, packing, name) as stream:
         if kind == "jsonl":
             yield from _json_rows(_decoded(stream), name, refuse)
         else:
@@ -227,7 +228,8 @@ def format_of(source: str | Path, file_format: str | None) -> tuple[str, Literal
 
 
 @contextmanager
-def _opened(source: str | Path, packing: str, name: str) -> Iterator[IO[bytes]]:
+def opened(source: str | Path, packing: str, name: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked by "gz", "xz" or ""; an unreadable one is an InputError that names it."""
     try:
         if str(source) == "-":
             yield sys.stdin.buffer

@@ -41,7 +41,7 @@ class Judge(Protocol):
 
     @property
     def rule(self) -> DecisionRule | None:
-        """The fitted thresholds."""
+        """The fitted thresholds, at `base_rate`."""
         ...
 
     @property
@@ -98,9 +98,7 @@ class Decider:
                 mend="run `dupq calibrate`, or pipeline.calibrate(pairs), on labelled pairs of your own",
             )
         own = judge.calibrator.base_rate if judge.base_rate is None else judge.base_rate
-        return cls(judge.calibrator, judge.rule, judge.calibrator.base_rate)._moved(
-            own if base_rate is None else base_rate
-        )
+        return cls(judge.calibrator, judge.rule, own).at(base_rate=base_rate)
 
     def _moved(self, base_rate: float) -> Decider:
         if base_rate == self.base_rate:
