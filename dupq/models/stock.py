@@ -26,8 +26,13 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
         ModelFolderError: The folder names code of its own, holds no safetensors, is damaged, or cannot be found.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
+    # What the libraries raise when a folder is damaged or says what makes no sense.
+    damaged: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, RuntimeError, ImportError, AttributeError)
+    damaged += (TypeError, ArithmeticError, SafetensorError, StrictDataclassError)
     folder = Path(name)
     if folder.is_dir():
         refuse_code(folder)
@@ -39,8 +44,7 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     try:
         with no_loading_bar():
             model = cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
-    # A damaged folder makes the libraries raise anything: TypeError, errors of their own, tokenizers plain Exception.
-    except Exception as error:
+    except damaged as error:
         first = str(error).strip().splitlines()
         raise ModelFolderError(
             f"the {kind} cannot be opened ({first[0] if first else type(error).__name__})",
