@@ -18,6 +18,7 @@ from dupq.cli.main import main as dupq
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
+ABOUT = Path(__file__).with_suffix(".json")
 CARD = ROOT / "model_cards" / "dupq.md"
 
 
@@ -34,19 +35,24 @@ def main() -> None:
     parser.add_argument("--base", required=True)
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
-    splits, bi_encoder, cross_encoder = (args.work / name for name in ("splits", "bi-encoder", "cross-encoder"))
-    stock, shipped = args.work / "pipeline", args.work / "pipeline-int8"
-    # Rows that are all duplicates shift the base rate: they train, and never calibrate or test.
+    splits, stock, shipped = (args.work / name for name in ("splits", "pipeline", "pipeline-int8"))
+    bi_encoder, cross_encoder = args.work / "bi-encoder", args.work / "cross-encoder"
+    members = [args.work / "cross-encoder-1", args.work / "cross-encoder-2"]
+    # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
     run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
     run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
-    run("train", "cross-encoder", splits, "-o", cross_encoder, "--base", bi_encoder, "--where", "natural=1")
-    run("calibrate", splits, "-o", stock, "--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
+    pairs = ("train", "cross-encoder", splits, "--base", bi_encoder, "--where", "natural=1")
+    run(*pairs, "-o", members[0])
+    run(*pairs, "-o", members[1], "--epochs", "2", "--learning-rate", "5e-5", "--dropout", "0.1")
+    run("average", "cross-encoder", *members, "-o", cross_encoder)
+    networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
+    run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
     run("export", stock, splits, "-o", shipped)
     run("evaluate", shipped, splits, "--attach")
-    run("card", shipped, "--about", Path(__file__).with_name("shipped_about.json"))
+    run("card", shipped, "--about", ABOUT)
     shutil.rmtree(PRETRAINED, ignore_errors=True)
     shutil.copytree(shipped, PRETRAINED)
-    run("card", PRETRAINED, "-o", CARD)
+    run("card", PRETRAINED, "-o", PRETRAINED.parent.parent / "model_cards" / "dupq-quora-minilm.md")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dupq.data.reading import read_pairs
     from dupq.data.splits import load_pairs, split_file
     from dupq.errors import DupqError
+    from dupq.forum.index import QuestionIndex
     from dupq.pipeline import DuplicatePipeline
     from dupq.records import Decision, DuplicateGroup, PairScore, QuestionPair
     from dupq.training.trainer import TrainSettings, train
@@ -25,6 +26,7 @@ __all__ = [
     "DuplicatePipeline",
     "DupqError",
     "PairScore",
+    "QuestionIndex",
     "QuestionPair",
     "TrainSettings",
     "__version__",
@@ -41,6 +43,7 @@ _HOMES = {
     "DuplicatePipeline": "pipeline",
     "DupqError": "errors",
     "PairScore": "records",
+    "QuestionIndex": "forum.index",
     "QuestionPair": "records",
     "TrainSettings": "training.trainer",
     "leak_report": "data.grouping",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dupq.decisions.base_rate import BaseRateEstimate, ScoreReference
     from dupq.decisions.report import Report
     from dupq.decisions.thresholds import Policy
+    from dupq.forum.mining import MiningResult, MiningSettings
     from dupq.sharing.hub import Pushed
 
 SHIPPED = Path(__file__).parent / "pretrained"
@@ -168,6 +169,22 @@ class DuplicatePipeline(Scoring):
         reference = self.score_reference()
         scores = self.raw_scores(left, right, progress)
         return estimate_base_rate(scores, reference, groups=question_groups(left, right))
+
+    def find_duplicates(
+        self,
+        questions: Sequence[str],
+        *,
+        against: Sequence[str] | None = None,
+        ids: Sequence[int | str] | None = None,
+        settings: MiningSettings | None = None,
+    ) -> MiningResult:
+        """All duplicate pairs and groups among n questions, or between them and an older collection.
+
+        See `dupq.forum.mining.find_duplicates` for what it does, what it returns and what it raises.
+        """
+        from dupq.forum.mining import find_duplicates
+
+        return find_duplicates(self, questions, against=against, ids=ids, settings=settings)
 
     def save(self, folder: str | Path) -> None:
         """Writes the pipeline folder, whole or not at all; an older pipeline folder there is replaced.

@@ -26,6 +26,7 @@ LAYERS = (
     "models",
     "training",
     "sharing",
+    "scoring",
     "fitting",
     "pipeline",
     "forum",
@@ -39,6 +40,7 @@ PUBLIC = {
     "DuplicatePipeline",
     "DupqError",
     "PairScore",
+    "QuestionIndex",
     "QuestionPair",
     "TrainSettings",
     "__version__",
@@ -114,7 +116,10 @@ def test_a_module_imports_only_from_the_layers_before_its_own(path: Path) -> Non
         return
     for module in imports(path):
         other = layer(module)
-        if other is not None and other != own:
+        if (own, other) == ("pipeline", "forum"):
+            # `pipeline.find_duplicates` hands itself to the mining above it, and to nothing else there.
+            assert module.startswith("dupq.forum.mining"), f"{named(path)} imports {module}"
+        elif other is not None and other != own:
             assert LAYERS.index(other) < LAYERS.index(own), f"{named(path)} imports {module}"
             assert other != "training" or own == "cli", f"{named(path)} imports {module}: only cli/ may train"
 

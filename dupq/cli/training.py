@@ -63,6 +63,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--dropout", type=float, help="share in [0, 1)")
     parser.add_argument("--max-length", type=int, help="tokens a text is cut to")
     parser.add_argument("--max-steps", type=int, help="stop after so many steps")
     parser.add_argument("--save-steps", type=int, help="steps between checkpoints")
@@ -73,7 +74,17 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 def _settings(args: argparse.Namespace, base: str) -> Any:
     from dupq.training.trainer import TrainSettings
 
-    names = ("epochs", "batch_size", "learning_rate", "max_length", "max_steps", "save_steps", "precision", "seed")
+    names = (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "dropout",
+        "max_length",
+        "max_steps",
+        "save_steps",
+        "precision",
+        "seed",
+    )
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return TrainSettings(base=base, **given)
 
