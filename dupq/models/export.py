@@ -144,7 +144,7 @@ def _shift(exact: NDArray[np.float64], rounded: NDArray[np.float64]) -> dict[str
     }
 
 
-# ---- rounding ---------------------------------------------------------------------------------------------------
+# ---- rounding --------------------------------------------------------------------------------------------------------
 
 
 def quantise(bert: Bert, activations: Mapping[str, Activations]) -> tuple[Bert, dict[str, Int8Product]]:
@@ -166,10 +166,12 @@ def quantise(bert: Bert, activations: Mapping[str, Activations]) -> tuple[Bert, 
 
 
 def _with_scaled_values(bert: Bert, layer: str, smoothing: NDArray[np.float32]) -> Bert:
-    prefix = f"encoder.layer.{layer}.attention.self.value"
+    """The same function: what the values are divided by, the product that takes their means is multiplied by."""
+    value, mix = (f"encoder.layer.{layer}.attention.{part}" for part in ("self.value", "output.dense"))
     scaled = {
-        f"{prefix}.weight": bert.tensors[f"{prefix}.weight"] / smoothing[:, None],
-        f"{prefix}.bias": bert.tensors[f"{prefix}.bias"] / smoothing,
+        f"{value}.weight": bert.tensors[f"{value}.weight"] / smoothing[:, None],
+        f"{value}.bias": bert.tensors[f"{value}.bias"] / smoothing,
+        f"{mix}.weight": bert.tensors[f"{mix}.weight"] * smoothing,
     }
     return replace(bert, tensors={**bert.tensors, **scaled})
 
