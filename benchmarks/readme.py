@@ -9,6 +9,8 @@ A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import re
 import sys
@@ -50,7 +52,32 @@ def quality() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"quality": quality}
+def output_score() -> str:
+    """What the first command prints."""
+    from dupq.cli.main import main as dupq
+
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        dupq(["score", "How old are you?", "What is your age?"])
+    return f"```text\n{printed.getvalue()}```\n"
+
+
+def shipped() -> str:
+    """What was measured of the shipped model, by its own report."""
+    report = json.loads((ROOT / "dupq" / "pretrained" / "report.json").read_text(encoding="utf-8"))
+    names = {
+        "average_precision": "average precision",
+        "accuracy": "accuracy",
+        "f1": "F1",
+        "ece_mass": "ECE (15 bins of equal mass)",
+        "brier": "Brier score",
+        "log_loss": "log loss",
+    }
+    lines = ["| shipped model, int8 | value (95 % interval) |", "|---|---|"]
+    lines += [f"| {name} | {figure(report['metrics'][key])} |" for key, name in names.items()]
+    return "\n".join(lines) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {"quality": quality, "output_score": output_score, "shipped": shipped}
 
 
 def rendered(text: str) -> str:
