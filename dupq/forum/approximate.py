@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dupq.errors import InputError
 from dupq.forum.candidates import MAX_PAIRS, Certificate, Rows, SimilarPairs, StrongestPairs
 from dupq.forum.exact import check_search, dot, similar_pairs
+from dupq.forum.work import StoredRows
 from dupq.models.scorers import Progress, chunks
 
 NEIGHBOURS = 32
@@ -117,10 +118,7 @@ def _found(
 
 def _rows_at(rows: Rows, at: NDArray[np.int64]) -> NDArray[np.float32]:
     """Rows by number, of an array or of stored rows."""
-    order, place = np.unique(at, return_inverse=True)
-    if isinstance(rows, np.ndarray):
-        return np.asarray(rows[at])
-    return np.concatenate([rows[int(row) : int(row) + 1] for row in order] or [np.zeros((0, rows.shape[1]))])[place]
+    return np.asarray(rows.take(at)) if isinstance(rows, StoredRows) else np.asarray(np.asarray(rows)[at])
 
 
 def _measured(pairs: SimilarPairs, vectors: Rows, others: Rows | None, sample: int, seed: int) -> SimilarPairs:

@@ -17,6 +17,7 @@ from dupq.forum.mining import candidate_base_rate
 from dupq.forum.nearest import Nearest
 from dupq.forum.store import WAIT_SECONDS, Id, Store, StoredDecision, StoredQuestion, Written
 from dupq.forum.upkeep import embed_anew, index_stats, verify_index
+from dupq.forum.work import knowing
 from dupq.models.scorers import Progress, chunks
 from dupq.records import Decision
 
@@ -272,14 +273,19 @@ class QuestionIndex:
             for at, (slots, cosines) in enumerate(self._nearest.search(vectors, k + 1)):
                 cosine = dict(zip(slots.tolist(), cosines.tolist(), strict=True))
                 copies = [slot for slot in self._store.same_text(questions[at])[:k] if slot not in cosine]
-                cosine |= self._nearest.cosines(vectors[at], copies)
+                cosine |= {slot: float(vectors[at] @ vector) for slot, vector in self._nearest.vectors(copies).items()}
                 cosine.pop(own[at], None)
                 rows = self._store.questions(cosine)
                 # Copies come before what is merely near, then the nearest.
                 ranked = sorted(rows.values(), key=lambda row: (not _same(row.text, questions[at]), -cosine[row.slot]))
                 near.append([(row, cosine[row.slot]) for row in ranked[:k]])
+            slot_of = {row.text: row.slot for rows in near for row, _ in rows}
+            held = self._nearest.vectors(slot_of.values())
         left = [question for question, rows in zip(questions, near, strict=True) for _ in rows]
         right = [row.text for rows in near for row, _ in rows]
+        known = {text: held[slot] for text, slot in slot_of.items() if slot in held}
+        known |= dict(zip(questions, vectors, strict=True))
+        judge = knowing(judge, list(known), np.stack(list(known.values()))) if known else judge
         scores = iter(judge.raw_scores(left, right, progress).tolist())
         return [
             FlagReport.of(

@@ -19,7 +19,7 @@ from dupq.forum.exact import similar_pairs
 from dupq.forum.judging import Decider, Judge, embedder_of
 from dupq.forum.results import MiningResult, Questions, id_key
 from dupq.forum.store import Id
-from dupq.forum.work import StoredRows, between, embedded, scored
+from dupq.forum.work import StoredRows, between, embedded, knowing, scored
 from dupq.models.scorers import Progress, chunks
 
 MIN_COSINE = 0.75
@@ -92,7 +92,7 @@ def find_duplicates(
     vectors = embedded(texts, embedder, folder, _stage(progress, "embedding"))
     pairs = _candidates(vectors, sides if two else None, settings, folder, _stage(progress, "searching"))
     left, right = [texts[at] for at in pairs.left.tolist()], [texts[at] for at in pairs.right.tolist()]
-    scores = scored(left, right, judge, folder, _stage(progress, "judging"))
+    scores = scored(left, right, knowing(judge, texts, vectors), folder, _stage(progress, "judging"))
     note = "as given"
     if settings.base_rate is None:
         rate, note = candidate_base_rate(decider, scores)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -108,14 +108,14 @@ class Nearest:
                 found.append((self._slots[best], row[best]))
         return found
 
-    def cosines(self, query: Vectors, slots: Sequence[int]) -> dict[int, float]:
-        """The cosines of one query (d,) with the questions in these slots; those that are not there are left out."""
+    def vectors(self, slots: Iterable[int]) -> dict[int, Vectors]:
+        """The vectors, each (d,), of the questions in these slots; those that are not there are left out."""
         found = {}
         for slot in slots:
             at = int(np.searchsorted(self._slots, slot))
             if at < len(self._slots) and self._slots[at] == slot and at not in self._gone:
                 cut = len(self._base)
-                found[slot] = float(query @ (self._base[at] if at < cut else self._tail[at - cut]))
+                found[slot] = np.asarray(self._base[at] if at < cut else self._tail[at - cut])
         return found
 
     # ---- the file -------------------------------------------------------------------------------------------------

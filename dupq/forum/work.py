@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError
 from dupq.forum.judging import Judge
 from dupq.models.scorers import Embedder, Progress, chunks
+from dupq.pipeline import DuplicatePipeline
 
 PART = 8192
 """Texts, or pairs, between two notes of how far the work has come."""
@@ -45,12 +47,60 @@ class StoredRows:
         count = max(0, stop - start) * d
         return np.fromfile(self.path, "<f4", count, offset=4 * (self.first + start) * d).reshape(-1, d)
 
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows by number, in any order."""
+        if not len(rows):
+            return np.zeros((0, self.shape[1]), np.float32)
+        whole = np.memmap(self.path, "<f4", "r", 4 * self.first * self.shape[1], self.shape)
+        return np.asarray(whole[rows])
+
 
 def between(rows: NDArray[np.float32] | StoredRows, start: int, stop: int) -> NDArray[np.float32] | StoredRows:
     """The rows from `start` to `stop`, without reading them."""
     if isinstance(rows, StoredRows):
         return StoredRows(rows.path, (stop - start, rows.shape[1]), rows.first + start)
     return rows[start:stop]
+
+
+class KnownVectors:
+    """An embedder that need not embed what was embedded already.
+
+    Args:
+        embedder: Made the vectors, and embeds what is not among them.
+        place: Text -> its row.
+        rows: The vectors, (n, d).
+    """
+
+    def __init__(self, embedder: Embedder, place: Mapping[str, int], rows: NDArray[np.float32] | StoredRows) -> None:
+        self.embedder, self.place, self.rows = embedder, place, rows
+        self.form = str(getattr(embedder, "form", ""))
+
+    @property
+    def fingerprint(self) -> str:
+        return self.embedder.fingerprint
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedder.dimensions
+
+    def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        at = np.array([self.place.get(text, -1) for text in texts], np.int64)
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        vectors[at >= 0] = self.rows[at[at >= 0]] if isinstance(self.rows, np.ndarray) else self.rows.take(at[at >= 0])
+        if (at < 0).any():
+            vectors[at < 0] = self.embedder.embed([texts[row] for row in np.flatnonzero(at < 0).tolist()], progress)
+        return vectors
+
+    def save(self, folder: Path) -> None:
+        raise InputError("vectors are no network, so there is nothing to save", mend="save the pipeline they came from")
+
+
+def knowing(judge: Judge, texts: Sequence[str], rows: NDArray[np.float32] | StoredRows) -> Judge:
+    """The judge, with the vectors of some texts at hand, so that a score that takes the cosine in embeds none twice."""
+    if not isinstance(judge, DuplicatePipeline) or judge.bi_encoder is None:
+        return judge
+    place = {text: row for row, text in enumerate(texts)}
+    return replace(judge, bi_encoder=KnownVectors(judge.bi_encoder, place, rows))
 
 
 def key_of(*parts: str | Iterable[str]) -> str:

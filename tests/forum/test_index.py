@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -429,3 +430,21 @@ def test_a_writer_waits_and_then_gives_up(filled: QuestionIndex, path: Path, pip
     threading.Timer(0.3, leave.set).start()
     assert filled.add(["late"], ["Who eats glass?"]).added == 1
     thread.join()
+
+
+def test_a_blend_does_not_embed_what_is_stored(path: Path, pipeline: DuplicatePipeline) -> None:
+    seen: list[str] = []
+
+    class Watched(WordEmbedder):
+        def embed(self, texts: Any, progress: Any = None) -> Any:
+            seen.extend(texts)
+            return super().embed(texts, progress)
+
+    blended = replace(pipeline, bi_encoder=Watched(), blend=(0.5, 0.5, 0.1))
+    index = QuestionIndex(path, blended)
+    index.add(IDS, TEXTS)
+    seen.clear()
+    report = index.flag("How can I learn chess fast?", k=6)
+    assert seen == ["How can I learn chess fast?"]
+    for flag in report.flags:
+        assert flag.score == pytest.approx(blended.raw_scores([report.question], [flag.text])[0], abs=1e-5)

@@ -260,3 +260,21 @@ def test_a_pipeline_that_cannot_decide_is_refused_before_the_work() -> None:
         find_duplicates(bare, forum(), progress=never)
     with pytest.raises(InputError, match="bi-encoder"):
         find_duplicates(DuplicatePipeline(WordScorer()), forum(), progress=never)
+
+
+def test_a_blend_does_not_embed_twice(pipeline: DuplicatePipeline, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Watched(WordEmbedder):
+        def embed(self, texts: Any, progress: Any = None) -> Any:
+            seen.extend(texts)
+            return super().embed(texts, progress)
+
+    blended = replace(pipeline, bi_encoder=Watched(), blend=(0.5, 0.5, 0.1))
+    result = find_duplicates(blended, forum(), settings=replace(SETTINGS, base_rate=0.2))
+    assert sorted(seen) == sorted(set(seen))
+    rows = [row for row in result.rows(all_pairs=True) if row["kind"] == "judged"]
+    plain = blended.raw_scores([row["question1"] for row in rows], [row["question2"] for row in rows])
+    assert [row["score"] for row in rows] == pytest.approx(plain, abs=1e-5)
+    in_folder = find_duplicates(blended, forum(), settings=replace(SETTINGS, base_rate=0.2), work=tmp_path)
+    assert in_folder.score == pytest.approx(result.score, abs=1e-5)
