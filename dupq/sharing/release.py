@@ -77,6 +77,21 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
         refuse_code(folder)
         return {"kind": "network", **_size(folder, [name for name, path in walk(folder) if path.is_file()])}
     content = open_folder(folder, pages=False)
+    try:
+        found = _entries(folder, content)
+        told(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ModelFolderError):
+            raise
+        raise ModelFolderError(
+            f"it or the report is damaged ({type(error).__name__}: {error})",
+            where=str(folder / MANIFEST),
+            mend="calibrate again",
+        ) from error
+    return found
+
+
+def _entries(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     report = _report(folder, content)
     rule, calibrator = content.get("rule") or {}, content.get("calibrator") or {}
     cuts = {name: rule[name] for name in ("duplicate", "distinct") if rule.get(name)}
@@ -86,7 +101,7 @@ def inspect_folder(folder: Path) -> dict[str, Any]:
         "dupq": content.get("dupq"),
         "networks": content["networks"],
         "blend": content.get("blend"),
-        "calibrator": {key: calibrator.get(key) for key in ("kind", "pairs", "base_rate")} if calibrator else None,
+        "calibrator": {key: calibrator[key] for key in ("kind", "pairs", "base_rate")} if calibrator else None,
         "base_rate": content.get("base_rate"),
         "thresholds": {name: {"score": cut["score"], "promise": cut["promise"]} for name, cut in cuts.items()},
         "trained_on": _questions(folder) if TRAINED_ON in content["files"] else None,
@@ -126,7 +141,7 @@ def told(found: Mapping[str, Any]) -> str:
     """`inspect_folder`'s answer for people."""
     size = f"{found['files']} files, {found['bytes'] / 1e6:,.1f} MB"
     if found["kind"] == "network":
-        return f"a stock network, {size}: opens as an uncalibrated pipeline (safe: safetensors, no code)"
+        return f"a stock network, {size}: opens as an uncalibrated pipeline; its configuration asks for no code"
     lines = [("verified", f"{size}, format {found['format']}, written by dupq {found['dupq']}")]
     lines += [(name, f"{network['form']}, {network['fingerprint']}") for name, network in found["networks"].items()]
     if found["blend"]:

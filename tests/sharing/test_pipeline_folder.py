@@ -130,6 +130,17 @@ def test_what_a_manifest_says_wrongly_is_told_with_its_file(folder: Path, change
     assert MANIFEST in told or "cross-encoder" in told
 
 
+@pytest.mark.parametrize(
+    "changes", [{"calibrator": {"kind": "platt"}}, {"rule": {"duplicate": {"score": 1}}}, {"rule": {"duplicate": [1]}}]
+)
+def test_a_manifest_that_says_nonsense_is_told_by_inspect(
+    folder: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reseal(folder, **changes)
+    assert main(["inspect", str(folder)]) == 2
+    assert MANIFEST in capsys.readouterr().err
+
+
 def test_code_asked_for_in_a_sealed_folder_is_refused(folder: Path) -> None:
     config = folder / "bi-encoder/1_Pooling/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoModel": "evil.Model"}}))
