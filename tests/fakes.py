@@ -22,9 +22,7 @@ class WordScorer:
     form: str = "words"
     fingerprint: str = "word-scorer"
 
-    def score(
-        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
-    ) -> NDArray[np.float64]:
+    def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         scores = np.zeros(len(left))
         for index, (a, b) in enumerate(zip(left, right, strict=True)):
             x, y = set(normalise(a).split()), set(normalise(b).split())
