@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.safety import read_json
 
-TEXTS = ("title", "summary", "license", "training_data", "terms", "leakage", "limits", "energy")
-LISTS = ("languages", "datasets", "base_model")
+TEXTS = ("title", "summary", "training_data", "terms", "leakage", "limits", "energy")
+METADATA = {
+    "license": r"[a-z0-9][a-z0-9.-]*",
+    "license_name": r"[a-z0-9][a-z0-9.-]*",
+    "license_link": r"LICENSE[\w.]*|https://\S+",
+}
+LISTS = {"languages": r"[a-z]{2,3}", "datasets": r"[\w.-]+(/[\w.-]+)?", "base_model": r"[\w.-]+(/[\w.-]+)?"}
+"""What the Hub takes as an identifier of each; it refuses others."""
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
@@ -28,19 +35,27 @@ def read_about(path: str | Path) -> dict[str, Any]:
     for key, value in data.items():
         if key in TEXTS:
             sound = isinstance(value, str)
+        elif key in METADATA:
+            sound = _fits(METADATA[key], value)
         elif key in LISTS:
-            sound = isinstance(value, list) and all(isinstance(item, str) for item in value)
+            sound = isinstance(value, list) and all(_fits(LISTS[key], item) for item in value)
         elif key == "measured_on":
             sound = isinstance(value, dict) and set(value) <= {"name", "type", "split"} and "name" in value
             sound = sound and all(isinstance(item, str) for item in value.values())
         elif key == "contrast":
             sound = isinstance(value, list) and all(_is_contrast(row) for row in value)
         else:
-            known = ", ".join([*TEXTS, *LISTS, "measured_on", "contrast"])
+            known = ", ".join([*TEXTS, *METADATA, *LISTS, "measured_on", "contrast"])
             raise InputError(f"the key {key!r} is unknown", where=where, mend=f"use {known}")
         if not sound:
-            raise InputError(f"the value of {key!r} is of a wrong kind", where=where, mend=help_page)
+            raise InputError(f"the Hub would not take this for {key!r}: {value}", where=where, mend=help_page)
+    if data.get("license") == "other" and "license_name" not in data:
+        raise InputError("the licence is 'other', and has no name", where=where, mend="add license_name")
     return data
+
+
+def _fits(pattern: str, value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 def _is_contrast(row: Any) -> bool:

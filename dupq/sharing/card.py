@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from dupq.data.writing import write_text
 from dupq.errors import ModelFolderError
-from dupq.models.networks import STOCK
 from dupq.sharing.about import TEXTS
 from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, REPORT_PAGE, TRAINED_ON
+from dupq.sharing.metadata import METRICS, is_stock, metadata, title
 
 if TYPE_CHECKING:
     from dupq.decisions.calibration import Calibrator
@@ -28,27 +28,8 @@ PICTURES = {
     "precision_recall": "Precision against recall, and where the thresholds lie.",
     "histogram": "Raw scores of duplicates and of distinct pairs.",
 }
-METRICS = {
-    "average_precision": ("average_precision", "average precision"),
-    "roc_auc": ("roc_auc", "ROC AUC"),
-    "accuracy": ("accuracy", "accuracy"),
-    "f1": ("f1", "F1"),
-    "precision": ("precision", "precision"),
-    "recall": ("recall", "recall"),
-    "mcc": ("matthews_correlation", "Matthews correlation"),
-    "brier": ("brier_score", "Brier score"),
-    "log_loss": ("log_loss", "log loss"),
-    "ece_mass": ("expected_calibration_error", "ECE, bins of equal mass"),
-}
-"""Name in the report -> the Hub's name, and the one for people; these are on the card, all others in the report."""
 NOT_STATED = "Not stated."
 HERE = "path/to/this/folder"
-
-
-def elsewhere(name: str, report: Report) -> dict[str, Any]:
-    """What the card keeps of a report on other pairs."""
-    metrics = {key: metric.to_dict() for key, metric in report.metrics.items() if key in METRICS}
-    return {"name": name, "sample": dict(report.sample), "metrics": metrics}
 
 
 def write_pages(
@@ -97,12 +78,12 @@ def _render(content: Mapping[str, Any], report: Report | None, source: str, pref
     card = content.get("facts", {}).get("card", {})
     decisions = _Decisions.of(content, report)
     text = {key: card.get(key) or NOT_STATED for key in TEXTS}
-    text["title"] = card.get("title") or "Duplicate questions"
+    text["title"] = title(content)
     text["summary"] = card.get("summary") or "A question-pair model: are these two questions duplicates of each other?"
     template = Template((files("dupq.sharing") / "card.md").read_text(encoding="utf-8"))
     filled = template.substitute(
         text,
-        metadata=_metadata(content, decisions, text["title"]),
+        metadata=metadata(content, report, decisions.in_sample),
         decides=_decides(decisions),
         thresholds=_thresholds(decisions),
         base_rates=_base_rates(decisions),
@@ -120,56 +101,6 @@ def _render(content: Mapping[str, Any], report: Report | None, source: str, pref
         content=_contents(content),
     )
     return re.sub(r"\n{3,}", "\n\n", filled)
-
-
-def _metadata(content: Mapping[str, Any], decisions: _Decisions, title: str) -> str:
-    from huggingface_hub import ModelCardData
-
-    card, report = content.get("facts", {}).get("card", {}), decisions.report
-    results = _results(report, card, decisions.in_sample) if report is not None else None
-    both = CROSS_ENCODER in content["networks"]
-    data = ModelCardData(
-        language=card.get("languages") or None,
-        license=card.get("license") or None,
-        library_name="dupq",
-        pipeline_tag="text-classification" if both else "sentence-similarity",
-        tags=["dupq", "duplicate-questions", "sentence-transformers", *sorted(content["networks"])],
-        datasets=card.get("datasets") or None,
-        base_model=card.get("base_model") or None,
-        metrics=[METRICS[name][0] for name in METRICS if report is not None and name in report.metrics] or None,
-        model_name=title if results else None,
-        eval_results=results,
-    )
-    return f"---\n{data.to_yaml().strip()}\n---"
-
-
-def _results(report: Report, card: Mapping[str, Any], in_sample: bool) -> list[Any]:
-    from huggingface_hub import EvalResult
-
-    on = {"name": "calibration pairs", "split": "calibration"} if in_sample else card.get("measured_on", {})
-    sets = [(on.get("name", "held-out pairs"), on.get("type"), on.get("split", "test"), report.sample, _plain(report))]
-    sets += [(row["name"], None, "test", row["sample"], row["metrics"]) for row in card.get("elsewhere", [])]
-    return [
-        EvalResult(
-            task_type="text-classification",
-            task_name="duplicate question detection",
-            dataset_type=kind or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
-            dataset_name=name,
-            dataset_split=split,
-            dataset_args={"pairs": sample["pairs"], "base_rate": sample["base_rate"]},
-            metric_type=METRICS[key][0],
-            metric_name=METRICS[key][1],
-            metric_value=metrics[key]["value"],
-            metric_args={"low": metrics[key]["low"], "high": metrics[key]["high"]},
-        )
-        for name, kind, split, sample, metrics in sets
-        for key in METRICS
-        if key in metrics
-    ]
-
-
-def _plain(report: Report) -> dict[str, dict[str, float]]:
-    return {key: metric.to_dict() for key, metric in report.metrics.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,24 +238,34 @@ def _contrast(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _records(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The training records of the networks, as far as they are there."""
-    training = content.get("facts", {}).get("training", {})
-    return [(kind.replace("_", "-"), record) for kind, record in sorted(training.items()) if "data" in record]
+    """The training records of the networks, as far as they are there; of an averaged network, those of its parts."""
+    waiting = [
+        (name.replace("_", "-"), record) for name, record in content.get("facts", {}).get("training", {}).items()
+    ]
+    found = []
+    for name, record in sorted(waiting):
+        parts = record.get("members") or [record]
+        names = [name] if len(parts) == 1 else [f"{name}, part {number}" for number in range(1, len(parts) + 1)]
+        found += [(one, part) for one, part in zip(names, parts, strict=True) if part is not None and "data" in part]
+    return found
 
 
 def _training(content: Mapping[str, Any]) -> str:
     rows = [
         (
-            kind,
+            name,
+            str(record["settings"]["base"]),
             f"{record['data']['pairs']:,}",
             f"{record['data']['base_rate']:.1%}",
+            f"{record['settings']['epochs']:g}",
             f"`{record['data']['fingerprint']}`",
         )
-        for kind, record in _records(content)
+        for name, record in _records(content)
     ]
     if not rows:
         return "How its networks were trained is not recorded here."
-    return _table(("network", "labelled pairs", "duplicates among them", "fingerprint of the pairs"), rows)
+    header = ("network", "started from", "labelled pairs", "duplicates", "passes", "fingerprint of the pairs")
+    return _table(header, rows)
 
 
 def _leakage(content: Mapping[str, Any], card: Mapping[str, Any]) -> str:
@@ -354,7 +295,7 @@ def _usage(content: Mapping[str, Any], source: str) -> str:
 def _strangers(content: Mapping[str, Any], source: str) -> str:
     """How one opens the networks without dupq, which does not hold for the int8 form."""
     networks, name = content["networks"], source or "path/to/dupq/pretrained"
-    if not all(network["form"] == STOCK for network in networks.values()):
+    if not is_stock(content):
         return (
             "Its networks are ONNX with 8-bit weights, which dupq runs without torch; stock loaders do not open them."
         )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError
 from dupq.models.safety import refuse_code
-from dupq.sharing.card import CARD, HERE, elsewhere, write_pages
+from dupq.sharing.card import CARD, HERE, write_pages
 from dupq.sharing.folder import open_folder, read_report
 from dupq.sharing.manifest import MANIFEST, PAGES, REPORT, TRAINED_ON, seal, sha256, walk
+from dupq.sharing.metadata import elsewhere
 
 if TYPE_CHECKING:
     from dupq.decisions.report import Report

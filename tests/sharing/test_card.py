@@ -17,8 +17,9 @@ from dupq.decisions.report import Report
 from dupq.errors import InputError, ModelFolderError
 from dupq.pipeline import SHIPPED, DuplicatePipeline
 from dupq.sharing.about import read_about
-from dupq.sharing.card import METRICS, render_card
+from dupq.sharing.card import render_card
 from dupq.sharing.folder import open_folder, read_report
+from dupq.sharing.metadata import METRICS
 from tests.questions import labelled_table
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
@@ -201,6 +202,7 @@ def test_networks_that_stock_loaders_do_not_open_are_not_offered_to_them(saved: 
     card = render_card({**content, "networks": networks}, read_report(saved))
     assert "from sentence_transformers" not in card
     assert "stock loaders do not open them" in card
+    assert "onnx" in (ModelCard(card).data.tags or [])
 
 
 def test_no_path_of_this_machine_is_shared(pipeline: DuplicatePipeline, tmp_path: Path) -> None:
@@ -216,9 +218,11 @@ def test_no_path_of_this_machine_is_shared(pipeline: DuplicatePipeline, tmp_path
     facts = open_folder(tmp_path / "shared")["facts"]["training"]["cross_encoder"]
     assert facts["settings"] == {"base": "base", "epochs": 2}
     assert facts["log"] == [["x"]]
-    assert tables(card_of(tmp_path / "shared"))["network"]
-    assert "| cross-encoder | 1,234 | 25.0% | `1234-abc` |" in card_of(tmp_path / "shared")
+    assert "| cross-encoder | base | 1,234 | 25.0% | 2 | `1234-abc` |" in card_of(tmp_path / "shared")
     assert "4,321" in card_of(tmp_path / "shared")
+    averaged = {"kind": "cross-encoder", "members": [record, None, record]}
+    replace(pipeline, facts={"training": {"cross_encoder": averaged}}).save(tmp_path / "averaged")
+    assert "| cross-encoder, part 3 | base | 1,234 |" in card_of(tmp_path / "averaged")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +231,12 @@ def test_no_path_of_this_machine_is_shared(pipeline: DuplicatePipeline, tmp_path
         ({"titel": "x"}, "titel"),
         ({"title": 7}, "title"),
         ({"languages": "en"}, "languages"),
+        ({"languages": ["English"]}, "languages"),
         ({"datasets": [1]}, "datasets"),
+        ({"datasets": ["my own questions"]}, "datasets"),
+        ({"base_model": ["/home/me/base"]}, "base_model"),
+        ({"license": "Apache 2.0"}, "license"),
+        ({"license": "other"}, "license_name"),
         ({"measured_on": {"split": "test"}}, "measured_on"),
         ({"contrast": [{"kind": "negation"}]}, "contrast"),
         ([], "no JSON object"),
