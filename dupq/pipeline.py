@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from dupq.decisions.base_rate import BaseRateEstimate, ScoreReference
     from dupq.decisions.report import Report
     from dupq.decisions.thresholds import Policy
-    from dupq.forum.mining import MiningResult, MiningSettings
+    from dupq.forum.mining import MiningSettings
+    from dupq.forum.results import MiningResult
     from dupq.sharing.hub import Pushed
 
 SHIPPED = Path(__file__).parent / "pretrained"

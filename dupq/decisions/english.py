@@ -17,7 +17,7 @@ def _set(*lines: str) -> frozenset[str]:
 
 def _canonical(*lines: str) -> dict[str, str]:
     """`"be: is are"` -> `{"be": "be", "is": "be", "are": "be"}`."""
-    table = {}
+    table: dict[str, str] = {}
     for line in lines:
         head, _, rest = line.partition(":")
         table |= dict.fromkeys([head, *rest.split()], head)
