@@ -340,8 +340,9 @@ def test_precision_promises_are_kept(level, delta, groups):
 
 @pytest.mark.slow
 def test_precision_promises_at_another_base_rate_are_kept():
+    # Recall and false-positive rate are bounded apart here, which takes more labels than precision by itself.
     failed, given_up = violations(
-        600, 3000, Policy.precision(0.9, 0.1), lambda cut: true_precision(cut, 0.1) < 0.9, base_rate=0.1
+        600, 6000, Policy.precision(0.9, 0.1), lambda cut: true_precision(cut, 0.1) < 0.9, base_rate=0.1
     )
     assert failed <= binom.ppf(0.999, 600, 0.1)
     assert given_up < 60
