@@ -162,8 +162,6 @@ def test_a_folder_in_the_place_of_a_file_and_a_huge_file_are_told(tmp_path: Path
         read_json(tmp_path / "b.json")
 
 
-@pytest.mark.parametrize(
-    ("name", "leaves"), [("a/b", False), ("..a", False), ("a/..", True), ("c:", True)]
-)
+@pytest.mark.parametrize(("name", "leaves"), [("a/b", False), ("..a", False), ("a/..", True), ("c:", True)])
 def test_leaving_the_folder(name: str, leaves: bool) -> None:
     assert leaves_folder(name) is leaves
