@@ -304,9 +304,9 @@ def _furthest(
 def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) -> dict[int, float]:
     """Where the tests of a precision begin, and the share of delta that each beginning brings.
 
-    Half of delta goes to the first candidate that could make one error and pass; the rest to those that flag a 50th, a
-    20th and an 8th of all pairs, in case the very top of the ranking is noisy, or to the first where that flags more. A
-    sequence that never fails has all of delta from the last start on.
+    A sixth of delta goes to the first candidate that could make one error and pass; a third, a third and a sixth to
+    those that flag a 50th, a 20th and an 8th of all pairs, in case the very top of the ranking is noisy, or to the
+    first where that flags more. A sequence that never fails has all of delta from the last start on.
     """
     flagged, ones, zeros = drawn.flagged, drawn.duplicates, drawn.distinct
     first = len(flagged) - 1
@@ -317,10 +317,10 @@ def _starts(level: float, drawn: Counts, base_rate: float | None, delta: float) 
         if could.any():
             first = int(np.argmax(could))
             break
-    starts: dict[int, float] = {first: 1 / 2}
-    for part in (1 / 50, 1 / 20, 1 / 8):
+    starts: dict[int, float] = {first: 1 / 6}
+    for part, share in ((1 / 50, 1 / 3), (1 / 20, 1 / 3), (1 / 8, 1 / 6)):
         index = max(first, int(np.searchsorted(flagged, part * (ones + zeros))))
-        starts[index] = starts.get(index, 0.0) + 1 / 6
+        starts[index] = starts.get(index, 0.0) + share
     return starts
 
 
