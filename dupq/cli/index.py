@@ -180,7 +180,7 @@ def _flag_one(args: argparse.Namespace) -> int:
     with _open_index(args) as index:
         report = _decided(index.flag(args.question, k=args.k), args)
     lines = [f"{flag.decision!s:9}  {flag.probability:.3f}  {flag.id}  {flag.text}" for flag in report.flags]
-    lines.append(f"threshold: {report.promise}")
+    lines += [*(f"note: {line}" for line in report.notes), f"threshold: {report.promise}"]
     data = {
         "question": report.question,
         "flags": list(_flag_rows(None, report)),
@@ -188,6 +188,7 @@ def _flag_one(args: argparse.Namespace) -> int:
         "base_rate": report.decider.base_rate,
         "promise": report.promise,
         "stored": report.stored,
+        "notes": report.notes,
     }
     emit(args, data, "\n".join(lines))
     return 0

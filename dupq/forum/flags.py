@@ -43,12 +43,14 @@ class FlagReport:
         flags: The k nearest stored questions, each judged, whatever was decided of it.
         decider: Calibrator, thresholds and base rate that decided.
         stored: How many questions were searched.
+        notes: What to know before trusting it: that the question is cut off, or of a language the model does not know.
     """
 
     question: str
     flags: tuple[Flag, ...]
     decider: Decider
     stored: int
+    notes: tuple[str, ...] = ()
 
     @property
     def duplicates(self) -> tuple[Flag, ...]:
@@ -62,12 +64,13 @@ class FlagReport:
 
     def at(self, *, threshold: float | None = None, base_rate: float | None = None) -> FlagReport:
         """The same flags decided at a threshold set by hand, or at another base rate; nothing is computed anew."""
-        return FlagReport.of(
-            self.question, self.flags, self.decider.at(threshold=threshold, base_rate=base_rate), self.stored
-        )
+        decider = self.decider.at(threshold=threshold, base_rate=base_rate)
+        return FlagReport.of(self.question, self.flags, decider, self.stored, self.notes)
 
     @classmethod
-    def of(cls, question: str, flags: Sequence[Flag], decider: Decider, stored: int) -> FlagReport:
+    def of(
+        cls, question: str, flags: Sequence[Flag], decider: Decider, stored: int, notes: tuple[str, ...] = ()
+    ) -> FlagReport:
         """The report of these flags, whose scores the decider turns to probabilities and decisions."""
         scores = np.array([flag.score for flag in flags])
         odds, codes = decider.probabilities(scores).tolist(), decider.codes(scores).tolist()
@@ -78,4 +81,4 @@ class FlagReport:
             for flag, probability, code in zip(flags, odds, codes, strict=True)
         ]
         judged.sort(key=lambda flag: (-flag.probability, -flag.cosine))
-        return cls(question, tuple(judged), decider, stored)
+        return cls(question, tuple(judged), decider, stored, notes)

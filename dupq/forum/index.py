@@ -13,6 +13,7 @@ from dupq.data.text import check_text, fingerprint
 from dupq.errors import InputError
 from dupq.forum.flags import Flag, FlagReport
 from dupq.forum.judging import Decider, Judge, embedder_of
+from dupq.forum.legibility import notes_on
 from dupq.forum.mining import candidate_base_rate
 from dupq.forum.nearest import Nearest
 from dupq.forum.store import WAIT_SECONDS, Id, Store, StoredDecision, StoredQuestion, Written
@@ -285,8 +286,8 @@ class QuestionIndex:
         right = [row.text for rows in near for row, _ in rows]
         known = {text: held[slot] for text, slot in slot_of.items() if slot in held}
         known |= dict(zip(questions, vectors, strict=True))
-        judge = knowing(judge, list(known), np.stack(list(known.values()))) if known else judge
-        scores = iter(judge.raw_scores(left, right, progress).tolist())
+        knows = knowing(judge, list(known), np.stack(list(known.values()))) if known else judge
+        scores = iter(knows.raw_scores(left, right, progress).tolist())
         return [
             FlagReport.of(
                 question,
@@ -296,6 +297,7 @@ class QuestionIndex:
                 ],
                 decider,
                 stored,
+                notes_on(embedder_of(judge), question),
             )
             for question, rows in zip(questions, near, strict=True)
         ]
