@@ -24,6 +24,7 @@ class Plot:
         x, y: What the axes show.
         x_range, y_range: The ends of the axes, in data units.
         x_log: Whether x is drawn by its logarithm; both ends are then above 0.
+        x_names: Words that stand at x = 0, 1, ... instead of numbers.
         width, height: In pixels.
     """
 
@@ -36,11 +37,12 @@ class Plot:
         y_range: Point,
         *,
         x_log: bool = False,
+        x_names: Sequence[str] | None = None,
         width: int = 520,
         height: int = 400,
     ) -> None:
         self.title, self.x_label, self.y_label = title, x, y
-        self.x_range, self.y_range, self.x_log = x_range, y_range, x_log
+        self.x_range, self.y_range, self.x_log, self.x_names = x_range, y_range, x_log, x_names
         self.width, self.height = width, height
         self.left, self.top, self.right, self.bottom = 64, 44, width - 20, height - 56
         self._parts: list[str] = []
@@ -128,10 +130,13 @@ class Plot:
         self._parts.append(f"<text x='{x:.1f}' y='{y:.1f}' {style}>{escape(text)}</text>")
 
     def _axes(self) -> None:
-        for value in _log_ticks(*self.x_range) if self.x_log else _ticks(*self.x_range):
+        marks = [(x, f"{x:g}") for x in (_log_ticks if self.x_log else _ticks)(*self.x_range)]
+        if self.x_names is not None:
+            marks = [(float(place), name) for place, name in enumerate(self.x_names)]
+        for value, name in marks:
             a, _ = self.at(value, self.y_range[0])
             self._parts.append(f"<path d='M{a:.1f} {self.bottom}V{self.top}' stroke='{GRID}'/>")
-            self._text(a, self.bottom + 18, f"{value:g}", PALE, "middle", 12)
+            self._text(a, self.bottom + 18, name, PALE, "middle", 12)
         for value in _ticks(*self.y_range):
             _, b = self.at(self.x_range[0], value)
             self._parts.append(f"<path d='M{self.left} {b:.1f}H{self.right}' stroke='{GRID}'/>")
