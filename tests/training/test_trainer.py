@@ -15,38 +15,16 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sklearn.metrics import average_precision_score
 from transformers import Trainer
 
-import dupq.training.precision
 import dupq.training.trainer
 from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
-from dupq.errors import InputError, ModelFolderError, OutputError, TrainingError
+from dupq.errors import TrainingError
 from dupq.models.stock import QUESTIONS, RECORD
-from dupq.training.precision import bfloat16_is_faster
 from dupq.training.trainer import TrainSettings, train
 from tests.networks import save_tiny_base
 from tests.questions import labelled_table
 
 KINDS = ("bi-encoder", "cross-encoder")
-
-
-@pytest.fixture(scope="module")
-def settings(tiny_base: Path) -> TrainSettings:
-    """10 steps an epoch for the cross-encoder, 16 for the bi-encoder."""
-    return TrainSettings(
-        base=str(tiny_base),
-        epochs=2,
-        batch_size=8,
-        learning_rate=1e-3,
-        max_length=32,
-        dropout=0.1,
-        precision="float32",
-        save_steps=4,
-    )
-
-
-@pytest.fixture(scope="module")
-def pairs() -> PairTable:
-    return labelled_table(8)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -312,128 +290,3 @@ def test_a_network_learnt_from_another_has_seen_its_questions_too(
     seen = load_file(tmp_path / "next" / QUESTIONS)["fingerprints"]
     expected = fingerprints([*pairs.left, *pairs.right, *more.left, *more.right])
     assert seen.tolist() == sorted(set(expected.tolist()))
-
-
-# ---- what cannot be trained ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("labels", [[0, 0], [1, 1], [1, -1], [0, 1, -1], []])
-def test_labels_that_cannot_be_trained_on(
-    settings: TrainSettings, pairs: PairTable, tmp_path: Path, labels: list[int]
-) -> None:
-    n = len(labels)
-    bad = PairTable(pairs.left[:n], pairs.right[:n], np.array(labels, dtype=np.int8))
-    with pytest.raises(InputError, match="cannot be trained on"):
-        train("bi-encoder", bad, tmp_path / "network", settings)
-    with pytest.raises(InputError, match="cannot be validated on"):
-        train("bi-encoder", pairs, tmp_path / "network", settings, validation=bad)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"epochs": 0.0},
-        {"epochs": float("nan")},
-        {"batch_size": 1},
-        {"learning_rate": 0.0},
-        {"weight_decay": -1.0},
-        {"max_length": 2},
-        {"dropout": 1.0},
-        {"precision": "bf16"},
-        {"max_steps": 0},
-        {"save_steps": 0},
-    ],
-)
-def test_settings_that_cannot_be_trained_with(settings: TrainSettings, bad: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(bad))} = .* cannot be trained with"):
-        replace(settings, **bad)
-
-
-def test_an_unknown_kind(settings: TrainSettings, pairs: PairTable, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'biencoder' is no kind of network"):
-        train("biencoder", pairs, tmp_path / "network", settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("harm", ["missing", "cut", "pickle", "too short", "code"])
-def test_a_base_that_cannot_be_used(
-    settings: TrainSettings, pairs: PairTable, tmp_path: Path, kind: Any, harm: str
-) -> None:
-    base = Path(shutil.copytree(settings.base, tmp_path / "base"))
-    weights_file, config = base / "model.safetensors", base / "config.json"
-    if harm == "missing":
-        shutil.rmtree(base)
-    elif harm == "cut":
-        weights_file.write_bytes(weights_file.read_bytes()[:5000])
-    elif harm == "pickle":
-        torch.save({"a": torch.zeros(1)}, base / "pytorch_model.bin")
-        weights_file.unlink()
-    elif harm == "code":
-        config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoModel": "evil.Model"}}))
-    bad = replace(settings, base=str(base), max_length=65 if harm == "too short" else 32)
-    expected = {"too short": InputError, "pickle": ModelFolderError, "code": ModelFolderError}.get(harm, TrainingError)
-    with pytest.raises(expected) as caught:
-        train(kind, pairs, tmp_path / "network", bad)
-    assert str(base) in str(caught.value.where)
-    assert not (tmp_path / "network").exists()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_collapse_is_told_and_leaves_nothing(
-    settings: TrainSettings, pairs: PairTable, tmp_path: Path, kind: Any
-) -> None:
-    with pytest.raises(TrainingError, match=r"training has collapsed \(.* not finite") as caught:
-        train(kind, pairs, tmp_path / "network", replace(settings, learning_rate=1e38, dropout=0.0))
-    assert "lower the learning rate" in str(caught.value.mend)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_collapse_is_seen_long_before_the_end(settings: TrainSettings, pairs: PairTable, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the loss is not finite at step 50"):
-        train("cross-encoder", pairs, tmp_path / "network", replace(settings, learning_rate=1e38, max_steps=100_000))
-
-
-def test_a_network_that_cannot_be_written_is_written_the_next_time(
-    settings: TrainSettings, pairs: PairTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*args: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    short = replace(settings, max_steps=5)
-    with monkeypatch.context() as patch:
-        patch.setattr(dupq.training.trainer, "write_fingerprints", full)
-        with pytest.raises(OutputError, match="No space left"):
-            train("cross-encoder", pairs, tmp_path / "network", short)
-    assert [path.name for path in tmp_path.iterdir()] == [".network.checkpoints"]
-    assert train("cross-encoder", pairs, tmp_path / "network", short)["resumed"] is True
-    assert [path.name for path in tmp_path.iterdir()] == ["network"]
-
-
-# ---- which arithmetic is faster -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("float32", "bfloat16", "expected"), [(4.0, 1.0, True), (1.0, 4.0, False), (1.2, 1.0, False)])
-def test_bfloat16_is_used_where_it_is_measured_to_be_faster(
-    monkeypatch: pytest.MonkeyPatch, float32: float, bfloat16: float, expected: bool
-) -> None:
-    clock = [0.0]
-
-    def linear(rows: torch.Tensor, weights: torch.Tensor) -> None:
-        clock[0] += {torch.float32: float32, torch.bfloat16: bfloat16}[rows.dtype]
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    monkeypatch.setattr(dupq.training.precision.time, "perf_counter", lambda: clock[0])
-    assert bfloat16_is_faster() is expected
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_a_gpu_that_only_emulates_bfloat16_does_without(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
-    assert bfloat16_is_faster() is native
-
-
-def test_the_probe_answers_on_this_machine() -> None:
-    assert bfloat16_is_faster(repeats=1) in (True, False)
