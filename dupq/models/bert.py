@@ -26,6 +26,9 @@ Pooling = Literal["mean", "cls"]
 OPSET = 23
 """The first that has `Attention` as one node."""
 
+_CONTRIB = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 _STOCK = "only a stock BERT (also MiniLM, BGE, E5, GTE of that type) can be exported; use the network as it is"
 
 
@@ -167,6 +170,12 @@ def _pooling(folder: Path, modules: Sequence[Mapping[str, Any]], names: list[str
     return "cls"
 
 
+ROW_ZERO = 20
+"""What 0 becomes where a token has its own scale: room for the lowest value of GELU, -0.17, below it."""
+ROW_LEAST = 0.17 / ROW_ZERO
+"""The smallest scale of a token, at which that room is just enough."""
+
+
 @dataclass(frozen=True)
 class Int8Product:
     """A matrix product in int8: `x @ weight`, where x is divided by `smoothing`, then scaled and rounded to uint8.
@@ -174,16 +183,23 @@ class Int8Product:
     Attributes:
         weight: int8 (inputs, outputs).
         weight_scales: float32 (outputs,): what a step of each column is worth.
-        scale, zero_point: x / smoothing = scale * (uint8 - zero_point); the same for every input, so that a score
-            depends on nothing but its own pair.
+        scale: x / smoothing = scale * (uint8 - zero_point), the same for every input. None, where x comes out of GELU:
+            each token has its own, by its largest value, and `ROW_ZERO` as zero point. Either way a score depends on
+            nothing but its own pair.
+        zero_point: 0 to 255.
         smoothing: float32 (inputs,), or None where it is 1.
     """
 
     weight: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
-    scale: float
-    zero_point: int
+    scale: float | None = None
+    zero_point: int = ROW_ZERO
     smoothing: NDArray[np.float32] | None = None
+
+
+def row_scales(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scale of each token, (tokens, 1), by its largest value."""
+    return np.asarray(np.maximum(rows.max(axis=1, keepdims=True) / np.float32(255 - ROW_ZERO), np.float32(ROW_LEAST)))
 
 
 def build_graph(bert: Bert, products: Mapping[str, Int8Product] | None = None, taps: bool = False) -> ModelProto:
@@ -316,11 +332,13 @@ class _Graph:
                 for part, columns in parts
             ]
         int8 = products[name]
+        if int8.scale is None:
+            return [self.row_product(value, name, int8, bias)]
         if int8.smoothing is not None:
             value = self.node("Mul", value, self.constant(f"{name}.smoothing", 1 / int8.smoothing))
         scale = self.constant(f"{name}.scale", np.array(int8.scale, dtype=np.float32))
         zero = self.constant(f"{name}.zero", np.array(int8.zero_point, dtype=np.uint8))
-        rounded = self.node("QuantizeLinear", value, scale, zero, domain="com.microsoft")
+        rounded = self.node("QuantizeLinear", value, scale, zero, domain=_CONTRIB)
         return [
             self.node(
                 "MatMulIntegerToFloat",
@@ -331,10 +349,34 @@ class _Graph:
                 zero,
                 self.constant(f"{part}.zeros", np.zeros(width, dtype=np.int8)),
                 self.constant(f"{part}.bias", bias[columns]),
-                domain="com.microsoft",
+                domain=_CONTRIB,
             )
             for part, columns in parts
         ]
+
+    def row_product(self, value: str, name: str, int8: Int8Product, bias: NDArray[np.float32]) -> str:
+        """A product whose every token is rounded on a scale of its own."""
+        last = self.constant("last", np.array([-1]))
+        share = self.constant("row_share", np.array(1 / (255 - ROW_ZERO), dtype=np.float32))
+        least = self.constant("row_least", np.array(ROW_LEAST, dtype=np.float32))
+        scales = self.node("Max", self.node("Mul", self.node("ReduceMax", value, last), share), least)
+        flat_scales = self.node("Reshape", scales, last)
+        zeros = self.node(
+            "Expand", self.constant("row_zeros", np.array([ROW_ZERO], dtype=np.uint8)), self.node("Shape", flat_scales)
+        )
+        flat = self.node("Reshape", value, self.constant(f"{name}.flat", np.array([-1, len(int8.weight)])))
+        rounded = self.node("QuantizeLinear", flat, flat_scales, zeros, domain=_CONTRIB, axis=0)
+        product = self.node(
+            "MatMulIntegerToFloat",
+            self.node("Reshape", rounded, self.node("Shape", value)),
+            self.constant(f"{name}.weight", int8.weight),
+            self.constant("row_one", np.array(1, dtype=np.float32)),
+            self.constant(f"{name}.scales", int8.weight_scales),
+            self.constant("row_zero", np.array(ROW_ZERO, dtype=np.uint8)),
+            self.constant(f"{name}.zeros", np.zeros(len(bias), dtype=np.int8)),
+            domain=_CONTRIB,
+        )
+        return self.node("Add", self.node("Mul", product, scales), self.constant(f"{name}.bias", bias))
 
     def model(self, bert: Bert) -> ModelProto:
         from onnx import TensorProto, helper, numpy_helper
@@ -348,5 +390,5 @@ class _Graph:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
             [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in self.constants.items()],
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)

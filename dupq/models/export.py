@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.bert import Bert, Int8Product, build_graph, product_names, read_bert
+from dupq.models.bert import Bert, Int8Product, build_graph, product_names, read_bert, row_scales
 from dupq.models.runtime import FORMAT, Runner, RuntimeNetwork, unit_rows
 from dupq.models.scorers import UniquePairs
 
-FITTING_PAIRS = 256
+FITTING_PAIRS = 512
 """Pairs whose activations set the ranges; the shift is measured on as many others."""
 
 _SAMPLED_ROWS = 1024
@@ -25,13 +25,13 @@ _EXPONENTS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 def export(source: str | Path, left: Sequence[str], right: Sequence[str]) -> RuntimeNetwork:
     """The int8 form of a stock network.
 
-    Weights are int8 with one scale a column (embeddings: a row), activations uint8 with one fixed scale a product.
-    Outlier channels are first moved from the activations to the weights (SmoothQuant, Xiao et al. 2023), for each
-    product by the exponent that errs least on the questions given here.
+    Weights are int8 with one scale a column (embeddings: a row); activations uint8 with one fixed scale a product, or,
+    inside the feed-forward layers, one a token. Outlier channels are first moved from the activations to the weights
+    (SmoothQuant, Xiao et al. 2023), for each product by the exponent that errs least on the questions given here.
 
     Args:
         source: Folder of a stock `SentenceTransformer` or `CrossEncoder` whose encoder is a BERT.
-        left, right: Real pairs of questions, no labels needed; 512 are enough, and no more are used.
+        left, right: Real pairs of questions, no labels needed; 1,024 are enough, and no more are used.
 
     Returns:
         The network; `settings["shift"]` says how far int8 moves its score, a logit or a cosine, on pairs that the
@@ -154,8 +154,13 @@ def quantise(bert: Bert, activations: Mapping[str, Activations]) -> tuple[Bert, 
         The network, its attention values rescaled where the product that takes them was smoothed, and the products.
     """
     products = {}
+    # Last to first: smoothing the attention's output changes the weights that make its values.
     for name in reversed(product_names(bert)):
         weight, _ = bert.product(name)
+        if name.endswith(".down"):
+            # A few tokens are ten times as large here as all others, so one scale for all would be too coarse for most.
+            products[name] = Int8Product(*round_weight(weight))
+            continue
         product = _best_product(weight, activations[name])
         if name.endswith(".mix") and product.smoothing is not None:
             # What enters this product is a mean of values, so the division can be done in the weights that make them.
@@ -203,8 +208,9 @@ def _product(weight: NDArray[np.float32], seen: Activations, exponent: float) ->
 
 def _dequantised(rows: NDArray[np.float32], product: Int8Product) -> NDArray[np.float32]:
     smooth = rows if product.smoothing is None else rows / product.smoothing
-    steps = np.clip(np.round(smooth / product.scale) + product.zero_point, 0, 255) - product.zero_point
-    return np.asarray(steps * product.scale, dtype=np.float32)
+    scale = row_scales(smooth) if product.scale is None else np.float32(product.scale)
+    steps = np.clip(np.round(smooth / scale) + product.zero_point, 0, 255) - product.zero_point
+    return np.asarray(steps * scale, dtype=np.float32)
 
 
 def round_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.bert import build_graph, product_names, read_bert
+from dupq.models.bert import OUTPUTS, Bert, Int8Product, _Graph, build_graph, product_names, read_bert
 from dupq.models.export import (
     Activations,
     _best_product,
@@ -357,6 +358,30 @@ def test_smoothing_is_chosen_where_channels_stand_out() -> None:
 
     rows[:, 3] *= 60
     assert error(None, rows) < 0.1 * error(0.0, rows)
+
+
+def test_a_token_with_a_scale_of_its_own_is_rounded_alike_in_any_company() -> None:
+    import onnxruntime
+
+    draw = np.random.default_rng(0)
+    rows = np.maximum(draw.normal(size=(3, 5, 8)), -0.17).astype(np.float32)
+    rows[0, 2] *= 40  # a loud token
+    rows[1, 4] = -0.16  # and one whose every value is small and negative
+    weight, bias = draw.normal(size=(8, 4)).astype(np.float32), draw.normal(size=4).astype(np.float32)
+    product = Int8Product(*round_weight(weight))
+    graph = _Graph()
+    graph.nodes.append(helper.make_node("Identity", ["ids"], ["rows"]))
+    graph.name_output(graph.row_product("rows", "down", product, bias), OUTPUTS["cross-encoder"])
+    model = graph.model(Bert("cross-encoder", {}, 1, 1, 1e-12, 8))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    model.graph.input[0].type.tensor_type.shape.dim.add().dim_param = "width"
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    got = session.run(None, {"ids": rows})[0]
+    expected = _dequantised(rows.reshape(-1, 8), product) @ (product.weight * product.weight_scales) + bias
+    np.testing.assert_allclose(got.reshape(-1, 4), expected, atol=1e-5, rtol=1e-5)
+    quiet = np.abs(got - (rows @ weight + bias))[[0, 1, 2], [1, 1, 1]]
+    assert quiet.max() < 0.1
+    assert np.array_equal(session.run(None, {"ids": rows[1:2]})[0], got[1:2])
 
 
 def test_every_product_is_observed_under_its_name(cross_folder: Path) -> None:
