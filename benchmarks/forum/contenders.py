@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -38,6 +37,7 @@ class Watch:
         self._running = True
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
+        self._cpu = time.process_time()
         self._last = self._first = time.perf_counter()
 
     def _sample(self) -> None:
@@ -61,7 +61,7 @@ class Watch:
             "start_mb": self.start_mb,
             "peak_mb": self.peak_mb,
             "added_mb": self.peak_mb - self.start_mb,
-            "lifetime_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "cpu_seconds": time.process_time() - self._cpu,
         }
 
 
@@ -134,7 +134,7 @@ def texts_of(settings: Settings) -> list[str]:
     return texts
 
 
-def dupq_from_text(settings: Settings) -> tuple[Watch, Found]:
+def dupq_from_text(settings: Settings, limit: int | None) -> tuple[Watch, Found]:
     from dupq.forum.mining import MiningSettings, find_duplicates
     from dupq.pipeline import DuplicatePipeline
 
@@ -151,13 +151,13 @@ def dupq_from_text(settings: Settings) -> tuple[Watch, Found]:
             watch.stage(now or "copies")
             now = stage
 
-    chosen = MiningSettings(settings["threshold"], max_pairs=settings["max_pairs"])
+    chosen = MiningSettings(settings["threshold"], max_pairs=settings["max_pairs"], judge_at_most=limit)
     result = find_duplicates(pipeline, texts, settings=chosen, progress=told)
     watch.stage(now)
     rows = list(result.rows(all_pairs=True))
     watch.stage("deciding")
     watch.stages["flagged"] = sum(row["decision"] == "duplicate" for row in rows)
-    watch.stages["base_rate"] = result.decider.base_rate
+    watch.stages["base_rate"] = result.base_rate
     columns = ([row[name] for row in rows] for name in ("id1", "id2", "probability"))
     return watch, tuple(np.array(column) for column in columns)  # type: ignore[return-value]
 
@@ -202,7 +202,8 @@ CONTENDERS: dict[str, Callable[[Settings], tuple[Watch, Found]]] = {
     "dupq approximate": approximate,
     "numpy square": square,
     "paraphrase_mining": paraphrase_mining,
-    "dupq": dupq_from_text,
+    "dupq": lambda settings: dupq_from_text(settings, None),
+    "dupq, judging n / 2": lambda settings: dupq_from_text(settings, settings["n"] // 2),
     "SemHash, static": lambda settings: semhash(settings, True),
     "SemHash, our encoder": lambda settings: semhash(settings, False),
 }

@@ -23,7 +23,7 @@ from dupq.training.trainer import versions
 
 SIZES = (1_000, 10_000, 50_000, 100_000, 1_000_000_000)
 GIVEN = ("dupq scan", "dupq scan, float32", "dupq approximate", "numpy square", "paraphrase_mining")
-FROM_TEXT = ("dupq", "SemHash, static", "SemHash, our encoder")
+FROM_TEXT = ("dupq", "dupq, judging n / 2", "SemHash, static", "SemHash, our encoder")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -46,6 +46,9 @@ def _add_mine(commands: Any, shared: argparse.ArgumentParser) -> None:
     mine.add_argument("--min-cosine", type=float, metavar="C", help="judge pairs of vectors this near or nearer")
     mine.add_argument("--max-pairs", type=int, metavar="N", help="judge at most so many pairs, the nearest")
     mine.add_argument(
+        "--judge-at-most", type=int, metavar="N", help="judge only the N most uncertain pairs by the scorer (all)"
+    )
+    mine.add_argument(
         "--approximate-above", type=int, metavar="N", help="search approximately among more questions than this"
     )
     mine.add_argument("--threshold", type=float, metavar="P", help="call it a duplicate from this probability on")
@@ -92,7 +95,10 @@ def run_mine(args: argparse.Namespace) -> int:
     report_skipped(skipped)
     every, ids = [*new, *old], _ids(new, old)
     dated = any(question.created is not None for question in every)
-    given = {name: getattr(args, name) for name in ("min_cosine", "max_pairs", "approximate_above", "base_rate")}
+    given = {
+        name: getattr(args, name)
+        for name in ("min_cosine", "max_pairs", "judge_at_most", "approximate_above", "base_rate")
+    }
     settings = MiningSettings(**{name: value for name, value in given.items() if value is not None})
     rate, args.base_rate = args.base_rate, None  # it speaks of the candidates, not of the pipeline's own pairs
     pipeline = open_pipeline(args)
@@ -143,15 +149,18 @@ def _ids(new: Sequence[Question], old: Sequence[Question]) -> list[int | str]:
 
 
 def _told_mining(summary: dict[str, Any], output: str) -> str:
-    decided = summary["decisions"]
+    decided, expected = summary["decisions"], summary["expected"]["precision"]
     lines = [
         f"{summary['questions']:,} questions: {summary['copies']:,} copies, {decided['duplicate']:,} duplicate pairs "
-        f"and {decided['review']:,} to review of {summary['judged']:,} judged; {summary['groups']:,} groups, the "
-        f"largest of {summary['largest_group']:,} -> {output}",
+        f"and {decided['review']:,} to review of {summary['candidates']:,} candidates; {summary['groups']:,} groups, "
+        f"the largest of {summary['largest_group']:,} -> {output}",
         f"search: {summary['search']}",
         f"threshold: {summary['promise']}",
-        f"share of duplicates among the candidates: {summary['base_rate_note']}",
+        f"share of duplicates among the candidates: {summary['base_rate']:.3f}, estimated"
+        + (f"; expected precision of the duplicate pairs: {expected:.3f}" if expected is not None else ""),
     ]
+    if guessed := summary["candidates"] - summary["judged"]:
+        lines.append(f"{guessed:,} of the candidates were judged by their cosine: for them nothing is promised")
     if summary["unknown_to_the_model"]:
         lines.append(f"{summary['unknown_to_the_model']:,} texts hold no word that the model knows, and match nothing")
     lines += [

@@ -29,7 +29,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     add.add_argument("index", metavar="DB", help="the index; made if it is not there")
     add.add_argument("questions", help="CSV, TSV, JSONL or Parquet, or a Stack Exchange dump")
     add.add_argument("--reembed", action="store_true", help="if another model made the index, embed it anew")
-    add.add_argument("--fit-base-rate", action="store_true", help="estimate the share of duplicates among candidates")
     add_model_options(add)
     add_question_options(add)
     add.set_defaults(run=run_add)
@@ -116,10 +115,6 @@ def run_add(args: argparse.Namespace) -> int:
             f"{written.added:,} added, {written.replaced:,} given another text, {written.unchanged:,} there already; "
             f"{len(index):,} questions in {args.index}"
         )
-        if args.fit_base_rate:
-            with progress_bar("estimating the base rate") as bar:
-                data["base_rate"] = index.fit_base_rate(progress=bar)
-            text += f"\nshare of duplicates among the candidates: {data['base_rate']}"
     emit(args, data, text)
     return 0
 

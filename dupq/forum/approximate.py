@@ -20,7 +20,8 @@ from dupq.forum.work import StoredRows
 from dupq.models.scorers import Progress, chunks
 
 NEIGHBOURS = 32
-"""Of each question so many are looked at."""
+MOST_NEIGHBOURS = 2048
+"""Of each question so many are looked at; and four times as many again, up to the most, while all of them are near."""
 EXPANSION = 128
 """How widely the graph is searched, when it is built and when it is asked."""
 SAMPLE = 1000
@@ -44,7 +45,7 @@ def approximate_pairs(
 
     Args:
         vectors, others, threshold, max_pairs: As of `exact.similar_pairs`.
-        neighbours: Of each row so many others are looked at; a question with more duplicates than that loses some.
+        neighbours: Of each row so many others are looked at first, and more where all of these are near.
         sample: For so many rows, drawn at random, all pairs are computed exactly, to measure the recall.
         seed: Of the draw.
         progress: Called with (rows done, rows in all); each row counts when it is added and when it is searched.
@@ -53,11 +54,7 @@ def approximate_pairs(
         InputError: As of `exact.similar_pairs`; or usearch is not installed.
     """
     check_search(vectors, others, threshold, max_pairs)
-    if find_spec("usearch") is None:
-        raise InputError(
-            f"the approximate search of {len(vectors):,} questions needs usearch, which is not installed",
-            mend='pip install "dupq[large]", or raise approximate_above: the exact search needs nothing else',
-        )
+    need_usearch(len(vectors))
     from usearch.index import Index
 
     inside = vectors if others is None else others
@@ -72,23 +69,28 @@ def approximate_pairs(
     pairs, looked = StrongestPairs(threshold, max_pairs), 0
     for part in chunks(n, PART):
         rows = np.ascontiguousarray(vectors[part], np.float32)
+        at = np.arange(part.start, part.stop)
         count = min(m, neighbours + (others is None))  # a row finds itself
-        left, right = _found(graph, rows, part.start, count, pairs.floor)
-        looked += len(rows) * count
-        if others is None:
-            kept = left != right
-            left, right = np.minimum(left, right)[kept], np.maximum(left, right)[kept]
-        for piece in chunks(len(left), 65_536):
-            i, j = left[piece], right[piece]
-            pairs.add(i, j, dot(_rows_at(vectors, i), _rows_at(inside, j)))
-        done += len(rows)
+        while count and len(at):
+            left, right, more = _found(graph, rows, at, count, pairs.floor)
+            looked += len(rows) * count
+            if others is None:
+                kept = left != right
+                left, right = np.minimum(left, right)[kept], np.maximum(left, right)[kept]
+            for piece in chunks(len(left), 65_536):
+                i, j = left[piece], right[piece]
+                pairs.add(i, j, dot(_rows_at(vectors, i), _rows_at(inside, j)))
+            # Where even the last neighbour is near, there may be others beyond it.
+            wider = min(m, 4 * count, MOST_NEIGHBOURS)
+            rows, at, count = rows[more], at[more], wider if wider > count else 0
+        done += part.stop - part.start
         if progress is not None:
             progress(done, n + m)
     found = SimilarPairs(
         *pairs.columns(),
         Certificate(
             exact=False,
-            method=f"usearch HNSW, bfloat16, {neighbours} neighbours",
+            method=f"usearch HNSW, bfloat16, {neighbours} neighbours or more",
             left=n,
             right=None if others is None else m,
             compared=looked,
@@ -100,20 +102,33 @@ def approximate_pairs(
     return _measured(found, vectors, others, sample, seed)
 
 
+def need_usearch(n: int) -> None:
+    """Raises InputError where the library that n questions would be searched with is not installed."""
+    if find_spec("usearch") is None:
+        raise InputError(
+            f"the approximate search of {n:,} questions needs usearch, which is not installed",
+            mend='pip install "dupq[large]", or raise approximate_above: the exact search needs nothing else',
+        )
+
+
 def _found(
-    graph: Any, rows: NDArray[np.float32], start: int, count: int, floor: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers of the pairs that the graph finds near `floor` or above it; their true cosines are not known yet."""
-    if not count:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    graph: Any, rows: NDArray[np.float32], at: NDArray[np.int64], count: int, floor: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs that the graph finds near `floor` or above it, and the rows whose last neighbour is still so near.
+
+    Args:
+        rows: Vectors, (r, d).
+        at: Their row numbers, (r,).
+        count: Neighbours of each.
+    """
     matches = graph.search(rows, count)
     keys = np.asarray(matches.keys).reshape(len(rows), -1).astype(np.int64)
     distances = np.asarray(matches.distances).reshape(len(rows), -1)
     counts = np.atleast_1d(np.asarray(getattr(matches, "counts", keys.shape[1])))
     # The graph stores bfloat16; 0.01 is more than what that can be off.
     near = (1 - distances >= floor - 0.01) & (np.arange(keys.shape[1]) < counts.reshape(-1, 1))
-    at, column = np.nonzero(near)
-    return start + at, keys[at, column]
+    row, column = np.nonzero(near)
+    return at[row], keys[row, column], np.flatnonzero(near.all(axis=1))
 
 
 def _rows_at(rows: Rows, at: NDArray[np.int64]) -> NDArray[np.float32]:

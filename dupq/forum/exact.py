@@ -140,6 +140,11 @@ def check_search(vectors: Rows, others: Rows | None, threshold: float, max_pairs
             where="others",
             mend="embed both with one model",
         )
+    check_threshold(threshold, max_pairs)
+
+
+def check_threshold(threshold: float, max_pairs: int) -> None:
+    """Raises InputError for a cosine outside (0, 1], or for no pairs at all."""
     if not 0 < threshold <= 1:
         raise InputError("a cosine threshold lies in (0, 1]", where=f"threshold {threshold}", mend="try 0.8")
     if max_pairs < 1:

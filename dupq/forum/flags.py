@@ -22,7 +22,7 @@ class Flag:
         score: Raw score, higher = more alike.
         probability: Calibrated P(duplicate) in [0, 1] at the report's base rate; 1 for a copy.
         decision: Duplicate, review or distinct.
-        copy: True: the same text up to case, space and punctuation; it is a duplicate by definition.
+        copy: True: the same text up to case, space and sentence punctuation; it is a duplicate by definition.
     """
 
     id: Id

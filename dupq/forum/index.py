@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from dupq.data.text import check_text, fingerprint
+from dupq.data.text import check_text
 from dupq.errors import InputError
+from dupq.forum.copies import copy_form
 from dupq.forum.flags import Flag, FlagReport
 from dupq.forum.judging import Decider, Judge, embedder_of
 from dupq.forum.legibility import notes_on
-from dupq.forum.mining import candidate_base_rate
 from dupq.forum.nearest import Nearest
 from dupq.forum.store import WAIT_SECONDS, Id, Store, StoredDecision, StoredQuestion, Written
 from dupq.forum.upkeep import embed_anew, index_stats, verify_index
@@ -59,7 +59,6 @@ class QuestionIndex:
         self._judge = pipeline
         self._lock = threading.RLock()
         self._store = Store(path, create=pipeline is not None, wait=wait)
-        self._decider: tuple[float | None, Decider] | None = None
         self._nearest = Nearest(self.path.with_name(f"{self.path.name}.vectors"))
         try:
             if pipeline is not None:
@@ -184,19 +183,12 @@ class QuestionIndex:
 
     @property
     def decider(self) -> Decider:
-        """What decides: the pipeline's calibrator and thresholds, at the base rate of `fit_base_rate` if there is one.
+        """What decides: the pipeline's calibrator and thresholds.
 
         Raises:
             NotCalibratedError: The pipeline has no calibrator or threshold.
         """
-        judge = self._needed()
-        with self._lock:
-            held = self._store.meta("base_rate")
-        rate = held if isinstance(held, float) and self._store.meta("base_rate_of") == judge.fingerprint else None
-        if self._decider is None or self._decider[0] != rate:
-            # Thresholds are chosen anew for another base rate, which takes longer than a flag.
-            self._decider = (rate, Decider.of(judge, rate))
-        return self._decider[1]
+        return Decider.of(self._needed())
 
     def flag(self, question: str, *, k: int = K) -> FlagReport:
         """The k stored questions most like this one, each with a probability and a decision.
@@ -302,28 +294,6 @@ class QuestionIndex:
             for question, rows in zip(questions, near, strict=True)
         ]
 
-    def fit_base_rate(self, *, sample: int = 300, k: int = K, seed: int = 0, progress: Progress | None = None) -> str:
-        """Estimates the share of duplicates among candidates, and keeps it for the probabilities to be stated at.
-
-        Args:
-            sample: So many stored questions are flagged against all others.
-            k: Candidates of each; give what `flag` will be called with.
-            seed: Of the draw.
-            progress: Called with (pairs judged, pairs in all).
-
-        Returns:
-            The rate, and how far to believe it, in words.
-        """
-        ids = self._store.sample(sample, seed)
-        reports = self.flag_stored(ids, k=k, progress=progress)
-        scores = np.array([flag.score for report in reports for flag in report.flags if not flag.copy])
-        judge = self._needed()
-        rate, note = candidate_base_rate(Decider.of(judge), scores)
-        with self._lock, self._store.writing():
-            for key, value in (("base_rate", rate), ("base_rate_note", note), ("base_rate_of", judge.fingerprint)):
-                self._store.set_meta(key, value)
-        return note
-
     def decisions(self) -> list[StoredDecision]:
         """What `flag_stored` decided of questions that are still there, by id."""
         with self._lock:
@@ -352,7 +322,7 @@ class QuestionIndex:
 
 
 def _same(a: str, b: str) -> bool:
-    return fingerprint(a) == fingerprint(b)
+    return copy_form(a) == copy_form(b)
 
 
 def check_id(value: object, where: str) -> None:

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.text import check_text, fingerprints
+from dupq.data.text import check_text
 from dupq.errors import InputError
-from dupq.forum.approximate import approximate_pairs
+from dupq.forum.approximate import approximate_pairs, need_usearch
+from dupq.forum.budget import check_budget, judge_candidates
 from dupq.forum.candidates import MAX_PAIRS, SimilarPairs
-from dupq.forum.exact import similar_pairs
+from dupq.forum.copies import copy_prints
+from dupq.forum.exact import check_threshold, similar_pairs
 from dupq.forum.judging import Decider, Judge, embedder_of
 from dupq.forum.results import MiningResult, Questions, id_key
 from dupq.forum.store import Id
-from dupq.forum.work import StoredRows, between, embedded, knowing, scored
+from dupq.forum.work import StoredRows, between, embedded, knowing
 from dupq.models.scorers import Progress, chunks
 
-MIN_COSINE = 0.75
+MIN_COSINE = 0.8
+"""Of the duplicates that the shipped scorer flags among pairs it never saw, 99 of 100 lie above it."""
 APPROXIMATE_ABOVE = 2_000_000
-FEWEST_FOR_RATE = 100
-MOST_FOR_RATE = 20_000
-"""Candidates below which their share of duplicates is not estimated, and the most that it is estimated from."""
 
 Told = Callable[[str, int, int], None]
 """Called with (stage, done, total); the stages are "embedding", "searching" and "judging"."""
@@ -37,16 +37,28 @@ class MiningSettings:
     """How duplicates are mined.
 
     Attributes:
-        min_cosine: Pairs of vectors below it are not judged; in (0, 1].
-        max_pairs: At most so many candidates, the nearest, are judged; the certificate says where the cut fell.
+        min_cosine: Pairs of vectors below it are no candidates; in (0, 1].
+        max_pairs: At most so many candidates, the nearest, are kept; the certificate says where the cut fell.
+        judge_at_most: So many candidates, the uncertain ones, are judged by the scorer, and the others by what their
+            cosine means among these, for which the threshold promises nothing; at least 100. None: all are judged.
         approximate_above: From this many distinct texts on, candidates are searched by an approximate index.
-        base_rate: Share of duplicates among the candidates, in (0, 1); None: it is estimated from their scores.
+        base_rate: Share of duplicates among the candidates, in (0, 1), where you know it; None: as the pipeline is
+            calibrated, see `find_duplicates`.
+
+    Raises:
+        InputError: A cosine, or a number of pairs, that cannot be meant.
     """
 
     min_cosine: float = MIN_COSINE
     max_pairs: int = MAX_PAIRS
+    judge_at_most: int | None = None
     approximate_above: int = APPROXIMATE_ABOVE
     base_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        # Told before hours of work, not after them.
+        check_threshold(self.min_cosine, self.max_pairs)
+        check_budget(self.judge_at_most)
 
 
 def find_duplicates(
@@ -62,9 +74,15 @@ def find_duplicates(
 ) -> MiningResult:
     """Finds all duplicate pairs within a collection, or between a new collection and an old one.
 
-    Questions that are one text up to case, space and punctuation are found first, by a hash; of the distinct texts, all
-    pairs whose vectors are near enough are judged by the pipeline's scorer, and the share of duplicates among those
-    candidates turns scores into probabilities and moves the thresholds.
+    Questions that are one text up to case, space and sentence punctuation are found first, by a hash; of the distinct
+    texts, all pairs whose vectors are near enough are judged by the pipeline's scorer.
+
+    The share of duplicates among these candidates is not that of the calibration pairs. But they are chosen by their
+    texts, for being near, and not by their labels: that changes how often a score occurs, and not what it means
+    (covariate shift; Shimodaira 2000). So probabilities stay as calibrated, and their mean is the estimated share of
+    duplicates among the candidates; it is told in the result, with the precision to expect of what is flagged. An
+    estimate by a shift of labels (`decisions.base_rate`) goes wrong here: it takes near pairs for duplicates. Where you
+    know the share in your forum, give it as `settings.base_rate`; or calibrate on verdicts of your own.
 
     Args:
         judge: A calibrated pipeline with a bi-encoder.
@@ -86,17 +104,23 @@ def find_duplicates(
     embedder, decider = embedder_of(judge), Decider.of(judge, settings.base_rate)
     every, sides = _questions(questions, against, ids, created)
     two = against is not None
+    if len(every.first) > settings.approximate_above:
+        need_usearch(len(every.first))
     copies = _copies(every, len(questions), two)
     folder = None if work is None else Path(work)
     texts = [every.texts[at] for at in every.first.tolist()]
     vectors = embedded(texts, embedder, folder, _stage(progress, "embedding"))
     pairs = _candidates(vectors, sides if two else None, settings, folder, _stage(progress, "searching"))
     left, right = [texts[at] for at in pairs.left.tolist()], [texts[at] for at in pairs.right.tolist()]
-    scores = scored(left, right, knowing(judge, texts, vectors), folder, _stage(progress, "judging"))
-    note = "as given"
-    if settings.base_rate is None:
-        rate, note = candidate_base_rate(decider, scores)
-        decider = decider.at(base_rate=rate)
+    scores, judged = judge_candidates(
+        knowing(judge, texts, vectors),
+        decider,
+        (left, right),
+        pairs.cosine,
+        limit=settings.judge_at_most,
+        folder=folder,
+        progress=_stage(progress, "judging"),
+    )
     return MiningResult(
         questions=every,
         left=pairs.left,
@@ -106,8 +130,8 @@ def find_duplicates(
         copies_left=copies[0],
         copies_right=copies[1],
         certificate=pairs.certificate,
+        judged=judged,
         decider=decider,
-        base_rate_note=note,
         unknown=sum(int((~vectors[part].any(axis=1)).sum()) for part in chunks(len(vectors), 8192)),
     )
 
@@ -122,7 +146,7 @@ def _questions(
     """The questions by distinct texts, and where the texts of the second collection begin and those of the first end.
 
     Distinct texts are numbered so that those of the first collection alone come first, then those of both, then those
-    of the second alone: each collection is one stretch. Within each they go by fingerprint, so that no number, and no
+    of the second alone: each collection is one stretch. Within each they go by hash, so that no number, and no
     batch of the networks, depends on the order of the input.
     """
     for name, part in (("questions", questions), ("against", against or ())):
@@ -138,7 +162,7 @@ def _questions(
     if len(set(named)) != len(named):
         twice = next(id_ for id_, count in Counter(named).items() if count > 1)
         raise InputError(f"the id {twice!r} is given twice", where="ids", mend="give each question an id of its own")
-    prints, inverse = np.unique(fingerprints(texts), return_inverse=True)
+    prints, inverse = np.unique(copy_prints(texts), return_inverse=True)
     old = np.arange(len(texts)) >= len(questions)
     in_first, in_second = (np.bincount(inverse[side], minlength=len(prints)) > 0 for side in (~old, old))
     # 0: the first collection alone, 1: both, 2: the second alone.
@@ -192,23 +216,3 @@ def _candidates(
     # A text of both collections meets itself, and two of them meet twice.
     kept = (i < j) | (i < start) | (j >= stop)
     return SimilarPairs(i[kept], j[kept], pairs.cosine[kept], pairs.certificate)
-
-
-def candidate_base_rate(decider: Decider, scores: NDArray[np.float64]) -> tuple[float, str]:
-    """The share of duplicates among candidates, from their scores alone, and how far to believe it, in words.
-
-    Where the scores do not look like any mixture of the duplicates and distinct pairs that the pipeline was calibrated
-    on, the estimate may be far too high; then the lower of it and the pipeline's own is taken, which flags less.
-    """
-    from dupq.decisions.base_rate import ScoreReference, estimate_base_rate
-
-    if decider.rule.evidence is None:
-        return decider.base_rate, "the pipeline's own: it came without the evidence to estimate another from"
-    if len(scores) < FEWEST_FOR_RATE:
-        return decider.base_rate, f"the pipeline's own: {len(scores)} candidates are too few to estimate it from"
-    # More would narrow the interval below what the reference itself allows.
-    drawn = np.random.default_rng(0).permutation(len(scores))[:MOST_FOR_RATE]
-    found = estimate_base_rate(np.sort(scores[drawn]), ScoreReference.from_evidence(decider.rule.evidence))
-    if found.believable or found.rate <= decider.base_rate:
-        return found.rate, str(found)
-    return decider.base_rate, f"the pipeline's own, {decider.base_rate:.3f}; an estimate was made but {found}"

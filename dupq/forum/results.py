@@ -22,7 +22,7 @@ PAIR_COLUMNS = ["id1", "id2", "question1", "question2", "kind", "cosine", "score
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """n questions of one collection or two, and which of them are one text up to case, space and punctuation.
+    """n questions of one collection or two, and which of them are copies of one text (see `copies`).
 
     Attributes:
         ids: The caller's ids, unique.
@@ -46,18 +46,18 @@ class Questions:
 
 @dataclass(frozen=True)
 class MiningResult:
-    """The judged candidates, strongest cosine first, and all that follows from their scores.
+    """The candidates, strongest cosine first, and all that follows from their scores.
 
     Attributes:
         questions: What was searched.
-        left, right: Distinct texts of each judged pair, int64 (m,).
+        left, right: Distinct texts of each candidate, int64 (m,).
         cosine: Of their vectors, float64 (m,).
         score: Raw scores, float64 (m,).
-        copies_left, copies_right: Questions that are one text up to case, space and punctuation, int64 (c,); a text
-            that stands k times makes k - 1 such pairs. They are duplicates by definition, and are not judged.
+        judged: Which of them the scorer gave, bool (m,); the others say what their cosine means.
+        copies_left, copies_right: Questions that are one text up to case, space and sentence punctuation, int64
+            (c,); a text that stands k times makes k - 1 such pairs. They are duplicates by definition, and not judged.
         certificate: What the search for candidates promises.
-        decider: Calibrator, thresholds, and the share of duplicates among the candidates.
-        base_rate_note: Where that share comes from, and whether to believe it.
+        decider: Calibrator and thresholds.
         unknown: Distinct texts of which the model knows no word, and which it therefore cannot compare.
         folded: Templates whose pairs were taken out by `fold`.
     """
@@ -67,28 +67,45 @@ class MiningResult:
     right: NDArray[np.int64]
     cosine: NDArray[np.float64]
     score: NDArray[np.float64]
+    judged: NDArray[np.bool_]
     copies_left: NDArray[np.int64]
     copies_right: NDArray[np.int64]
     certificate: Certificate
     decider: Decider
-    base_rate_note: str
     unknown: int = 0
     folded: tuple[Template, ...] = ()
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """P(duplicate) of each judged pair at the base rate of the candidates, float64 (m,)."""
+        """P(duplicate) of each candidate, float64 (m,)."""
         return self.decider.probabilities(self.score)
 
     @property
     def codes(self) -> NDArray[np.int8]:
-        """The decision on each judged pair, int8 (m,): 0 distinct, 1 review, 2 duplicate."""
+        """The decision on each candidate, int8 (m,): 0 distinct, 1 review, 2 duplicate."""
         return self.decider.codes(self.score)
 
     def at(self, *, threshold: float | None = None, base_rate: float | None = None) -> MiningResult:
         """The same pairs decided at a threshold set by hand, or at another base rate; nothing is computed anew."""
-        note = self.base_rate_note if base_rate is None else f"{base_rate:.2%} of the candidates, as given"
-        return replace(self, decider=self.decider.at(threshold=threshold, base_rate=base_rate), base_rate_note=note)
+        return replace(self, decider=self.decider.at(threshold=threshold, base_rate=base_rate))
+
+    @property
+    def base_rate(self) -> float:
+        """The estimated share of duplicates among the candidates: the mean of their probabilities; 0 without any."""
+        return float(self.probabilities.mean()) if len(self.score) else 0.0
+
+    @property
+    def expected(self) -> dict[str, float | None]:
+        """What to expect of the decisions, from the probabilities: `precision` of the flagged pairs, and `recall`.
+
+        The recall is over the duplicates among the candidates. None where nothing is flagged, or nothing expected.
+        """
+        probabilities, flagged = self.probabilities, self.codes == 2
+        found, every = float(probabilities[flagged].sum()), float(probabilities.sum())
+        return {
+            "precision": found / int(flagged.sum()) if flagged.any() else None,
+            "recall": found / every if every else None,
+        }
 
     # ---- templates ------------------------------------------------------------------------------------------------
 
@@ -114,6 +131,7 @@ class MiningResult:
             right=self.right[kept],
             cosine=self.cosine[kept],
             score=self.score[kept],
+            judged=self.judged[kept],
             folded=(*self.folded, *templates),
         )
 
@@ -182,7 +200,8 @@ class MiningResult:
             if codes[at] or all_pairs:
                 values = (float(self.cosine[at]), float(self.score[at]), float(probabilities[at]))
                 left, right = int(every.first[self.left[at]]), int(every.second[self.right[at]])
-                yield row(left, right, ("judged", *values, str(DECISIONS[codes[at]])))
+                kind = "judged" if self.judged[at] else "guessed"
+                yield row(left, right, (kind, *values, str(DECISIONS[codes[at]])))
 
     def summary(self) -> dict[str, Any]:
         """The counts and promises, as JSON can hold them."""
@@ -191,12 +210,13 @@ class MiningResult:
             "questions": len(self.questions),
             "distinct_texts": len(self.questions.first),
             "copies": len(self.copies_left),
-            "judged": len(self.left),
+            "candidates": len(self.left),
+            "judged": int(self.judged.sum()),
             "unknown_to_the_model": self.unknown,
             "decisions": {str(DECISIONS[code]): int(counts[code]) for code in (2, 1, 0)},
             "threshold": self.decider.threshold,
-            "base_rate": self.decider.base_rate,
-            "base_rate_note": self.base_rate_note,
+            "base_rate": self.base_rate,
+            "expected": self.expected,
             "promise": self.decider.promise,
             "search": str(self.certificate),
             "exact": self.certificate.exact,

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.text import fingerprint
 from dupq.errors import InputError, OutputError
+from dupq.forum.copies import copy_print
 
 Id = int | str
 
@@ -261,7 +261,7 @@ class Store:
                 written.added += 1
             self._sql.execute(
                 "INSERT INTO questions(id, text, print, created, vector) VALUES(?, ?, ?, ?, ?)",
-                (id_, text, fingerprint(text), created, np.ascontiguousarray(vector, "<f4").tobytes()),
+                (id_, text, copy_print(text), created, np.ascontiguousarray(vector, "<f4").tobytes()),
             )
         return written
 
@@ -299,20 +299,13 @@ class Store:
             return {id_: slot for id_, slot in pairs if isinstance(slot, int)}
 
     def same_text(self, text: str) -> list[int]:
-        """Slots of the questions that are this text up to case, space and punctuation, oldest row first."""
+        """Slots of the questions that are copies of this text (see `copies`), oldest row first."""
         with self._told():
-            rows = self._sql.execute("SELECT slot FROM questions WHERE print=? ORDER BY slot", (fingerprint(text),))
+            rows = self._sql.execute("SELECT slot FROM questions WHERE print=? ORDER BY slot", (copy_print(text),))
             return [row[0] for row in rows]
 
-    def sample(self, count: int, seed: int) -> list[Id]:
-        """The ids of so many questions, drawn at random; all of them where there are fewer."""
-        with self._told():
-            ids = [row[0] for row in self._sql.execute("SELECT id FROM questions ORDER BY slot")]
-        draw = np.random.default_rng(seed).permutation(len(ids))[:count]
-        return [ids[at] for at in draw]
-
     def rows(self, after: int = 0, limit: int = -1) -> Iterator[tuple[StoredQuestion, int, bytes]]:
-        """Rows after a slot, in order of slots, each with its fingerprint and its vector's bytes."""
+        """Rows after a slot, in order of slots, each with the hash of its text and its vector's bytes."""
         with self._told():
             found = self._sql.execute(
                 "SELECT slot, id, text, created, print, vector FROM questions WHERE slot>? ORDER BY slot LIMIT ?",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dupq.data.text import fingerprint
 from dupq.errors import InputError, OutputError
+from dupq.forum.copies import copy_print
 from dupq.forum.kernels import UNIT_TOLERANCE
 from dupq.forum.nearest import Nearest
 from dupq.forum.store import Store
@@ -36,8 +36,6 @@ def index_stats(store: Store, nearest: Nearest) -> dict[str, Any]:
         "vectors_bytes": size(nearest.file),
         "model": store.meta("model"),
         "dimensions": store.meta("dimensions"),
-        "base_rate": store.meta("base_rate"),
-        "base_rate_note": store.meta("base_rate_note"),
     }
 
 
@@ -56,7 +54,7 @@ def verify_index(store: Store, nearest: Nearest) -> list[str]:
                 problems.append(f"id {row.id!r}: its vector has {len(vector)} bytes, not {4 * int(str(d))}")
             elif not (abs(length - 1) <= UNIT_TOLERANCE or length == 0):
                 problems.append(f"id {row.id!r}: its vector has length {length:.4g}, not 1")
-            if fingerprint(row.text) != held:
+            if copy_print(row.text) != held:
                 problems.append(f"id {row.id!r}: its text is not the one that was stored")
         if not problems:
             nearest.file.unlink(missing_ok=True)
@@ -95,5 +93,4 @@ def embed_anew(store: Store, embedder: Embedder, progress: Progress | None = Non
                 store.set_vectors(block["slot"].tolist(), block["vector"])
             store.set_meta("model", embedder.fingerprint)
             store.set_meta("dimensions", d)
-            store.set_meta("base_rate", None)
             store.next_epoch()

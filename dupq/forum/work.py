@@ -131,10 +131,15 @@ def embedded(
 
 
 def scored(
-    left: Sequence[str], right: Sequence[str], judge: Judge, folder: Path | None, progress: Progress | None = None
+    left: Sequence[str],
+    right: Sequence[str],
+    judge: Judge,
+    folder: Path | None,
+    progress: Progress | None = None,
+    name: str = "all",
 ) -> NDArray[np.float64]:
-    """The raw scores of n pairs of texts, float64 (n,); errors as of `embedded`."""
-    file = None if folder is None else folder / "scores.f64"
+    """The raw scores of n pairs of texts, float64 (n,), kept under a name of their own; errors as of `embedded`."""
+    file = None if folder is None else folder / f"scores-{name}.f64"
     key = key_of(judge.fingerprint, left, right) if file else ""
 
     def compute(part: slice, told: Progress) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dupq.errors import InputError
 from dupq.forum import approximate
@@ -39,8 +40,22 @@ def test_finds_nearly_all_and_states_its_recall(tmp_path: Path) -> None:
     assert len(approximate_pairs(StoredRows(tmp_path / "rows", (1500, 24)), threshold=0.6)) > 0.95 * len(exact)
 
 
-def test_two_few_neighbours_show_in_the_recall() -> None:
+def flooded() -> NDArray[np.float32]:
+    """Thirty clusters of thirty, all of whose members are near each other."""
     vectors = np.repeat(clustered(30, 8, seed=0), 30, axis=0)
+    vectors += 0.01 * np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_question_with_many_duplicates_is_searched_further() -> None:
+    vectors = flooded()
+    pairs = approximate_pairs(vectors, threshold=0.95, neighbours=3, sample=300)
+    assert len(pairs) > 0.95 * len(similar_pairs(vectors, threshold=0.95))
+
+
+def test_too_few_neighbours_show_in_the_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate, "MOST_NEIGHBOURS", 4)
+    vectors = flooded()
     pairs = approximate_pairs(vectors, threshold=0.95, neighbours=3, sample=300)
     exact = similar_pairs(vectors, threshold=0.95)
     assert len(pairs) < 0.5 * len(exact)
@@ -70,6 +85,16 @@ def test_without_usearch_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(approximate, "find_spec", lambda _: None)
     with pytest.raises(InputError, match="needs usearch"):
         approximate_pairs(clustered(30, 8, seed=0), threshold=0.5)
+
+
+def test_mining_says_so_before_it_begins(pipeline: DuplicatePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate, "find_spec", lambda _: None)
+
+    def never(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    with pytest.raises(InputError, match="needs usearch"):
+        find_duplicates(pipeline, ["Who was it?", "Why?"], settings=MiningSettings(approximate_above=1), progress=never)
 
 
 def test_nothing_to_compare_is_no_error() -> None:

@@ -11,13 +11,12 @@ import pytest
 
 from dupq.errors import InputError, NotCalibratedError
 from dupq.forum import work
-from dupq.forum.judging import Decider
-from dupq.forum.mining import MiningSettings, candidate_base_rate, find_duplicates
+from dupq.forum.mining import MiningSettings, find_duplicates
 from dupq.forum.results import PAIR_COLUMNS, MiningResult
 from dupq.pipeline import DuplicatePipeline
 from dupq.records import Decision
 from tests.fakes import WordEmbedder, WordScorer
-from tests.questions import INTENTS, THINGS, labelled_table
+from tests.questions import INTENTS, THINGS
 
 SETTINGS = MiningSettings(min_cosine=0.4)
 
@@ -59,44 +58,29 @@ def test_copies_are_found_by_hash_and_not_judged(mined: MiningResult) -> None:
     assert all(row["decision"] == "duplicate" for row in mined.rows() if row["kind"] == "copy")
 
 
-def test_decisions_are_made_at_the_base_rate_of_the_candidates(
+def test_probabilities_stay_as_calibrated_and_their_mean_is_the_base_rate(
     mined: MiningResult, pipeline: DuplicatePipeline
 ) -> None:
-    calibrator, rule = pipeline.calibrator, pipeline.rule
-    assert calibrator is not None
-    assert rule is not None
-    rate = mined.decider.base_rate
-    assert mined.probabilities == pytest.approx(calibrator.probabilities(mined.score, rate))
-    assert f"{rate:.3f}" in mined.base_rate_note
-    moved = rule.at_base_rate(rate)
-    assert mined.codes.tolist() == moved.codes(mined.score).tolist()
+    assert pipeline.calibrator is not None
+    assert pipeline.rule is not None
+    probabilities = pipeline.calibrator.probabilities(mined.score)
+    assert mined.probabilities == pytest.approx(probabilities)
+    assert mined.codes.tolist() == pipeline.rule.codes(mined.score).tolist()
+    assert mined.base_rate == pytest.approx(probabilities.mean())
+    flagged = mined.codes == 2
+    assert mined.expected["precision"] == pytest.approx(probabilities[flagged].mean())
+    assert mined.expected["recall"] == pytest.approx(probabilities[flagged].sum() / probabilities.sum())
+
+
+def test_a_base_rate_that_is_given_moves_probabilities_and_thresholds(
+    mined: MiningResult, pipeline: DuplicatePipeline
+) -> None:
     given = find_duplicates(pipeline, forum(), settings=replace(SETTINGS, base_rate=0.2))
-    assert given.decider.base_rate == 0.2
+    assert pipeline.calibrator is not None
+    assert pipeline.rule is not None
+    assert given.probabilities == pytest.approx(pipeline.calibrator.probabilities(given.score, 0.2))
+    assert given.codes.tolist() == pipeline.rule.at_base_rate(0.2).codes(given.score).tolist()
     assert mined.at(base_rate=0.2).codes.tolist() == given.codes.tolist()
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_the_base_rate_of_candidates_is_estimated_from_their_scores(pipeline: DuplicatePipeline, share: float) -> None:
-    table, draw = labelled_table(), np.random.default_rng(0)
-    scores = pipeline.raw_scores(table.left, table.right)
-    ones, zeros = scores[table.labels == 1], scores[table.labels == 0]
-    mixed = np.where(draw.random(20_000) < share, draw.choice(ones, 20_000), draw.choice(zeros, 20_000))
-    rate, note = candidate_base_rate(Decider.of(pipeline), mixed)
-    assert rate == pytest.approx(share, abs=0.15)
-    assert "NOT TO BE BELIEVED" not in note
-
-
-def test_an_estimate_that_is_not_believable_never_flags_more(pipeline: DuplicatePipeline) -> None:
-    decider = Decider.of(pipeline)
-    rate, note = candidate_base_rate(decider, np.full(500, 30.0))
-    assert rate == decider.base_rate
-    assert "NOT TO BE BELIEVED" in note
-
-
-def test_few_candidates_keep_the_pipelines_base_rate(pipeline: DuplicatePipeline) -> None:
-    few = find_duplicates(pipeline, forum()[:6], settings=SETTINGS)
-    assert few.decider.base_rate == pipeline.base_rate
-    assert "too few" in few.base_rate_note
 
 
 def test_the_order_of_the_questions_does_not_matter(mined: MiningResult, pipeline: DuplicatePipeline) -> None:
@@ -249,6 +233,21 @@ def test_bad_input_is_one_clear_error(
 ) -> None:
     with pytest.raises(InputError, match=told):
         find_duplicates(pipeline, texts, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"min_cosine": 0.0}, "cosine"), ({"max_pairs": 0}, "one pair"), ({"judge_at_most": 99}, "too few to learn from")],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        MiningSettings(**settings)
+
+
+def test_another_word_is_no_copy(pipeline: DuplicatePipeline) -> None:
+    texts = ["Is C++ hard?", "Is C# hard?", "is c ++ hard", "Is C hard?", "What is .NET?", "What is net?"]
+    result = find_duplicates(pipeline, texts, settings=SETTINGS)
+    assert [(row["id1"], row["id2"]) for row in result.rows() if row["kind"] == "copy"] == [(0, 2)]
 
 
 def test_a_pipeline_that_cannot_decide_is_refused_before_the_work() -> None:
