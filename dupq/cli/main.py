@@ -12,7 +12,7 @@ from dupq import __version__
 from dupq.cli.console import note
 from dupq.errors import DupqError
 
-FAMILIES = ("scoring", "explaining", "data", "training", "deciding", "sharing", "forum", "index")
+FAMILIES = ("scoring", "explaining", "data", "training", "distilling", "deciding", "sharing", "forum", "index")
 
 
 def build_parser() -> argparse.ArgumentParser:

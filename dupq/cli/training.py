@@ -28,6 +28,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         )
         one.add_argument("--validation", metavar="FILE", help="pairs whose average precision is logged each epoch")
         one.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="train on such rows only")
+        one.add_argument(
+            "--targets", metavar="COLUMN", help="learn these numbers in [0, 1], as `dupq distil` writes them"
+        )
         one.add_argument("--restart", action="store_true", help="throw away what the output folder holds")
         add_training_options(one)
         add_reading_options(one)
@@ -64,6 +67,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--dropout", type=float, help="share in [0, 1)")
+    parser.add_argument("--freeze-layers", type=int, help="leave so many of the lowest layers as they are")
     parser.add_argument("--max-length", type=int, help="tokens a text is cut to")
     parser.add_argument("--max-steps", type=int, help="stop after so many steps")
     parser.add_argument("--save-steps", type=int, help="steps between checkpoints")
@@ -79,6 +83,7 @@ def _settings(args: argparse.Namespace, base: str) -> Any:
         "batch_size",
         "learning_rate",
         "dropout",
+        "freeze_layers",
         "max_length",
         "max_steps",
         "save_steps",
@@ -91,13 +96,23 @@ def _settings(args: argparse.Namespace, base: str) -> Any:
 
 def run_train(args: argparse.Namespace) -> int:
     from dupq.data.splits import load_pairs
+    from dupq.training.distillation import read_targets
     from dupq.training.trainer import train
 
     options = reading_options(args)
     folder = Path(args.pairs)
     source = folder / "train.jsonl" if folder.is_dir() else folder
     held = args.validation or (folder / "validation.jsonl" if folder.is_dir() else None)
-    pairs = load_pairs(source, where=parse_where(args.where), **options)
+    targets = None
+    if args.targets:
+        if args.where or args.columns or args.label_column or args.skip_bad:
+            raise InputError(
+                "--targets reads a file as `dupq distil targets` writes it", mend="leave out the other reading options"
+            )
+        table = read_targets(source, args.targets)
+        pairs, targets = table.pairs, table.targets
+    else:
+        pairs = load_pairs(source, where=parse_where(args.where), **options)
     validation = load_pairs(held, **options) if held else None
     report_skipped(options["skipped"])
     record = train(
@@ -105,6 +120,7 @@ def run_train(args: argparse.Namespace) -> int:
         pairs,
         args.output,
         _settings(args, args.base),
+        targets=targets,
         validation=validation,
         restart=args.restart,
         quiet=args.json,

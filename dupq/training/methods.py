@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dupq.data.splits import PairTable
 
@@ -27,22 +28,21 @@ class Parts:
     evaluator: Any
 
 
-def assemble(kind: str, model: Any, pairs: PairTable, validation: PairTable | None) -> Parts:
+def assemble(
+    kind: str, model: Any, pairs: PairTable, targets: NDArray[np.float64] | None, validation: PairTable | None
+) -> Parts:
     """The stock trainer's parts for a bi-encoder or a cross-encoder; see `dupq.training.trainer.train`."""
-    return (
-        _cross_encoder(model, pairs, validation) if kind == "cross-encoder" else _bi_encoder(model, pairs, validation)
-    )
+    build = _cross_encoder if kind == "cross-encoder" else _bi_encoder
+    return build(model, pairs, pairs.labels if targets is None else targets, validation)
 
 
-def _labelled(pairs: PairTable) -> Dataset:
+def _labelled(pairs: PairTable, targets: NDArray[Any]) -> Dataset:
     from datasets import Dataset
 
-    return Dataset.from_dict(
-        {"sentence1": pairs.left, "sentence2": pairs.right, "label": pairs.labels.astype(np.float32)}
-    )
+    return Dataset.from_dict({"sentence1": pairs.left, "sentence2": pairs.right, "label": targets.astype(np.float32)})
 
 
-def _cross_encoder(model: Any, pairs: PairTable, validation: PairTable | None) -> Parts:
+def _cross_encoder(model: Any, pairs: PairTable, targets: NDArray[Any], validation: PairTable | None) -> Parts:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassificationEvaluator
 
@@ -61,14 +61,14 @@ def _cross_encoder(model: Any, pairs: PairTable, validation: PairTable | None) -
     return Parts(
         CrossEncoderTrainer,
         CrossEncoderTrainingArguments,
-        _labelled(pairs),
+        _labelled(pairs, targets),
         UnorderedBinaryCrossEntropyLoss(model),
         batches,
         evaluator,
     )
 
 
-def _bi_encoder(model: Any, pairs: PairTable, validation: PairTable | None) -> Parts:
+def _bi_encoder(model: Any, pairs: PairTable, targets: NDArray[Any], validation: PairTable | None) -> Parts:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator
@@ -92,7 +92,7 @@ def _bi_encoder(model: Any, pairs: PairTable, validation: PairTable | None) -> P
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
         {
-            "pairs": _labelled(pairs),
+            "pairs": _labelled(pairs, targets),
             "duplicates": Dataset.from_dict({"anchor": duplicates.left, "positive": duplicates.right}),
         },
         {"pairs": CoSENTLoss(model), "duplicates": MultipleNegativesRankingLoss(model)},

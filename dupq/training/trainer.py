@@ -50,6 +50,7 @@ class TrainSettings:
         max_length: Tokens a text is cut to; of both questions together in a cross-encoder.
         dropout: Of the encoder while it trains. 0 is a third faster on a CPU and loses nothing in two or three epochs.
         freeze_embeddings: Leave the word embeddings as they are: a fifth faster, and rare words keep their place.
+        freeze_layers: Leave so many of the lowest layers as they are (Lee et al. 2019): faster, for a large encoder.
         precision: "auto" measures whether bfloat16 is faster here; "float32" and "bfloat16" force it.
         seed: Of the order of pairs, of dropout, and of a fresh head.
         max_steps: Stop after so many steps; -1 = after `epochs`.
@@ -67,6 +68,7 @@ class TrainSettings:
     max_length: int = 128
     dropout: float = 0.0
     freeze_embeddings: bool = True
+    freeze_layers: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
     max_steps: int = -1
@@ -80,6 +82,7 @@ class TrainSettings:
             "weight_decay": self.weight_decay >= 0,
             "max_length": self.max_length >= 8,
             "dropout": 0 <= self.dropout < 1,
+            "freeze_layers": self.freeze_layers >= 0,
             "precision": self.precision in ("auto", "float32", "bfloat16"),
             "max_steps": self.max_steps == -1 or self.max_steps > 0,
             "save_steps": self.save_steps > 0,
@@ -94,6 +97,7 @@ def train(
     output: str | Path,
     settings: TrainSettings,
     *,
+    targets: NDArray[np.float64] | None = None,
     validation: PairTable | None = None,
     restart: bool = False,
     quiet: bool = True,
@@ -110,6 +114,9 @@ def train(
         pairs: Labelled pairs to learn from.
         output: The folder to write.
         settings: See `TrainSettings`.
+        targets: What to learn in place of the labels: float array (n,) in [0, 1], a teacher's probabilities for
+            instance (see `dupq.training.distillation`). Labels may then be unknown (-1); those that are 1 still say
+            which pairs the in-batch ranking takes.
         validation: Pairs whose average precision is logged after each epoch; they decide nothing.
         restart: Throw away the network and the checkpoints of other settings that `output` holds.
         quiet: Show no progress bar.
@@ -125,7 +132,10 @@ def train(
     """
     if kind not in get_args(Kind):
         raise InputError(f"{kind!r} is no kind of network", mend=f"use one of {', '.join(get_args(Kind))}")
-    _require_both_labels(pairs, "cannot be trained on")
+    if targets is None:
+        _require_both_labels(pairs, "cannot be trained on")
+    else:
+        _require_targets(targets, len(pairs))
     if validation is not None:
         _require_both_labels(validation, "cannot be validated on")
     output = Path(os.path.abspath(output))
@@ -135,6 +145,8 @@ def train(
         "settings": asdict(settings),
         "data": {"pairs": len(pairs), "base_rate": pairs.base_rate, "fingerprint": pairs.fingerprint},
     }
+    if targets is not None:
+        record["data"] |= {"targets": hashlib.sha256(np.ascontiguousarray(targets)).hexdigest()[:16]}
     # The base's folder may lie elsewhere next time: its weights tell one run from another, not its path.
     identity = {**record, "settings": {**record["settings"], "base": base_identity(settings.base)}}
     record["identity"] = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -153,7 +165,7 @@ def train(
     checkpoint = last_checkpoint(work) if started is not None else None
     try:
         with no_loading_bar():
-            trainer = _build_trainer(kind, pairs, validation, settings, work, bfloat16, quiet)
+            trainer = _build_trainer(kind, pairs, targets, validation, settings, work, bfloat16, quiet)
             write_json(work / RUN, {"identity": record["identity"], "bfloat16": bfloat16})
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             _require_finite(trainer.model)
@@ -183,6 +195,13 @@ def _require_both_labels(pairs: PairTable, problem: str) -> None:
             f"pairs with the labels {found} {problem}",
             mend="give pairs of both labels, 0 and 1, and no unlabelled ones",
         )
+
+
+def _require_targets(targets: NDArray[np.float64], n: int) -> None:
+    if targets.shape != (n,) or not bool(((targets >= 0) & (targets <= 1)).all()):
+        raise InputError(f"the targets are not {n} numbers in [0, 1]", mend="give a probability a pair")
+    if not targets.min() < 0.5 < targets.max():
+        raise InputError("the targets are all on one side of 0.5", mend="give pairs of both kinds")
 
 
 def _require_finite(model: BaseModel) -> None:
@@ -254,15 +273,28 @@ def _set_dropout(model: BaseModel, share: float) -> None:
             module.p = share
 
 
-def _freeze_word_embeddings(model: BaseModel) -> None:
+def _freeze(model: BaseModel, settings: TrainSettings) -> None:
     encoder = _encoder(model)
-    if encoder is not None and hasattr(encoder, "get_input_embeddings"):
+    if settings.freeze_embeddings and encoder is not None and hasattr(encoder, "get_input_embeddings"):
         encoder.get_input_embeddings().weight.requires_grad_(False)
+    if settings.freeze_layers:
+        # A cross-encoder wraps its encoder under the name that transformers gives the family ("bert", "mpnet").
+        body = getattr(encoder, getattr(encoder, "base_model_prefix", ""), encoder)
+        layers = getattr(getattr(body, "encoder", None), "layer", [])
+        if settings.freeze_layers >= len(layers):
+            raise InputError(
+                f"freeze_layers is {settings.freeze_layers}, and {len(layers)} layers were found",
+                where=settings.base,
+                mend="freeze fewer than all",
+            )
+        for layer in layers[: settings.freeze_layers]:
+            layer.requires_grad_(False)
 
 
 def _build_trainer(
     kind: Kind,
     pairs: PairTable,
+    targets: NDArray[np.float64] | None,
     validation: PairTable | None,
     settings: TrainSettings,
     work: Path,
@@ -278,9 +310,8 @@ def _build_trainer(
     card: Any = model.model_card_data
     card.widget = [{"text": "none"}]  # no card is written here, so no examples need be drawn for one
     _set_dropout(model, settings.dropout)
-    if settings.freeze_embeddings:
-        _freeze_word_embeddings(model)
-    parts = assemble(kind, model, pairs, validation)
+    _freeze(model, settings)
+    parts = assemble(kind, model, pairs, targets, validation)
     arguments = parts.arguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,

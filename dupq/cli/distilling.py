@@ -1,0 +1,91 @@
+"""`dupq distil candidates|targets`: what a strong teacher can tell a small student."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from dupq.cli.console import add_reading_options, emit, parse_where, progress_bar, reading_options, report_skipped
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    distil = commands.add_parser("distil", help="have a large network teach a small one")
+    steps = distil.add_subparsers(dest="step", required=True, metavar="candidates|targets")
+    one = steps.add_parser("candidates", parents=[shared], help="draw unlabelled pairs that a bi-encoder finds alike")
+    one.add_argument("pairs", help="labelled pairs of a training split")
+    one.add_argument("-o", "--output", required=True, metavar="FILE")
+    one.add_argument("--bi-encoder", required=True, metavar="DIR|ID", help="what finds the neighbours")
+    one.add_argument("--count", type=int, default=50_000, help="pairs to draw (default: 50000)")
+    one.add_argument("--seed", type=int, default=0)
+    add_reading_options(one)
+    one.set_defaults(run=run_candidates)
+
+    one = steps.add_parser("targets", parents=[shared], help="have a teacher say how likely each pair is a duplicate")
+    one.add_argument("pairs", nargs="+", help="files of pairs, labelled or not")
+    one.add_argument("-o", "--output", required=True, metavar="FILE")
+    one.add_argument("--teacher", required=True, metavar="DIR|ID", help="a trained cross-encoder")
+    one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
+    one.add_argument(
+        "--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of files with the column"
+    )
+    one.set_defaults(run=run_targets)
+
+
+def run_candidates(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.models.bi_encoder import BiEncoder
+    from dupq.training.distillation import candidate_pairs
+
+    options = reading_options(args)
+    pairs = load_pairs(args.pairs, **options)
+    report_skipped(options["skipped"])
+    embedder = BiEncoder(args.bi_encoder)
+    with ExitStack() as stack:
+        stack.enter_context(_fast_arithmetic())
+        progress = stack.enter_context(progress_bar("candidates"))
+        found = candidate_pairs(pairs, embedder, args.count, seed=args.seed, progress=progress)
+    _write_unlabelled(args.output, found)
+    emit(args, {"pairs": len(found)}, f"{len(found):,} unlabelled pairs -> {args.output}")
+    return 0
+
+
+def _write_unlabelled(path: str, pairs: Any) -> None:
+    from dupq.data.writing import write_rows
+
+    rows = ({"question1": a, "question2": b} for a, b in zip(pairs.left, pairs.right, strict=True))
+    write_rows(path, rows, ["question1", "question2"])
+
+
+def run_targets(args: argparse.Namespace) -> int:
+    from dupq.models.cross_encoder import CrossEncoderScorer
+    from dupq.training.distillation import read_mixed, teacher_targets, write_targets
+
+    pairs = read_mixed(args.pairs, parse_where(args.where))
+    output = Path(args.output)
+    with ExitStack() as stack:
+        stack.enter_context(_fast_arithmetic())
+        progress = stack.enter_context(progress_bar("judged by the teacher", len(pairs)))
+        table = teacher_targets(
+            pairs,
+            CrossEncoderScorer(args.teacher),
+            trust=args.trust,
+            work=output.with_name(f".{output.name}.scores"),
+            progress=progress,
+        )
+    write_targets(output, table)
+    data = {"pairs": len(pairs), "labelled": int((pairs.labels >= 0).sum()), "mean_target": float(table.targets.mean())}
+    told = f"{data['pairs']:,} pairs, {data['labelled']:,} of them labelled -> {output}"
+    emit(args, data, f"{told}; mean target {data['mean_target']:.3f}")
+    return 0
+
+
+def _fast_arithmetic() -> Any:
+    """bfloat16 where that is faster: a target needs two digits."""
+    import torch
+
+    from dupq.training.precision import bfloat16_is_faster
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16_is_faster())

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import CrossEncoder
+
+from dupq.cli.main import main
+from dupq.data.splits import PairTable
+from dupq.data.text import normalise
+from dupq.errors import InputError
+from dupq.training import distillation
+from dupq.training.distillation import (
+    RANKS,
+    candidate_pairs,
+    read_mixed,
+    read_targets,
+    teacher_targets,
+    write_targets,
+)
+from dupq.training.trainer import TrainSettings, train
+from tests.questions import labelled_table
+
+
+class LetterEmbedder:
+    """Counts letters: a likeness one can follow by hand."""
+
+    fingerprint = "letters"
+    dimensions = 26
+
+    def embed(self, texts: list[str], progress: Any = None) -> NDArray[np.float32]:
+        counts = np.array([[text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts])
+        return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+
+
+class LengthTeacher:
+    """Says logit = difference of lengths; can be told to stop after so many calls."""
+
+    fingerprint = "lengths"
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.calls = 0
+        self.stop_after = stop_after
+
+    def score(self, left: Any, right: Any, progress: Any = None) -> NDArray[np.float64]:
+        if self.calls == self.stop_after:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return np.array([len(a) - len(b) for a, b in zip(left, right, strict=True)], dtype=np.float64)
+
+
+def test_candidates_are_near_neighbours_that_nobody_labelled() -> None:
+    pairs = labelled_table()
+    found = candidate_pairs(pairs, LetterEmbedder(), 40)
+    assert 20 <= len(found) <= 40
+    assert (found.labels == -1).all()
+    known = {frozenset(map(normalise, pair)) for pair in zip(pairs.left, pairs.right, strict=True)}
+    drawn = [frozenset(map(normalise, pair)) for pair in zip(found.left, found.right, strict=True)]
+    assert not known & set(drawn)
+    assert len(set(drawn)) == len(drawn)
+    assert all(len(pair) == 2 for pair in drawn)
+    texts = sorted({*pairs.left, *pairs.right})
+    likeness = LetterEmbedder().embed(texts) @ LetterEmbedder().embed(texts).T
+    for a, b in zip(found.left, found.right, strict=True):
+        row = likeness[texts.index(a)]
+        assert (row > row[texts.index(b)] + 1e-6).sum() <= max(RANKS)  # the question itself is nearer too
+
+
+def test_another_seed_draws_other_candidates_and_the_same_seed_the_same() -> None:
+    pairs = labelled_table()
+    one, again, other = (candidate_pairs(pairs, LetterEmbedder(), 30, seed=seed) for seed in (1, 1, 2))
+    assert one.left == again.left and one.right == again.right
+    assert (one.left, one.right) != (other.left, other.right)
+
+
+def test_too_few_questions_for_candidates() -> None:
+    few = PairTable(["a b"], ["b c"], np.array([1], dtype=np.int8))
+    with pytest.raises(InputError, match="2 questions are too few"):
+        candidate_pairs(few, LetterEmbedder(), 5)
+
+
+def test_a_target_is_the_teachers_word_and_the_labels() -> None:
+    pairs = PairTable(["aaa", "a", "aa"], ["a", "a", "aaa"], np.array([0, 1, -1], dtype=np.int8))
+    table = teacher_targets(pairs, LengthTeacher(), trust=0.75)
+    sure = 1 / (1 + np.exp(-2))
+    assert table.targets == pytest.approx([0.75 * sure, 0.75 * 0.5 + 0.25, 1 / (1 + np.exp(1))])
+    with pytest.raises(InputError, match=r"trust = 1\.5"):
+        teacher_targets(pairs, LengthTeacher(), trust=1.5)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_interrupted_teacher_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool) -> None:
+    monkeypatch.setattr(distillation, "CHUNK", 16)
+    pairs, work = labelled_table().take(np.arange(100)), tmp_path / "work"
+    with pytest.raises(KeyboardInterrupt):
+        teacher_targets(pairs, LengthTeacher(stop_after=3), work=work)
+    if torn:
+        work.write_text(work.read_text()[:-5])  # as a crash in the middle of a line leaves it
+    second = LengthTeacher()
+    table = teacher_targets(pairs, second, work=work)
+    assert second.calls == (5 if torn else 4)
+    assert (table.targets == teacher_targets(pairs, LengthTeacher()).targets).all()
+    assert not work.exists()
+
+
+def test_what_another_teacher_left_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "CHUNK", 16)
+    pairs, work = labelled_table().take(np.arange(40)), tmp_path / "work"
+    with pytest.raises(KeyboardInterrupt):
+        teacher_targets(pairs, LengthTeacher(stop_after=1), work=work)
+    other = LengthTeacher()
+    monkeypatch.setattr(other, "fingerprint", "another", raising=False)
+    teacher_targets(pairs, other, work=work)
+    assert other.calls == 3
+
+
+def test_targets_survive_the_file(tmp_path: Path) -> None:
+    pairs = PairTable(["One?", "Two?"], ["1?", "Zwei?"], np.array([1, -1], dtype=np.int8))
+    table = distillation.TargetTable(pairs, np.array([0.25, 1.0]))
+    for name in ("t.jsonl", "t.csv"):
+        write_targets(tmp_path / name, table)
+        back = read_targets(tmp_path / name)
+        assert back.pairs.left == pairs.left
+        assert back.pairs.labels.tolist() == [1, -1]
+        assert back.targets.tolist() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"target": 1.5}, "the target is 1.5"),
+        ({"target": None}, "the target is None"),
+        ({"target": float("nan")}, "the target is nan"),
+        ({"target": 0.5, "label": 2}, "the label is '2'"),
+        ({}, "no column 'target'"),
+    ],
+)
+def test_a_bad_target_names_its_row(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    path = tmp_path / "t.jsonl"
+    good = {"question1": "a", "question2": "b", "label": 1, "target": 0.5}
+    path.write_text(json.dumps(good) + "\n" + json.dumps({"question1": "a", "question2": "b", **row}) + "\n")
+    with pytest.raises(InputError, match=message) as caught:
+        read_targets(path)
+    assert "row 2" in str(caught.value)
+
+
+def test_files_with_and_without_labels_are_read_together(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question1": "a", "question2": "b", "label": 1, "natural": 0}\n' * 2)
+    (tmp_path / "b.csv").write_text("question1,question2\nc,d\n")
+    table = read_mixed([tmp_path / "a.jsonl", tmp_path / "b.csv"])
+    assert table.labels.tolist() == [1, 1, -1]
+    with pytest.raises(InputError, match="no pairs were read"):
+        read_mixed([tmp_path / "a.jsonl"], {"natural": "1"})
+
+
+def test_a_student_learns_the_targets_not_the_labels(tiny_base: Path, tmp_path: Path) -> None:
+    pairs = labelled_table()
+    settings = TrainSettings(
+        base=str(tiny_base), epochs=2, batch_size=32, learning_rate=3e-3, precision="float32", max_length=32
+    )
+    # Of the labels, 60 % are 1; the targets say that a fifth of those are duplicates.
+    targets = np.where((pairs.labels == 1) & (np.arange(len(pairs)) % 5 == 0), 1.0, 0.0)
+    train("cross-encoder", pairs, tmp_path / "student", settings, targets=targets)
+    model = CrossEncoder(str(tmp_path / "student"), device="cpu")
+    scores = model.predict(list(zip(pairs.left, pairs.right, strict=True)))
+    assert scores.mean() == pytest.approx(targets.mean(), abs=0.06)
+
+
+@pytest.mark.parametrize("targets", [np.zeros(3), np.full(10, 2.0), np.full(10, 0.9), np.full(10, np.nan)])
+def test_targets_that_cannot_be_learned(tiny_base: Path, tmp_path: Path, targets: NDArray[np.float64]) -> None:
+    with pytest.raises(InputError, match="targets"):
+        train(
+            "cross-encoder",
+            labelled_table().take(np.arange(10)),
+            tmp_path / "student",
+            TrainSettings(base=str(tiny_base)),
+            targets=targets,
+        )
+
+
+def test_frozen_layers_stay_as_they_are(tiny_base: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(
+        base=str(tiny_base), max_steps=2, batch_size=8, freeze_layers=1, precision="float32", max_length=32
+    )
+    train("cross-encoder", labelled_table(), tmp_path / "network", settings)
+    before = CrossEncoder(str(tiny_base), num_labels=1, device="cpu").state_dict()
+    after = CrossEncoder(str(tmp_path / "network"), device="cpu").state_dict()
+    name = next(name for name in after if "layer.0.output.dense.weight" in name)
+    assert torch.equal(before[name], after[name])
+    assert not torch.equal(before[name.replace("layer.0", "layer.1")], after[name.replace("layer.0", "layer.1")])
+
+
+def test_freezing_every_layer_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 layers were found"):
+        train(
+            "bi-encoder",
+            labelled_table(),
+            tmp_path / "n",
+            TrainSettings(base=str(tiny_base), freeze_layers=2, max_length=32),
+        )
+
+
+def test_the_commands_from_pairs_to_a_student(
+    tiny_base: Path, tiny_bi_encoder: Path, tiny_cross_encoder: Path, tmp_path: Path
+) -> None:
+    pairs = labelled_table()
+    rows = zip(pairs.left, pairs.right, pairs.labels.tolist(), strict=True)
+    source = tmp_path / "pairs.jsonl"
+    source.write_text("".join(json.dumps({"question1": a, "question2": b, "label": y}) + "\n" for a, b, y in rows))
+    candidates, soft = tmp_path / "candidates.jsonl", tmp_path / "soft.jsonl"
+    find = ["distil", "candidates", source, "-o", candidates, "--bi-encoder", tiny_bi_encoder, "--count", "20"]
+    judge = ["distil", "targets", source, candidates, "-o", soft, "--teacher", tiny_cross_encoder]
+    student = tmp_path / "student"
+    learn = ["train", "cross-encoder", soft, "--targets", "target", "--base", tiny_base, "-o", student]
+    for command in (find, judge, [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]):
+        assert main(list(map(str, command))) == 0
+    table = read_targets(soft)
+    assert len(table.pairs) == len(pairs) + 20
+    assert (table.pairs.labels[-20:] == -1).all()
+    assert CrossEncoder(str(student), device="cpu").num_labels == 1
+    assert not list(tmp_path.glob(".*"))
