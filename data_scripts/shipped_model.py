@@ -1,10 +1,12 @@
 """Makes the model that ships with the package, by the commands a user has, and nothing else.
 
-    python data_scripts/shipped_model.py --pairs qqp_open.tsv.xz --base all-MiniLM-L6-v2 --work DIR
+    python data_scripts/shipped_model.py --pairs qqp_open.tsv.xz --base all-MiniLM-L6-v2 --work DIR \\
+        --elsewhere PAWS-Wiki=paws_wiki_dev.tsv.xz --elsewhere MRPC=mrpc_test.tsv.xz
 
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here).
 `--base`: folder or Hub id of the encoder to start from. `--work`: where splits, networks and checkpoints go; an
-interrupted run goes on from there. The last step writes `dupq/pretrained/`.
+interrupted run goes on from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the
+card; may be given several times. The last step writes `dupq/pretrained/` and its card.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dupq.cli.main import main as dupq
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
 ABOUT = Path(__file__).with_suffix(".json")
-CARD = ROOT / "model_cards" / "dupq.md"
+CARD = ROOT / "model_cards" / "dupq-quora-minilm.md"
 
 
 def run(*arguments: str | Path) -> None:
@@ -34,7 +36,11 @@ def main() -> None:
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--base", required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
     args = parser.parse_args()
+    others = [told.partition("=")[::2] for told in args.elsewhere]
+    if not all(name and Path(pairs).is_file() for name, pairs in others):
+        parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     splits, stock, shipped = (args.work / name for name in ("splits", "pipeline", "pipeline-int8"))
     bi_encoder, cross_encoder = args.work / "bi-encoder", args.work / "cross-encoder"
     members = [args.work / "cross-encoder-1", args.work / "cross-encoder-2"]
@@ -49,10 +55,15 @@ def main() -> None:
     run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
     run("export", stock, splits, "-o", shipped)
     run("evaluate", shipped, splits, "--attach")
-    run("card", shipped, "--about", ABOUT)
+    reports: list[str] = []
+    for number, (name, pairs) in enumerate(others):
+        report = args.work / f"elsewhere-{number}.json"
+        run("evaluate", shipped, pairs, "-o", report, "--skip-bad")
+        reports += ["--elsewhere", f"{name}={report}"]
+    run("card", shipped, "--about", ABOUT, *reports)
     shutil.rmtree(PRETRAINED, ignore_errors=True)
     shutil.copytree(shipped, PRETRAINED)
-    run("card", PRETRAINED, "-o", PRETRAINED.parent.parent / "model_cards" / "dupq-quora-minilm.md")
+    run("card", PRETRAINED, "-o", CARD)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     evaluate.add_argument("pairs", help="a labelled file, or a folder made by `dupq split` (its test split)")
     evaluate.add_argument("-o", "--output", metavar="REPORT.json", help="where the report goes")
     evaluate.add_argument("--html", metavar="REPORT.html", help="the report with its pictures, in one file")
-    evaluate.add_argument("--attach", action="store_true", help="put the report into the pipeline folder")
+    evaluate.add_argument(
+        "--attach", action="store_true", help="put the report into the pipeline folder, which is a local one"
+    )
     evaluate.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="measure on such rows only")
     add_reading_options(evaluate)
     evaluate.set_defaults(run=run_evaluate)
@@ -106,6 +108,12 @@ def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True) 
 
     from dupq.pipeline import DuplicatePipeline
 
+    if attach and not Path(model).is_dir():
+        raise InputError(
+            "a report is attached to a pipeline folder here, and this is none",
+            where=str(model),
+            mend="leave out --attach, or save the pipeline to a folder first",
+        )
     pipeline = DuplicatePipeline.from_pretrained(model)
     with progress_bar("evaluating") as bar:
         report = pipeline.evaluate(pairs, bar)

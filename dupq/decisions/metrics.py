@@ -276,12 +276,16 @@ def reliability(
 
 
 def _reliability_bin(p: Floats, y: Floats, g: NDArray[np.int64]) -> ReliabilityBin:
-    share, n = float(y.mean()), effective_size(y, g)
+    share = float(y.mean())
+    return ReliabilityBin(float(p.mean()), share, *wilson(share, effective_size(y, g)), len(p))
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share that was observed among n independent pairs (Wilson 1927); n may be a fraction."""
     z = 1.959963984540054
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
-    return ReliabilityBin(float(p.mean()), share, low, high, len(p))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def effective_size(values: NDArray[Any], groups: NDArray[np.int64]) -> float:

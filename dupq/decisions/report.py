@@ -23,6 +23,7 @@ from dupq.errors import ModelFolderError, NotEnoughLabelsError
 BASE_RATES = (0.369, 0.10, 0.01, 0.001)
 _PACKAGES = ("dupq", "numpy", "scipy", "scikit-learn", "torch", "transformers", "sentence-transformers")
 _WHERE = "report"
+_LISTS = ("base_rates", "policies", "conflicts")
 _NAMES = {
     "average_precision": "average precision",
     "roc_auc": "ROC AUC",
@@ -50,13 +51,14 @@ class Report:
 
     Attributes:
         about: Date, seed, resamples, versions, fingerprints and whatever else the caller told.
-        sample: `pairs`, `groups`, `duplicates`, `base_rate` of the pairs measured on.
+        sample: `pairs`, `groups`, `duplicates`, `base_rate`, `largest_group` (pairs) of what was measured on.
         metrics: Name -> figure with its 95 % interval; see `dupq.decisions.metrics.evaluate`.
         calibration: The calibrator's kind, base rate, pairs, and cross-validated losses.
         rule: The rule's promise and cuts, as scores and as probabilities.
         base_rates: One row a base rate: what the rule as it stands is expected to do there, by the pairs measured on.
         policies: One row a base rate and policy: the threshold it would choose there, or how many labels it lacks.
         pictures: Numbers behind the pictures: `reliability`, `precision_recall`, `histogram`.
+        conflicts: One row a kind of contrast case; see `dupq.decisions.contrast`. Empty where these were not looked at.
     """
 
     about: Mapping[str, Any]
@@ -67,18 +69,21 @@ class Report:
     base_rates: Sequence[Row]
     policies: Sequence[Row]
     pictures: Mapping[str, Any]
+    conflicts: Sequence[Row] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that JSON can hold."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        return plain | {"metrics": {name: metric.to_dict() for name, metric in self.metrics.items()}}
+        metrics = {name: metric.to_dict() for name, metric in self.metrics.items()}
+        return plain | {"metrics": metrics, "conflicts": list(self.conflicts)}
 
     @classmethod
     def from_dict(cls, data: Any) -> Report:
         """Reads what `to_dict` wrote; ModelFolderError where it is damaged."""
         values = {
-            f.name: checks.field(data, f.name, list if f.name in ("base_rates", "policies") else dict, _WHERE)
+            f.name: checks.field(data, f.name, list if f.name in _LISTS else dict, _WHERE)
             for f in fields(cls)
+            if f.name != "conflicts" or "conflicts" in data  # earlier reports have none
         }
         try:
             values["metrics"] = {name: Metric(**metric) for name, metric in values["metrics"].items()}
@@ -96,6 +101,8 @@ class Report:
             "The rule as it stands, at other base rates:\n" + _text_table(*self._base_rate_table()),
             "Thresholds that other policies would choose:\n" + _text_table(*self._policy_table()),
         ]
+        if self.conflicts:
+            parts.append("Same words, but for what conflicts:\n" + _text_table(*self._conflict_table()))
         return "\n\n".join(parts)
 
     def to_html(self, title: str = "dupq report") -> str:
@@ -114,7 +121,12 @@ class Report:
             f"<h2>Calibrator</h2><p>{escape(self._calibration_line())}</p>"
             f"<h2>The rule as it stands, at other base rates</h2>{_html_table(*self._base_rate_table())}"
             f"<h2>Thresholds that other policies would choose</h2>{_html_table(*self._policy_table())}"
-            f"<h2>Where this comes from</h2>{_html_table(('fact', 'value'), facts)}"
+            + (
+                f"<h2>Same words, but for what conflicts</h2>{_html_table(*self._conflict_table())}"
+                if self.conflicts
+                else ""
+            )
+            + f"<h2>Where this comes from</h2>{_html_table(('fact', 'value'), facts)}"
         )
         return (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -171,6 +183,21 @@ class Report:
             rows.append((f"{row['base_rate']:.3g}", row["policy"], *figures, row["promise"]))
         return header, rows
 
+    def _conflict_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        header = ("what conflicts", "pairs", "distinct", "decided wrongly", "95 % interval", "distinct, yet flagged")
+        rows = [
+            (
+                str(row["kind"]),
+                f"{row['pairs']:,}",
+                f"{row['distinct']:.1%}",
+                f"{row['error']:.1%}",
+                f"{row['low']:.1%} to {row['high']:.1%}",
+                "-" if row["false_flags"] is None else f"{row['false_flags']:.1%}",
+            )
+            for row in self.conflicts
+        ]
+        return header, rows
+
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif;color:#1f2937;max-width:1120px;"
@@ -212,6 +239,7 @@ def build_report(
     resamples: int = 200,
     seed: int = 0,
     base_rates: Sequence[float] = BASE_RATES,
+    conflicts: Sequence[Row] = (),
     **facts: Any,
 ) -> Report:
     """Measures probabilities and a rule on labelled pairs.
@@ -224,6 +252,7 @@ def build_report(
         rule, calibrator: What is being measured.
         resamples, seed: Of the bootstrap.
         base_rates: Where the rule's behaviour is foretold, besides the sample's own.
+        conflicts: How contrast cases among the pairs are decided; kept as they are.
         facts: Anything JSON can hold: fingerprints, names; kept under `about`.
 
     Raises:
@@ -251,6 +280,7 @@ def build_report(
             "groups": int(g.max()) + 1,
             "duplicates": int(y.sum()),
             "base_rate": share,
+            "largest_group": int(np.bincount(g).max()),
         },
         metrics=metrics,
         calibration={
@@ -271,6 +301,7 @@ def build_report(
             "precision_recall": _curve(s, y, cuts),
             "histogram": _histogram(s, y, cuts),
         },
+        conflicts=conflicts,
     )
 
 

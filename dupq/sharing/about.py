@@ -42,10 +42,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
         elif key == "measured_on":
             sound = isinstance(value, dict) and set(value) <= {"name", "type", "split"} and "name" in value
             sound = sound and all(isinstance(item, str) for item in value.values())
-        elif key == "contrast":
-            sound = isinstance(value, list) and all(_is_contrast(row) for row in value)
         else:
-            known = ", ".join([*TEXTS, *METADATA, *LISTS, "measured_on", "contrast"])
+            known = ", ".join([*TEXTS, *METADATA, *LISTS, "measured_on"])
             raise InputError(f"the key {key!r} is unknown", where=where, mend=f"use {known}")
         if not sound:
             raise InputError(f"the Hub would not take this for {key!r}: {value}", where=where, mend=help_page)
@@ -56,8 +54,3 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 def _fits(pattern: str, value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-def _is_contrast(row: Any) -> bool:
-    kinds: dict[str, Any] = {"kind": str, "pairs": int, "error": (int, float)}
-    return isinstance(row, dict) and all(isinstance(row.get(key), kind) for key, kind in kinds.items())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dupq.data.writing import write_text
 from dupq.errors import ModelFolderError
 from dupq.sharing.about import TEXTS
+from dupq.sharing.elsewhere import current, has_interval, outdated
 from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, REPORT_PAGE, TRAINED_ON
 from dupq.sharing.metadata import METRICS, is_stock, metadata, title
 
@@ -89,8 +90,8 @@ def _render(content: Mapping[str, Any], report: Report | None, source: str, pref
         base_rates=_base_rates(decisions),
         measured=_measured(decisions, card, prefix),
         pictures=_pictures(report, prefix),
-        elsewhere=_elsewhere(card.get("elsewhere", [])),
-        contrast=_contrast(card.get("contrast", [])),
+        elsewhere=_elsewhere(content),
+        conflicts=_conflicts(decisions),
         limits=card.get("limits") or "",
         training=_training(content),
         training_data=card.get("training_data") or "",
@@ -141,9 +142,12 @@ class _Decisions:
 
     @property
     def moved(self) -> bool:
-        """Whether the report speaks of other thresholds."""
-        measured = [cut["score"] for cut in self.report.rule["cuts"]] if self.report is not None else []
-        return measured != [cut.score for _, cut in self.cuts]
+        """Whether the report speaks of other thresholds, or of another base rate."""
+        if self.report is None:
+            return False
+        measured = [cut["score"] for cut in self.report.rule["cuts"]]
+        rate = self.report.about.get("stated_at", self.base_rate)
+        return measured != [cut.score for _, cut in self.cuts] or rate != self.base_rate
 
 
 def _decides(decisions: _Decisions) -> str:
@@ -200,8 +204,8 @@ def _measured(decisions: _Decisions, card: Mapping[str, Any], prefix: str) -> st
     return f"{told}\n\n{_table(('figure', 'value (95 % interval)'), rows)}\nThe whole report: [{page}]({page})."
 
 
-def _interval(metric: Mapping[str, float]) -> str:
-    return f"{metric['value']:.4f} ({metric['low']:.4f} to {metric['high']:.4f})"
+def _interval(metric: Mapping[str, float], sound: bool = True) -> str:
+    return f"{metric['value']:.4f}" + (f" ({metric['low']:.4f} to {metric['high']:.4f})" if sound else "")
 
 
 def _pictures(report: Report | None, prefix: str) -> str:
@@ -210,31 +214,52 @@ def _pictures(report: Report | None, prefix: str) -> str:
     return "\n" + "\n".join(f"![{caption}]({prefix}{name}.svg)\n" for name, caption in PICTURES.items())
 
 
-def _elsewhere(rows: Sequence[Mapping[str, Any]]) -> str:
+def _elsewhere(content: Mapping[str, Any]) -> str:
+    rows, old = current(content), outdated(content)
+    left_out = (
+        f"\nFigures on {', '.join(old)} were taken before it was calibrated anew, and are left out." if old else ""
+    )
     if not rows:
         return (
             "It has not been measured on other questions than those above. On another forum expect its probabilities "
             "to be off, and calibrate it there first."
-        )
+        ) + left_out
     chosen = ("average_precision", "accuracy", "ece_mass")
     table = [
         (
             row["name"],
             f"{row['sample']['pairs']:,}",
             f"{row['sample']['base_rate']:.1%}",
-            *(_interval(row["metrics"][name]) if name in row["metrics"] else "-" for name in chosen),
+            *(_interval(row["metrics"][name], has_interval(row["sample"])) for name in chosen),
         )
         for row in rows
     ]
     header = ("other questions", "pairs", "duplicates", *(METRICS[name][1] for name in chosen))
-    return "As it ships, with nothing fitted there:\n\n" + _table(header, table)
+    told = "As it ships, at its own threshold, with nothing fitted there; 95 % intervals over question groups"
+    if not all(has_interval(row["sample"]) for row in rows):
+        told += " (none where these are too few, or one of them holds most of the pairs)"
+    return f"{told}:\n\n{_table(header, table)}{left_out}"
 
 
-def _contrast(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
+def _conflicts(decisions: _Decisions) -> str:
+    if decisions.report is None or decisions.moved or not decisions.report.conflicts:
         return ""
-    table = [(row["kind"], f"{row['pairs']:,}", f"{row['error']:.1%}") for row in rows]
-    return "Pairs that differ in one thing only:\n\n" + _table(("what differs", "pairs", "decided wrongly"), table)
+    rows = [
+        (
+            str(row["kind"]),
+            f"{row['pairs']:,}",
+            f"{row['distinct']:.1%}",
+            f"{row['error']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
+            "-" if row["false_flags"] is None else f"{row['false_flags']:.1%}",
+        )
+        for row in decisions.report.conflicts
+    ]
+    header = ("what conflicts", "pairs", "distinct", "decided wrongly (95 % interval)", "distinct, yet flagged")
+    return (
+        "Contrast cases among the pairs it was measured on: the same words, but for a number, a negation, a name, an "
+        "order, an opposite or a choice that conflicts, as `dupq explain` finds it. The last column is the share of "
+        "the distinct ones that it flags:\n\n" + _table(header, rows)
+    )
 
 
 def _records(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

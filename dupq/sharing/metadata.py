@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dupq.models.networks import STOCK
+from dupq.sharing.elsewhere import current
 from dupq.sharing.manifest import CROSS_ENCODER
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ METRICS = {
     "ece_mass": ("expected_calibration_error", "ECE, bins of equal mass"),
 }
 """Name in the report -> the Hub's name, and the one for people; these are on the card, all others in the report."""
-
-
-def elsewhere(name: str, report: Report) -> dict[str, Any]:
-    """What the card keeps of a report on other pairs."""
-    metrics = {key: metric.to_dict() for key, metric in report.metrics.items() if key in METRICS}
-    return {"name": name, "sample": dict(report.sample), "metrics": metrics}
 
 
 def title(content: Mapping[str, Any]) -> str:
@@ -54,7 +49,7 @@ def metadata(content: Mapping[str, Any], report: Report | None, in_sample: bool)
     from huggingface_hub import ModelCardData
 
     card = content.get("facts", {}).get("card", {})
-    results = _results(report, card, in_sample) if report is not None else None
+    results = _results(report, content, in_sample) if report is not None else None
     both, stock = CROSS_ENCODER in content["networks"], is_stock(content)
     data = ModelCardData(
         language=card.get("languages") or None,
@@ -78,12 +73,13 @@ def metadata(content: Mapping[str, Any], report: Report | None, in_sample: bool)
     return f"---\n{data.to_yaml().strip()}\n---"
 
 
-def _results(report: Report, card: Mapping[str, Any], in_sample: bool) -> list[Any]:
+def _results(report: Report, content: Mapping[str, Any], in_sample: bool) -> list[Any]:
     from huggingface_hub import EvalResult
 
+    card = content.get("facts", {}).get("card", {})
     on = {"name": "calibration pairs", "split": "calibration"} if in_sample else card.get("measured_on", {})
     sets = [(on.get("name", "held-out pairs"), on.get("type"), on.get("split", "test"), report.sample, _plain(report))]
-    sets += [(row["name"], None, "test", row["sample"], row["metrics"]) for row in card.get("elsewhere", [])]
+    sets += [(row["name"], None, "test", row["sample"], row["metrics"]) for row in current(content)]
     return [
         EvalResult(
             task_type="text-classification",

@@ -10,9 +10,10 @@ from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError
 from dupq.models.safety import refuse_code
 from dupq.sharing.card import CARD, HERE, write_pages
+from dupq.sharing.elsewhere import taken
 from dupq.sharing.folder import open_folder, read_report
 from dupq.sharing.manifest import MANIFEST, PAGES, REPORT, TRAINED_ON, seal, sha256, walk
-from dupq.sharing.metadata import elsewhere
+from dupq.sharing.metadata import METRICS
 
 if TYPE_CHECKING:
     from dupq.decisions.report import Report
@@ -30,6 +31,7 @@ def rewrite_card(
 
     Raises:
         ModelFolderError: The folder is damaged; its card alone may be.
+        InputError: A report speaks of another pipeline.
         OutputError: It could not be written.
     """
     content = open_folder(folder, pages=False)
@@ -38,7 +40,7 @@ def rewrite_card(
     card.update(about or {})
     if reports:
         others = [row for row in card.get("elsewhere", []) if row["name"] not in reports]
-        card["elsewhere"] = [*others, *(elsewhere(name, report) for name, report in reports.items())]
+        card["elsewhere"] = [*others, *(taken(name, report, content, METRICS) for name, report in reports.items())]
     write_pages(folder, content, _report(folder, content))
     write_json(folder / MANIFEST, seal(folder, content))
 
@@ -102,6 +104,7 @@ def _entries(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         "dupq": content.get("dupq"),
         "networks": content["networks"],
         "blend": content.get("blend"),
+        "cascade": content.get("cascade"),
         "calibrator": {key: calibrator[key] for key in ("kind", "pairs", "base_rate")} if calibrator else None,
         "base_rate": content.get("base_rate"),
         "thresholds": {name: {"score": cut["score"], "promise": cut["promise"]} for name, cut in cuts.items()},
@@ -148,6 +151,9 @@ def told(found: Mapping[str, Any]) -> str:
     if found["blend"]:
         first, second, offset = found["blend"]
         lines.append(("score", f"{first:.3f} x cross-encoder + {second:.3f} x bi-encoder + {offset:.3f}"))
+    if cascade := found["cascade"]:
+        told = f"the {cascade['first']} alone settles {cascade['settled']:.1%} of pairs; {cascade['share']:.1%} of "
+        lines.append(("cascade", f"{told}decisions are to equal those of the whole"))
     if found["calibrator"] and found["base_rate"]:
         lines.append(("calibrator", f"{found['calibrator']['kind']}, fitted on {found['calibrator']['pairs']:,} pairs"))
         lines.append(("base rate", f"{found['base_rate']:.1%} duplicates"))

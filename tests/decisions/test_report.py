@@ -41,7 +41,8 @@ def made():
 def test_its_figures_are_those_of_the_pairs(made):
     report, (s, y, _), rule, calibrator = made
     flagged = s >= rule.duplicate.score
-    assert report.sample == {"pairs": 2000, "groups": 1000, "duplicates": int(y.sum()), "base_rate": y.mean()}
+    counts = {"pairs": 2000, "groups": 1000, "duplicates": int(y.sum()), "largest_group": 2}
+    assert report.sample == {**counts, "base_rate": y.mean()}
     assert report.metrics["average_precision"].value == pytest.approx(average_precision_score(y, s))
     assert report.metrics["precision"].value == pytest.approx(precision_score(y, flagged))
     assert report.calibration["kind"] == calibrator.kind

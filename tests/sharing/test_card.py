@@ -20,6 +20,7 @@ from dupq.sharing.about import read_about
 from dupq.sharing.card import render_card
 from dupq.sharing.folder import open_folder, read_report
 from dupq.sharing.metadata import METRICS
+from dupq.sharing.release import rewrite_card
 from tests.questions import labelled_table
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
@@ -36,7 +37,6 @@ ABOUT = {
     "leakage": "The base encoder has seen none of them.",
     "limits": "It knows nothing but hobbies.",
     "energy": "None worth telling.",
-    "contrast": [{"kind": "negation", "pairs": 40, "error": 0.125}],
 }
 
 
@@ -133,14 +133,51 @@ def test_what_its_maker_tells_stands_on_the_card_and_stays(folder: Path, tmp_pat
     assert places == {("Hobby questions", "someone/hobbies", "test"), ("Other forum", "other-forum", "test")}
     for key in ("summary", "training_data", "terms", "leakage", "limits", "energy"):
         assert ABOUT[key] in card
-    assert tables(card)["what differs"] == [["negation", "40", "12.5%"]]
     (row,) = tables(card)["other questions"]
     assert row[:2] == ["Other forum", f"{other.sample['pairs']:,}"]
-    assert row[3].startswith(f"{other.metrics['average_precision'].value:.4f} ")
+    for cell, key in zip(row[3:], ("average_precision", "accuracy", "ece_mass"), strict=True):
+        metric = other.metrics[key]
+        assert cell == f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"
     check_against_report(card, read_report(folder), open_folder(folder))
     # It goes wherever the pipeline goes.
     DuplicatePipeline.from_pretrained(folder).save(tmp_path / "again")
     assert card_of(tmp_path / "again") == card
+
+
+def test_figures_on_other_questions_are_of_this_pipeline_or_left_out(folder: Path, tmp_path: Path) -> None:
+    pipeline = DuplicatePipeline.from_pretrained(folder)
+    report = pipeline.report
+    few = replace(report, sample={**report.sample, "groups": 12})
+    chained = replace(report, sample={**report.sample, "largest_group": report.sample["pairs"] - 5})
+    rewrite_card(folder, reports={"Small": few, "Chained": chained, "Whole": report})
+    rows = {row[0]: row for row in tables(card_of(folder))["other questions"]}
+    assert [" to " in rows[name][3] for name in ("Small", "Chained", "Whole")] == [False, False, True]
+    assert "none where these are too few" in card_of(folder)
+    # The same figures do not speak of the pipeline at other thresholds, and are not offered as if they did.
+    pipeline = DuplicatePipeline.from_pretrained(folder)
+    moved = pipeline.with_base_rate(0.1)
+    moved.save(tmp_path / "moved")
+    card = card_of(tmp_path / "moved")
+    assert "other questions" not in tables(card)
+    assert "Figures on Small, Chained, Whole were taken before it was calibrated anew" in card
+    assert len({result.dataset_name for result in ModelCard(card).data.eval_results or []}) == 1
+    with pytest.raises(InputError, match="another pipeline"):
+        rewrite_card(tmp_path / "moved", reports={"Whole": report})
+    about = {**report.about, "scorer_fingerprint": "0" * 16}
+    with pytest.raises(InputError, match=r"Foreign: .*another pipeline"):
+        rewrite_card(folder, reports={"Foreign": replace(report, about=about)})
+
+
+def test_contrast_cases_stand_where_it_fails(folder: Path) -> None:
+    report = read_report(folder)
+    shown = {"kind": "negation", "pairs": 40, "distinct": 0.9, "error": 0.125, "low": 0.05, "high": 0.25}
+    rows = [{**shown, "false_flags": 0.5}, {**shown, "kind": "none", "distinct": 0.0, "false_flags": None}]
+    card = render_card(open_folder(folder), replace(report, conflicts=rows))
+    assert tables(card)["what conflicts"] == [
+        ["negation", "40", "90.0%", "12.5% (5.0% to 25.0%)", "50.0%"],
+        ["none", "40", "0.0%", "12.5% (5.0% to 25.0%)", "-"],
+    ]
+    assert "what conflicts" not in tables(render_card(open_folder(folder), replace(report, conflicts=())))
 
 
 def test_a_card_alone_is_written_elsewhere_with_its_pictures(folder: Path, tmp_path: Path) -> None:
@@ -238,7 +275,6 @@ def test_no_path_of_this_machine_is_shared(pipeline: DuplicatePipeline, tmp_path
         ({"license": "Apache 2.0"}, "license"),
         ({"license": "other"}, "license_name"),
         ({"measured_on": {"split": "test"}}, "measured_on"),
-        ({"contrast": [{"kind": "negation"}]}, "contrast"),
         ([], "no JSON object"),
     ],
 )
@@ -264,7 +300,7 @@ def test_wrong_arguments_are_told(folder: Path, tmp_path: Path, capsys: pytest.C
     "damage",
     [
         {"facts": {"card": {"elsewhere": [{}]}}},
-        {"facts": {"card": {"contrast": 7}}},
+        {"facts": {"card": {"elsewhere": 7}}},
         {"facts": {"training": []}},
         {"facts": {"training": {"x": {"data": {}}}}},
         {"rule": {"x": 1}},
