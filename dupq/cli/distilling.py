@@ -1,4 +1,4 @@
-"""`dupq distil candidates|targets`: what a strong teacher can tell a small student."""
+"""`dupq distil candidates|contrast|targets`: what a student can learn beside the labelled pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dupq.cli.console import add_reading_options, emit, parse_where, progress_ba
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     distil = commands.add_parser("distil", help="have a large network teach a small one")
-    steps = distil.add_subparsers(dest="step", required=True, metavar="candidates|targets")
+    steps = distil.add_subparsers(dest="step", required=True, metavar="candidates|contrast|targets")
     one = steps.add_parser("candidates", parents=[shared], help="draw unlabelled pairs that a bi-encoder finds alike")
     one.add_argument("pairs", help="labelled pairs of a training split")
     one.add_argument("-o", "--output", required=True, metavar="FILE")
@@ -22,10 +22,22 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     add_reading_options(one)
     one.set_defaults(run=run_candidates)
 
+    one = steps.add_parser("contrast", parents=[shared], help="make pairs of nearly the same words, labelled by rule")
+    one.add_argument("pairs", help="pairs of a training split; their questions are rewritten")
+    one.add_argument("-o", "--output", required=True, metavar="FILE")
+    one.add_argument("--per-kind", type=int, default=1000, help="pairs of each kind (default: 1000)")
+    one.add_argument("--held-out", action="store_true", help="the words and templates that are kept out of training")
+    one.add_argument("--seed", type=int, default=0)
+    add_reading_options(one)
+    one.set_defaults(run=run_contrast)
+
     one = steps.add_parser("targets", parents=[shared], help="have a teacher say how likely each pair is a duplicate")
     one.add_argument("pairs", nargs="+", help="files of pairs, labelled or not")
     one.add_argument("-o", "--output", required=True, metavar="FILE")
     one.add_argument("--teacher", required=True, metavar="DIR|ID", help="a trained cross-encoder")
+    one.add_argument(
+        "--labels-of", nargs="+", default=[], metavar="FILE", help="files whose labels are the targets as they are"
+    )
     one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
     one.add_argument(
         "--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of files with the column"
@@ -58,9 +70,26 @@ def _write_unlabelled(path: str, pairs: Any) -> None:
     write_rows(path, rows, ["question1", "question2"])
 
 
+def run_contrast(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.data.writing import write_rows
+    from dupq.training.contrast import KINDS, contrast_pairs
+
+    options = reading_options(args)
+    source = load_pairs(args.pairs, **options)
+    report_skipped(options["skipped"])
+    made = contrast_pairs(sorted({*source.left, *source.right}), args.per_kind, held_out=args.held_out, seed=args.seed)
+    columns = ["question1", "question2", "label", "kind"]
+    values = zip(made.pairs.left, made.pairs.right, made.pairs.labels.tolist(), made.kinds, strict=True)
+    write_rows(args.output, (dict(zip(columns, row, strict=True)) for row in values), columns)
+    counts = {kind: made.kinds.count(kind) for kind in KINDS}
+    emit(args, counts, f"{len(made.kinds):,} contrast pairs of {len(counts)} kinds -> {args.output}")
+    return 0
+
+
 def run_targets(args: argparse.Namespace) -> int:
     from dupq.models.cross_encoder import CrossEncoderScorer
-    from dupq.training.distillation import read_mixed, teacher_targets, write_targets
+    from dupq.training.distillation import read_mixed, teacher_targets, with_labels, write_targets
 
     pairs = read_mixed(args.pairs, parse_where(args.where))
     output = Path(args.output)
@@ -74,6 +103,8 @@ def run_targets(args: argparse.Namespace) -> int:
             work=output.with_name(f".{output.name}.scores"),
             progress=progress,
         )
+    table = with_labels(table, args.labels_of)
+    pairs = table.pairs
     write_targets(output, table)
     data = {"pairs": len(pairs), "labelled": int((pairs.labels >= 0).sum()), "mean_target": float(table.targets.mean())}
     told = f"{data['pairs']:,} pairs, {data['labelled']:,} of them labelled -> {output}"

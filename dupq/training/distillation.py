@@ -191,6 +191,20 @@ def read_mixed(paths: Sequence[str | Path], where: Mapping[str, str] | None = No
     )
 
 
+def with_labels(table: TargetTable, paths: Sequence[str | Path]) -> TargetTable:
+    """The table, and below it the pairs of labelled files, their labels being their targets; a file may come twice."""
+    tables = [load_pairs(path) for path in paths]
+    if not tables:
+        return table
+    parts = [table.pairs, *tables]
+    pairs = PairTable(
+        [text for part in parts for text in part.left],
+        [text for part in parts for text in part.right],
+        np.concatenate([part.labels for part in parts]),
+    )
+    return TargetTable(pairs, np.concatenate([table.targets, *(part.labels for part in tables)]).astype(np.float64))
+
+
 def write_targets(path: str | Path, table: TargetTable) -> None:
     """Writes pairs and targets as a file of pairs (JSONL, CSV, TSV or Parquet); an unknown label is left empty."""
     columns = ["question1", "question2", "label", TARGET]

@@ -74,7 +74,8 @@ def test_candidates_are_near_neighbours_that_nobody_labelled() -> None:
 def test_another_seed_draws_other_candidates_and_the_same_seed_the_same() -> None:
     pairs = labelled_table()
     one, again, other = (candidate_pairs(pairs, LetterEmbedder(), 30, seed=seed) for seed in (1, 1, 2))
-    assert one.left == again.left and one.right == again.right
+    assert one.left == again.left
+    assert one.right == again.right
     assert (one.left, one.right) != (other.left, other.right)
 
 
@@ -214,13 +215,18 @@ def test_the_commands_from_pairs_to_a_student(
     source.write_text("".join(json.dumps({"question1": a, "question2": b, "label": y}) + "\n" for a, b, y in rows))
     candidates, soft = tmp_path / "candidates.jsonl", tmp_path / "soft.jsonl"
     find = ["distil", "candidates", source, "-o", candidates, "--bi-encoder", tiny_bi_encoder, "--count", "20"]
+    contrast = tmp_path / "contrast.jsonl"
+    make = ["distil", "contrast", source, "-o", contrast, "--per-kind", "3"]
     judge = ["distil", "targets", source, candidates, "-o", soft, "--teacher", tiny_cross_encoder]
+    judge += ["--labels-of", contrast]
     student = tmp_path / "student"
     learn = ["train", "cross-encoder", soft, "--targets", "target", "--base", tiny_base, "-o", student]
-    for command in (find, judge, [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]):
+    for command in (find, make, judge, [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]):
         assert main(list(map(str, command))) == 0
     table = read_targets(soft)
-    assert len(table.pairs) == len(pairs) + 20
-    assert (table.pairs.labels[-20:] == -1).all()
+    made = read_mixed([contrast])
+    assert len(table.pairs) == len(pairs) + 20 + len(made)
+    assert (table.pairs.labels[len(pairs) :][:20] == -1).all()
+    assert (table.targets[-len(made) :] == made.labels).all()
     assert CrossEncoder(str(student), device="cpu").num_labels == 1
     assert not list(tmp_path.glob(".*"))
