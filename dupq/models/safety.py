@@ -27,7 +27,9 @@ MODULES = (
 )
 """The modules of sentence-transformers that a network may be made of: those that handle text and hold no pickle."""
 
-_MODULE = re.compile(rf"sentence_transformers(\.[a-z_]+)*\.({'|'.join(MODULES)})|dupq\.models\.comparers\.[A-Z]\w*")
+_MODULE = re.compile(
+    rf"sentence_transformers(\.[a-z_]+)*\.({'|'.join(MODULES)})|dupq\.models\.comparers\.[a-z]+\.[A-Z]\w*"
+)
 _ACTIVATION = re.compile(r"torch\.nn\.modules\.(activation|linear)\.[A-Z]\w*")
 _ACTIVATION_KEYS = frozenset({"activation_fn", "activation_function", "sbert_ce_default_activation_function"})
 _ATTENTION_KEYS = frozenset({"attn_implementation", "_attn_implementation", "_attn_implementation_internal"})

@@ -30,6 +30,8 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
+    from dupq.models.comparers import MODULE_CLASSES
+
     # What the libraries raise when a folder is damaged or says what makes no sense.
     damaged: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, RuntimeError, ImportError, AttributeError)
     damaged += (TypeError, ArithmeticError, SafetensorError, StrictDataclassError)
@@ -41,9 +43,13 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     if not (device or "").startswith("cuda") and not torch.cuda.is_available():
         model_kwargs["attn_implementation"] = "eager"
     cls = CrossEncoder if kind == "cross-encoder" else SentenceTransformer
+    known = MODULE_CLASSES if kind == "cross-encoder" else {}
     try:
         with no_loading_bar():
-            model = cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
+            # Our own modules are handed over, for else their names in a folder would ask for trust_remote_code.
+            model = cls._load_with_module_classes(
+                name, known, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir()
+            )
     except damaged as error:
         first = str(error).strip().splitlines()
         raise ModelFolderError(

@@ -76,7 +76,7 @@ def test_a_module_class_off_the_list_is_refused(tmp_path: Path, name: Any) -> No
         "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
         "sentence_transformers.models.Normalize",
         "sentence_transformers.models.StaticEmbedding",
-        "dupq.models.comparers.Comparer",
+        "dupq.models.comparers.vectors.Hybrid",
     ],
 )
 def test_the_usual_modules_are_let_through(tmp_path: Path, name: str) -> None:

@@ -1,0 +1,71 @@
+"""Convolutional sentence matching (Hu et al. 2014), over the tokens of a shared encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dupq.models.comparers.pairs import Comparer
+
+
+class ArcApart(Comparer):
+    """ARC-I: each question is convolved by itself, and the two results are classified.
+
+    s = max over places of conv₃(pool₂(conv₃(x))); score = MLP([s + t, |s - t|]).
+
+    Source: Hu, Lu, Li & Chen 2014, whose concatenation is made symmetric here. Prefer it where the encoder is no more
+    than word embeddings: it brings the word order that they lack.
+    """
+
+    def __init__(self, dimensions: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.dimensions, self.hidden = dimensions, hidden
+        self.first = nn.Conv1d(dimensions, hidden, 3, padding=1)
+        self.second = nn.Conv1d(hidden, hidden, 3, padding=1)
+        self.classify = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def compare(self, left: Tensor, right: Tensor, left_mask: Tensor, right_mask: Tensor) -> Tensor:
+        first, second = self._sentence(left, left_mask), self._sentence(right, right_mask)
+        scores: Tensor = self.classify(torch.cat([first + second, (first - second).abs()], dim=1))
+        return scores.squeeze(1)
+
+    def _sentence(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        # 0 stands for nothing at each stage (the gate of the source), so that padding adds nothing.
+        place = mask.unsqueeze(1).float()
+        maps = self.first(tokens.transpose(1, 2) * place).relu() * place
+        pooled = functional.max_pool1d(maps, 2, ceil_mode=True)
+        second: Tensor = self.second(pooled).relu() * functional.max_pool1d(place, 2, ceil_mode=True)
+        return second.amax(2)
+
+
+class ArcMerged(Comparer):
+    """ARC-II: the questions meet before they are understood, in a map of every segment with every other.
+
+    z_ij = relu(A x_{i-1…i+1} + B y_{j-1…j+1}), then pooling, a 3 x 3 convolution, and the maximum over places; the
+    score is averaged over both orders.
+
+    Source: Hu, Lu, Li & Chen 2014. Prefer it to ARC-I in all but cost, which grows with the product of the lengths.
+    """
+
+    def __init__(self, dimensions: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.dimensions, self.hidden = dimensions, hidden
+        self.one = nn.Conv1d(dimensions, hidden, 3, padding=1)
+        self.other = nn.Conv1d(dimensions, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, 2 * hidden, 3, padding=1)
+        self.classify = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def compare(self, left: Tensor, right: Tensor, left_mask: Tensor, right_mask: Tensor) -> Tensor:
+        first = left.transpose(1, 2) * left_mask.unsqueeze(1)
+        second = right.transpose(1, 2) * right_mask.unsqueeze(1)
+        place = (left_mask.unsqueeze(2) & right_mask.unsqueeze(1)).unsqueeze(1).float()
+        forth = self._meet(first, second, place)
+        return (forth + self._meet(second, first, place.transpose(2, 3))) / 2
+
+    def _meet(self, first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+        maps = (self.one(first).unsqueeze(3) + self.other(second).unsqueeze(2)).relu() * place
+        pooled = functional.max_pool2d(maps, 2, ceil_mode=True)
+        again = self.second(pooled).relu() * functional.max_pool2d(place, 2, ceil_mode=True)
+        scores: Tensor = self.classify(again.amax((2, 3)))
+        return scores.squeeze(1)
