@@ -1,22 +1,29 @@
 """Makes the model that ships with the package, by the commands a user has, and nothing else.
 
-    python data_scripts/shipped_model.py --pairs qqp_open.tsv.xz --base all-MiniLM-L6-v2 --work DIR \\
-        --elsewhere PAWS-Wiki=paws_wiki_dev.tsv.xz --elsewhere MRPC=mrpc_test.tsv.xz
+    python data_scripts/shipped_model.py --work DIR --base all-MiniLM-L6-v2 --teacher-base all-mpnet-base-v2 \\
+        --pairs qqp.tsv.xz --paws paws_wiki_dev.tsv.xz --mrpc mrpc_train.tsv.xz --twitter twitter_url_train.tsv.xz \\
+        --elsewhere MRPC=mrpc_test.tsv.xz
 
-`--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here).
-`--base`: folder or Hub id of the encoder to start from. `--work`: where splits, networks and checkpoints go; an
-interrupted run goes on from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the
-card; may be given several times. The last step writes `dupq/pretrained/` and its card.
+`--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
+`--paws`, `--mrpc`, `--twitter`: labelled pairs of other worlds. Of PAWS and Twitter the splits' test parts are kept
+from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to start from. `--work`: where splits,
+networks and checkpoints go; an interrupted run goes on from there. `--elsewhere`: labelled pairs of another data set,
+by the name that it has on the card; may be given several times. The last step writes `dupq/pretrained/` and its card.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dupq.cli.main import main as dupq
+from dupq.data.reading import read_pairs, read_rows
+from dupq.data.writing import write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
@@ -31,26 +38,69 @@ def run(*arguments: str | Path) -> None:
         sys.exit(1)
 
 
+def rows_of(path: Path, labelled: bool = True, **where: str) -> list[dict[str, Any]]:
+    """The pairs of a file, by the column names that all files here have."""
+    pairs = read_pairs(path, labelled=labelled, where=where or None)
+    return [{"question1": pair.question1, "question2": pair.question2, "label": pair.label} for pair in pairs]
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """Writes rows of training pairs in an order that is always the same, whatever was there before."""
+    shuffled = list(rows)
+    random.Random(0).shuffle(shuffled)
+    columns = ["question1", "question2", "label", "target"]
+    write_rows(path, ({name: row.get(name) for name in columns} for row in shuffled), columns)
+    return path
+
+
+def some(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """So many of the rows, always the same."""
+    return random.Random(0).sample(rows, min(count, len(rows)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", required=True)
+    for name in ("pairs", "paws", "mrpc", "twitter"):
+        parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--base", required=True)
+    parser.add_argument("--teacher-base", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
     args = parser.parse_args()
     others = [told.partition("=")[::2] for told in args.elsewhere]
     if not all(name and Path(pairs).is_file() for name, pairs in others):
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    splits, stock, shipped = (args.work / name for name in ("splits", "pipeline", "pipeline-int8"))
-    bi_encoder, cross_encoder = args.work / "bi-encoder", args.work / "cross-encoder"
-    members = [args.work / "cross-encoder-1", args.work / "cross-encoder-2"]
+    work = args.work
+    splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
+    teacher, bi_encoder, cross_encoder = (work / name for name in ("teacher", "bi-encoder", "cross-encoder"))
+    stock, shipped = work / "pipeline", work / "pipeline-int8"
     # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
     run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
-    run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
-    pairs = ("train", "cross-encoder", splits, "--base", bi_encoder, "--where", "natural=1")
-    run(*pairs, "-o", members[0])
-    run(*pairs, "-o", members[1], "--epochs", "2", "--learning-rate", "5e-5", "--dropout", "0.1")
-    run("average", "cross-encoder", *members, "-o", cross_encoder)
+    run("split", args.paws, "-o", paws)
+    run("split", args.twitter, "-o", twitter)
+    train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
+    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
+    word_order, news = rows_of(paws / "train.jsonl"), rows_of(args.mrpc)
+    tweets = some(rows_of(twitter / "train.jsonl"), 8000)
+
+    # A teacher three times as deep and wide, on all that is labelled naturally.
+    lessons = write(work / "teacher.jsonl", [*natural, *word_order, *word_order, *news, *tweets])
+    slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "160")
+    run("train", "cross-encoder", lessons, "-o", teacher, "--base", args.teacher_base, *slow, *validation)
+    # What it says of the natural rows, and of pairs that nobody labelled.
+    candidates, contrast, judged = (work / name for name in ("candidates.jsonl", "contrast.jsonl", "judged.jsonl"))
+    run("distil", "candidates", train, "-o", candidates, "--bi-encoder", args.base, "--count", "60000")
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000")
+    run("distil", "targets", train, candidates, "-o", judged, "--teacher", teacher, "--where", "natural=1")
+    soft = [dict(row) for _, row in read_rows(judged)]
+
+    lessons = write(work / "bi-encoder.jsonl", [*soft, *only_duplicates, *news, *tweets])
+    student = ("--targets", "target", *validation, "--epochs", "1")
+    run("train", "bi-encoder", lessons, "-o", bi_encoder, "--base", args.base, "--batch-size", "128", *student)
+    also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
+    lessons = write(work / "cross-encoder.jsonl", [*soft, *also])
+    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", bi_encoder, *student)
+
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
     run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
     run("export", stock, splits, "-o", shipped)

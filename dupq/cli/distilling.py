@@ -35,9 +35,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one.add_argument("pairs", nargs="+", help="files of pairs, labelled or not")
     one.add_argument("-o", "--output", required=True, metavar="FILE")
     one.add_argument("--teacher", required=True, metavar="DIR|ID", help="a trained cross-encoder")
-    one.add_argument(
-        "--labels-of", nargs="+", default=[], metavar="FILE", help="files whose labels are the targets as they are"
-    )
     one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
     one.add_argument(
         "--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of files with the column"
@@ -89,7 +86,7 @@ def run_contrast(args: argparse.Namespace) -> int:
 
 def run_targets(args: argparse.Namespace) -> int:
     from dupq.models.cross_encoder import CrossEncoderScorer
-    from dupq.training.distillation import read_mixed, teacher_targets, with_labels, write_targets
+    from dupq.training.distillation import read_mixed, teacher_targets, write_targets
 
     pairs = read_mixed(args.pairs, parse_where(args.where))
     output = Path(args.output)
@@ -103,8 +100,6 @@ def run_targets(args: argparse.Namespace) -> int:
             work=output.with_name(f".{output.name}.scores"),
             progress=progress,
         )
-    table = with_labels(table, args.labels_of)
-    pairs = table.pairs
     write_targets(output, table)
     data = {"pairs": len(pairs), "labelled": int((pairs.labels >= 0).sum()), "mean_target": float(table.targets.mean())}
     told = f"{data['pairs']:,} pairs, {data['labelled']:,} of them labelled -> {output}"

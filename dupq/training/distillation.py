@@ -191,20 +191,6 @@ def read_mixed(paths: Sequence[str | Path], where: Mapping[str, str] | None = No
     )
 
 
-def with_labels(table: TargetTable, paths: Sequence[str | Path]) -> TargetTable:
-    """The table, and below it the pairs of labelled files, their labels being their targets; a file may come twice."""
-    tables = [load_pairs(path) for path in paths]
-    if not tables:
-        return table
-    parts = [table.pairs, *tables]
-    pairs = PairTable(
-        [text for part in parts for text in part.left],
-        [text for part in parts for text in part.right],
-        np.concatenate([part.labels for part in parts]),
-    )
-    return TargetTable(pairs, np.concatenate([table.targets, *(part.labels for part in tables)]).astype(np.float64))
-
-
 def write_targets(path: str | Path, table: TargetTable) -> None:
     """Writes pairs and targets as a file of pairs (JSONL, CSV, TSV or Parquet); an unknown label is left empty."""
     columns = ["question1", "question2", "label", TARGET]
@@ -216,27 +202,30 @@ def write_targets(path: str | Path, table: TargetTable) -> None:
 def read_targets(path: str | Path, column: str = TARGET, label: str = "label") -> TargetTable:
     """Reads what `write_targets` wrote, or any file of pairs with a column of numbers in [0, 1].
 
+    A row without a target is learned by its label: labelled files may stand below one with targets.
+
     Raises:
         InputError: Naming file and row: a bad text, a target that is no number in [0, 1], a label other than 0, 1 or
-            empty.
+            empty, a row with neither; also when no row has a target.
     """
     rows: list[tuple[str, str, int, float]] = []
+    seen = False
     for number, (pair, row) in enumerate(read_rows(path), 1):
         at = f"{path}, row {pair.row or number}"
-        if column not in row:
-            raise InputError(f"there is no column {column!r}", where=at, mend=f"columns: {', '.join(row)}")
-        try:
-            target = float(row[column])
-        except (TypeError, ValueError):
-            target = float("nan")
-        if not 0 <= target <= 1:
-            raise InputError(f"the target is {row[column]!r}", where=at, mend="give a number in [0, 1]")
-        said = str(row.get(label) if row.get(label) is not None else "").strip()
+        said, told = (str("" if row.get(name) is None else row[name]).strip() for name in (label, column))
         if said not in ("", "0", "1"):
             raise InputError(f"the label is {said!r}", where=at, mend="use 1, 0, or leave it empty")
+        try:
+            target = float(told or said)
+        except ValueError:
+            target = float("nan")
+        if not 0 <= target <= 1:
+            raise InputError(f"the target is {told!r}", where=at, mend="give a number in [0, 1], or a label")
+        seen = seen or bool(told)
         rows.append((pair.question1, pair.question2, int(said or -1), target))
-    if not rows:
-        raise InputError("no pairs were read", where=str(path), mend="check the file")
+    if not seen:
+        problem = f"no row has a target in the column {column!r}" if rows else "no pairs were read"
+        raise InputError(problem, where=str(path), mend="check the file and --targets")
     left, right, labels, targets = zip(*rows, strict=True)
     table = PairTable(list(left), list(right), np.array(labels, dtype=np.int8))
     return TargetTable(table, np.array(targets, dtype=np.float64))

@@ -134,11 +134,11 @@ def test_targets_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"target": 1.5}, "the target is 1.5"),
-        ({"target": None}, "the target is None"),
-        ({"target": float("nan")}, "the target is nan"),
+        ({"target": 1.5}, "the target is '1.5'"),
+        ({"target": "much"}, "the target is 'much'"),
+        ({"target": None}, "the target is ''"),
+        ({"target": float("nan"), "label": 1}, "the target is 'nan'"),
         ({"target": 0.5, "label": 2}, "the label is '2'"),
-        ({}, "no column 'target'"),
     ],
 )
 def test_a_bad_target_names_its_row(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -148,6 +148,15 @@ def test_a_bad_target_names_its_row(tmp_path: Path, row: dict[str, Any], message
     with pytest.raises(InputError, match=message) as caught:
         read_targets(path)
     assert "row 2" in str(caught.value)
+
+
+def test_a_row_without_a_target_is_learned_by_its_label(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    rows = [{"label": 1, "target": 0.25}, {"label": 0}, {"label": 1, "target": None}]
+    path.write_text("".join(json.dumps({"question1": "a", "question2": "b", **row}) + "\n" for row in rows))
+    assert read_targets(path).targets.tolist() == [0.25, 0, 1]
+    with pytest.raises(InputError, match="no row has a target in the column 'targets'"):
+        read_targets(path, "targets")
 
 
 def test_files_with_and_without_labels_are_read_together(tmp_path: Path) -> None:
@@ -218,10 +227,12 @@ def test_the_commands_from_pairs_to_a_student(
     contrast = tmp_path / "contrast.jsonl"
     make = ["distil", "contrast", source, "-o", contrast, "--per-kind", "3"]
     judge = ["distil", "targets", source, candidates, "-o", soft, "--teacher", tiny_cross_encoder]
-    judge += ["--labels-of", contrast]
     student = tmp_path / "student"
     learn = ["train", "cross-encoder", soft, "--targets", "target", "--base", tiny_base, "-o", student]
-    for command in (find, make, judge, [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]):
+    for command in (find, make, judge):
+        assert main(list(map(str, command))) == 0
+    soft.write_text(soft.read_text() + contrast.read_text())
+    for command in [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]:
         assert main(list(map(str, command))) == 0
     table = read_targets(soft)
     made = read_mixed([contrast])
