@@ -77,7 +77,19 @@ def shipped() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"quality": quality, "output_score": output_score, "shipped": shipped}
+def forum() -> str:
+    """How fast and how complete mining and flagging are."""
+    from benchmarks.forum.tables import summary
+
+    return summary()
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "forum": forum,
+    "quality": quality,
+    "output_score": output_score,
+    "shipped": shipped,
+}
 
 
 def rendered(text: str) -> str:

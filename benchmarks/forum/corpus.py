@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class Corpus:
     labels: NDArray[np.int8]
 
     @classmethod
-    def of(cls, path: str) -> Corpus:
-        table = load_pairs(path)
+    def of(cls, path: str, where: Mapping[str, str] | None = None) -> Corpus:
+        table = load_pairs(path, where=where)
         place: dict[str, int] = {}
         for pair in zip(table.left, table.right, strict=True):
             for text in pair:

@@ -1,88 +1,103 @@
-"""Which linkage makes the duplicate groups that people made: pairwise F1 and the largest group.
+"""Which linkage makes the duplicate groups that people made; and whether the probabilities of candidates hold.
 
-    python -m benchmarks.forum groups --pairs FILE --model DIR
+    python -m benchmarks.forum groups --test FILE --scratch DIR [--where natural=1] [--model DIR]
 
 The questions of a labelled file that no network was trained on are mined as a forum. The true groups are the transitive
 closure of its labelled duplicates. A pair in one found group whose questions the labels never joined counts as wrong,
 so that precision is understated for all linkages alike; `labelled` counts labelled pairs only.
+
+`candidates` holds the mean probability of those candidates that have a label against their share of duplicates: mining
+keeps probabilities as calibrated, though the share of duplicates among candidates is another.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks.forum.corpus import Corpus
 from dupq.data.writing import write_json
+from dupq.forum.groups import LINKAGES, duplicate_groups, pairwise_quality
+from dupq.forum.judging import embedder_of
+from dupq.forum.mining import MIN_COSINE, MiningSettings, find_duplicates
+from dupq.forum.results import MiningResult
+from dupq.pipeline import DuplicatePipeline
 from dupq.training.trainer import versions
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", required=True, help="labelled pairs of unseen question groups, in their natural mix")
-    parser.add_argument("--model", required=True, help="a calibrated pipeline with both networks")
-    parser.add_argument("--min-cosine", type=float)
+def linkages(mined: MiningResult, corpus: Corpus, true: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Every linkage at every threshold."""
+    same, rows = corpus.labels == 1, []
+    texts = len(mined.questions.first)
+    for threshold in (mined.decider.threshold, *THRESHOLDS):
+        for linkage in LINKAGES:
+            grouping = duplicate_groups(
+                texts, mined.left, mined.right, mined.probabilities, threshold=threshold, linkage=linkage
+            )
+            found = grouping.labels(texts)[mined.questions.text_of]
+            together = found[corpus.left] == found[corpus.right]
+            hits, said, wanted = int((together & same).sum()), int(together.sum()), int(same.sum())
+            labelled = {"precision": hits / max(1, said), "recall": hits / wanted, "f1": 2 * hits / (said + wanted)}
+            told = {"linkage": linkage, "threshold": threshold, "fitted": threshold == mined.decider.threshold}
+            rows.append({**told, **pairwise_quality(found, true), "labelled": labelled})
+    return rows
+
+
+def candidates(mined: MiningResult, corpus: Corpus) -> dict[str, Any]:
+    """What the labels say of the candidates that have one."""
+    every = mined.questions
+    keys = corpus.keys(every.first[mined.left], every.second[mined.right])
+    known = dict(zip(corpus.keys(corpus.left, corpus.right).tolist(), corpus.labels.tolist(), strict=True))
+    label = np.array([known.get(key, -1) for key in keys.tolist()])
+    labelled, flagged = label >= 0, (label >= 0) & (mined.codes == 2)
+    return {
+        "all": len(label),
+        "base_rate": mined.base_rate,
+        "expected": mined.expected,
+        "labelled": int(labelled.sum()),
+        "mean_probability": float(mined.probabilities[labelled].mean()),
+        "share_of_duplicates": float(label[labelled].mean()),
+        "flagged": int(flagged.sum()),
+        "flagged_mean_probability": float(mined.probabilities[flagged].mean()),
+        "flagged_share_of_duplicates": float(label[flagged].mean()),
+    }
 
 
 def run(args: argparse.Namespace) -> None:
-    from dupq.forum.groups import LINKAGES, duplicate_groups, pairwise_quality
-    from dupq.forum.mining import MIN_COSINE, MiningSettings, find_duplicates
-    from dupq.pipeline import DuplicatePipeline
-
-    corpus = Corpus.of(args.pairs)
-    n = len(corpus.texts)
-    same = corpus.labels == 1
+    where = dict([args.where.split("=", 1)]) if args.where else None
+    corpus, output = Corpus.of(args.test, where), Path(args.output)
+    pipeline = DuplicatePipeline.from_pretrained(args.model)
+    n, same = len(corpus.texts), corpus.labels == 1
+    report: dict[str, Any] = {
+        "command": "python -m benchmarks.forum groups",
+        "pipeline": pipeline.fingerprint,
+        "questions": n,
+        "labelled_pairs": len(corpus.left),
+        "min_cosine": MIN_COSINE,
+    }
+    if output.exists():
+        before = json.loads(output.read_text(encoding="utf-8"))
+        if all(before.get(key) == value for key, value in report.items()):
+            return
     edges = coo_matrix((np.ones(same.sum()), (corpus.left[same], corpus.right[same])), shape=(n, n))
     true = np.asarray(connected_components(edges, directed=False)[1])
     mined = find_duplicates(
-        DuplicatePipeline.from_pretrained(args.model),
+        pipeline,
         corpus.texts,
-        settings=MiningSettings(args.min_cosine or MIN_COSINE),
+        settings=MiningSettings(MIN_COSINE),
+        work=Path(args.scratch) / f"groups-{embedder_of(pipeline).fingerprint}-{n}",
         progress=lambda stage, done, total: print(f"\r{stage} {done:,}/{total:,}   ", end="", flush=True),
     )
-    row_of = mined.questions.text_of
-    rows: list[dict[str, Any]] = []
-    for threshold in (mined.decider.threshold, *THRESHOLDS):
-        for linkage in LINKAGES:
-            found = duplicate_groups(
-                len(mined.questions.first),
-                mined.left,
-                mined.right,
-                mined.probabilities,
-                threshold=threshold,
-                linkage=linkage,
-            ).labels(len(mined.questions.first))[row_of]
-            together = found[corpus.left] == found[corpus.right]
-            hits = int((together & same).sum())
-            labelled = {"precision": hits / max(1, int(together.sum())), "recall": hits / int(same.sum())}
-            labelled["f1"] = 2 * hits / (int(together.sum()) + int(same.sum()))
-            rows.append(
-                {
-                    "linkage": linkage,
-                    "threshold": threshold,
-                    "fitted": threshold == mined.decider.threshold,
-                    **pairwise_quality(found, true),
-                    "labelled": labelled,
-                }
-            )
-            print("\n" + json.dumps(rows[-1]), end="", flush=True)
     print()
-    write_json(
-        args.output,
-        {
-            "command": "python -m benchmarks.forum groups",
-            "questions": n,
-            "labelled_pairs": len(corpus.left),
-            "judged_pairs": len(mined.left),
-            "threshold": mined.decider.threshold,
-            "base_rate": mined.base_rate,
-            "versions": versions(),
-            "rows": rows,
-        },
-    )
+    rows = linkages(mined, corpus, true)
+    report |= {"threshold": mined.decider.threshold, "candidates": candidates(mined, corpus)}
+    write_json(output, {**report, "versions": versions(), "rows": rows})

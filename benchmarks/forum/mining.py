@@ -1,9 +1,14 @@
 """Mining, side by side: seconds, memory, what is found and what is missed.
 
-    python -m benchmarks.forum mining --data FILE --model DIR --static DIR --scratch DIR
+    python -m benchmarks.forum scan --data FILE --scratch DIR [--model DIR]
+    python -m benchmarks.forum text --data FILE --scratch DIR --static DIR [--model DIR]
 
-Each contender runs in a process of its own. Vectors are made once, by the bi-encoder of the pipeline, and given to all
-that take vectors; the others start from text.
+`scan`: all contenders are given the same vectors. `text`: they start from the questions. Each runs in a process of its
+own. A contender and size that the output holds already, of the same setup, is not run again.
+
+So that the whole takes minutes, slow contenders get fewer sizes; and from more than `EMBED_UP_TO` questions on, those
+that use our encoder read its vectors, and the seconds that embedding just these questions took (see `vectors`) are
+added to theirs.
 """
 
 from __future__ import annotations
@@ -17,25 +22,28 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.forum import vectors
 from benchmarks.forum.corpus import Corpus
 from dupq.data.writing import write_json
+from dupq.forum.mining import MIN_COSINE
 from dupq.training.trainer import versions
 
-SIZES = (1_000, 10_000, 50_000, 100_000, 1_000_000_000)
-GIVEN = ("dupq scan", "dupq scan, float32", "dupq approximate", "numpy square", "paraphrase_mining")
-FROM_TEXT = ("dupq", "dupq, judging n / 2", "SemHash, static", "SemHash, our encoder")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="labelled pairs")
-    parser.add_argument("--model", required=True, help="a calibrated pipeline with both networks")
-    parser.add_argument("--static", required=True, help="the folder of SemHash's static encoder")
-    parser.add_argument("--scratch", required=True, help="a folder for vectors and pairs")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--only", nargs="+", help="these contenders, the others as the results have them")
-    parser.add_argument("--threshold", type=float, help="least cosine (default: that of mining)")
-    parser.add_argument("--max-pairs", type=int, default=2_000_000)
-    parser.add_argument("--threads", type=int, default=2)
+ALL = 1_000_000_000
+SCAN = {
+    "dupq scan": (1_000, 10_000, 50_000, 100_000, ALL),
+    "dupq scan, float32": (1_000, 10_000, 50_000, 100_000),
+    "dupq approximate": (10_000, 50_000, 100_000),
+    "numpy square": (1_000, 10_000, 50_000, 100_000),
+    "paraphrase_mining": (1_000, 10_000, 50_000, 100_000),
+}
+TEXT = {
+    "dupq, judging all": (1_000, 10_000),
+    "dupq, judging n / 10": (1_000, 10_000, 50_000, 100_000, ALL),
+    "SemHash, static": (1_000, 10_000, 50_000, 100_000, ALL),
+    "SemHash, our encoder": (1_000, 10_000, 50_000, 100_000, ALL),
+}
+OURS = ("dupq, judging all", "dupq, judging n / 10", "SemHash, our encoder")
+EMBED_UP_TO = 10_000
 
 
 def run_one(name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -51,72 +59,85 @@ def run_one(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 def exponent(rows: list[dict[str, Any]]) -> float | None:
     """The slope of log seconds over log n, from 10,000 questions on, where the start no longer counts."""
     points = [(row["n"], row["seconds"]) for row in rows if row["n"] >= 10_000]
-    if len(points) < 2:
+    if len(points) < 3:
         return None
     n, seconds = np.log(np.array(points)).T
     return float(np.polyfit(n, seconds, 1)[0])
 
 
-def run(args: argparse.Namespace) -> None:
-    from dupq.forum.judging import embedder_of
-    from dupq.forum.mining import MIN_COSINE
-    from dupq.pipeline import DuplicatePipeline
-
-    scratch = Path(args.scratch)
-    scratch.mkdir(parents=True, exist_ok=True)
+def compare(args: argparse.Namespace, contenders: dict[str, tuple[int, ...]]) -> None:
+    """Runs what is not in the output yet, and writes each row as it comes."""
+    scratch, output = Path(args.scratch), Path(args.output)
     corpus = Corpus.of(args.data)
-    embedder = embedder_of(DuplicatePipeline.from_pretrained(args.model))
-    vectors = scratch / f"vectors-{embedder.fingerprint}.f32"
-    if not vectors.exists():
-        embedder.embed(corpus.texts).tofile(vectors)
+    held = vectors.made(corpus, args.model, scratch)
     (scratch / "texts.json").write_text(json.dumps(corpus.texts), encoding="utf-8")
-    threshold = args.threshold or MIN_COSINE
     settings = {
-        "vectors": str(vectors),
+        "vectors": str(held.path),
         "texts": str(scratch / "texts.json"),
-        "dimensions": embedder.dimensions,
-        "threshold": threshold,
-        "max_pairs": args.max_pairs,
+        "dimensions": held.dimensions,
+        "threshold": MIN_COSINE,
         "model": args.model,
         "static": args.static,
         "threads": args.threads,
         "pairs": str(scratch / "pairs.npz"),
+        "work": str(scratch / "work"),
     }
-    output = Path(args.output)
-    held = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
-    rows = [row for row in held if args.only and row["name"] not in args.only]
-    for size in args.sizes:
+    report: dict[str, Any] = {
+        "command": f"python -m benchmarks.forum {args.part}",
+        "questions": len(corpus.texts),
+        "labelled_pairs": len(corpus.left),
+        "threshold": MIN_COSINE,
+        "threads": args.threads,
+        "vectors": held.path.stem,
+        "embedded_up_to": EMBED_UP_TO,
+        "versions": versions(),
+    }
+    rows = []
+    if output.exists():
+        before = json.loads(output.read_text(encoding="utf-8"))
+        if all(before.get(key) == report[key] for key in ("questions", "threshold", "vectors")):
+            rows = before["rows"]
+    for size in sorted({size for sizes in contenders.values() for size in sizes}):
         part = corpus.prefix(min(size, len(corpus.texts)))
         n = len(part.texts)
-        truth: Any = None
-        for name in (*GIVEN, *FROM_TEXT):
-            if args.only and name not in args.only:
-                continue
-            told = run_one(name, {**settings, "n": n})
-            with np.load(scratch / "pairs.npz") as found:
-                left, right, score = found["left"], found["right"], found["score"]
-            row = {**told, **part.quality(left, right, int(told["stages"].get("flagged", len(left))))}
-            if name in GIVEN:
-                keys = np.sort(part.keys(left, right)[score >= threshold])
-                # What the scan in float32 finds stands for the truth; every pair that another finds is checked too.
-                truth = keys if truth is None else truth
-                row |= {"above_threshold": len(keys), "missed": int((~np.isin(truth, keys)).sum())}
-                row["beyond"] = int((~np.isin(keys, truth)).sum())
-            print(json.dumps(row), flush=True)
-            rows.append(row)
-            write_json(
-                output,
-                {
-                    "command": "python -m benchmarks.forum mining",
-                    "questions": len(corpus.texts),
-                    "labelled_pairs": len(corpus.left),
-                    "threshold": threshold,
-                    "threads": args.threads,
-                    "embedder": embedder.fingerprint,
-                    "exponents": {
-                        name: exponent([r for r in rows if r["name"] == name]) for name in (*GIVEN, *FROM_TEXT)
-                    },
-                    "versions": versions(),
-                    "rows": rows,
-                },
-            )
+        for name, sizes in contenders.items():
+            wanted = size in sizes and (not args.sizes or size in args.sizes) and (not args.only or name in args.only)
+            if wanted and not any(row["name"] == name and row["n"] == n for row in rows):
+                rows.append(_measured(name, {**settings, "n": n}, part, held))
+                print(json.dumps(rows[-1]), flush=True)
+            slopes = {name: exponent([row for row in rows if row["name"] == name]) for name in contenders}
+            write_json(output, {**report, "exponents": slopes, "rows": rows})
+
+
+def _measured(name: str, settings: dict[str, Any], part: Corpus, held: vectors.Vectors) -> dict[str, Any]:
+    read = name in OURS and settings["n"] > EMBED_UP_TO
+    told = run_one(name, {**settings, "read": read})
+    if read:
+        # Reading them back is counted too; it is little.
+        told["embedding_added"] = held.seconds_for(settings["n"])
+        told["seconds"] += told["embedding_added"]
+    with np.load(settings["pairs"]) as found:
+        left, right, score = found["left"], found["right"], found["score"]
+    row = {**told, **part.quality(left, right, int(told["stages"].get("flagged", len(left))))}
+    if name not in SCAN:
+        return row
+    # What our scan finds stands for the truth, and every pair that another finds is held against it.
+    keys = np.sort(part.keys(left, right)[score >= settings["threshold"]])
+    kept = Path(settings["vectors"]).with_name(f"truth-{held.path.stem}-{settings['n']}.npy")
+    if name == next(iter(SCAN)):
+        np.save(kept, keys)
+    truth = np.load(kept) if kept.exists() else None
+    row["above_threshold"] = len(keys)
+    row["missed"] = None if truth is None else int((~np.isin(truth, keys)).sum())
+    row["beyond"] = None if truth is None else int((~np.isin(keys, truth)).sum())
+    return row
+
+
+def scan(args: argparse.Namespace) -> None:
+    compare(args, SCAN)
+
+
+def text(args: argparse.Namespace) -> None:
+    if not args.static:
+        raise SystemExit("text: --static, the folder of SemHash's static encoder, is needed")
+    compare(args, TEXT)
