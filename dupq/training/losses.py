@@ -1,10 +1,22 @@
-"""The losses that sentence-transformers lacks, as sentence-transformers losses."""
+"""The losses that sentence-transformers lacks, as sentence-transformers losses.
+
+Those of embeddings measure D = ‖u - v‖² between vectors scaled to unit length, which is 2 - 2 cos(u, v), in [0, 4]:
+what they teach is then in the cosine that scores a pair. Each takes two columns of questions.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, Literal
+
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+Mining = Literal["hard", "semi-hard", "all"]
 
 
 class UnorderedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
@@ -24,3 +36,206 @@ class UnorderedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
         left = [b if coin else a for a, b, coin in zip(*inputs, swap, strict=True)]
         right = [a if coin else b for a, b, coin in zip(*inputs, swap, strict=True)]
         return super().forward([left, right], labels, prompt=prompt, task=task)
+
+
+class EmbeddingLoss(nn.Module):
+    """A loss over the embeddings of two columns; a subclass gives `compute_loss_from_embeddings`."""
+
+    def __init__(self, model: SentenceTransformer, margin: float) -> None:
+        super().__init__()
+        self.model = model
+        self.margin = margin
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        embeddings = embed_columns(self.model, list(sentence_features))
+        # In float32 even where the encoder runs in bfloat16, which knows no distance below 0.01.
+        with torch.autocast(embeddings[0].device.type, enabled=False):
+            return self.compute_loss_from_embeddings([vectors.float() for vectors in embeddings], labels)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        """Two times (n, d), and labels -> the loss, a number."""
+        raise NotImplementedError
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"margin": self.margin}
+
+
+class LinearHingeLoss(EmbeddingLoss):
+    """Linear hinge: l · D + (1 - l) · max(0, margin - D), the mean over pairs.
+
+    Unlike the squared hinge it pulls as hard on a pair that is nearly right as on one that is wrong. With a margin of 0
+    nothing pushes, and all embeddings become one.
+
+    Labels: (n,) in [0, 1]. Source: the contrastive loss as Vo & Hays 2016 write it.
+    """
+
+    def __init__(self, model: SentenceTransformer, margin: float = 1.0) -> None:
+        super().__init__(model, margin)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        distances = pair_distances(*embeddings)
+        labels = labels.to(distances.dtype)
+        return (labels * distances + (1 - labels) * (self.margin - distances).relu()).mean()
+
+
+class LogisticDistanceLoss(EmbeddingLoss):
+    """Distance-based logistic loss: log loss of p = (1 + e^-m) / (1 + e^(s·D - m)), the mean over pairs.
+
+    p is 1 at no distance and falls to 0 about D = m / s. A pair counts the less the surer it is, so that no margin cuts
+    anything off.
+
+    Args:
+        model: What embeds.
+        margin: m.
+        scale: s; on unit vectors D is at most 4, so without it p could not fall to 0.
+
+    Labels: (n,) in [0, 1]. Source: Vo & Hays 2016.
+    """
+
+    NEAREST = 1e-6
+    """s·D is never less: at no distance at all a distinct pair would cost infinitely much."""
+
+    def __init__(self, model: SentenceTransformer, margin: float = 5.0, scale: float = 10.0) -> None:
+        super().__init__(model, margin)
+        self.scale = scale
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        distances = (self.scale * pair_distances(*embeddings)).clamp(min=self.NEAREST)
+        labels = labels.to(distances.dtype)
+        margin = distances.new_tensor(self.margin)
+        tail = functional.softplus(distances - margin)
+        same = functional.softplus(-margin) - tail
+        # 1 - p = (e^(sD) - 1) e^-m / (1 + e^(sD - m)), written so that no power overflows.
+        other = distances + torch.log(-torch.expm1(-distances)) - margin - tail
+        return -(labels * same + (1 - labels) * other).mean()
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"margin": self.margin, "scale": self.scale}
+
+
+class MinedTripletLoss(EmbeddingLoss):
+    """Triplets of a batch of pairs: max(0, D(anchor, duplicate) - D(anchor, other) + margin), the mean over triplets.
+
+    Questions of one closure of known duplicates never make a negative: their keys tell. The pairs that are labelled
+    distinct come in the same batch, and are its hard negatives.
+
+    Args:
+        model: What embeds.
+        mining: "hard": each anchor with its farthest duplicate and its nearest other (Hermans 2017). "semi-hard": each
+            anchor with each duplicate, and the nearest other that is farther than that, or the farthest of all where
+            there is none (Schroff 2015). "all": every triplet.
+        margin: Between the two distances.
+
+    Labels: (n, 2) keys of the closures of the left and the right questions, as `dupq.training.sampling.closures` gives
+    them. Source: Hoffer & Ailon 2015.
+    """
+
+    def __init__(self, model: SentenceTransformer, mining: Mining = "hard", margin: float = 0.3) -> None:
+        super().__init__(model, margin)
+        self.mining: Mining = mining
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        distances = all_distances(torch.cat(embeddings))
+        anchor, positive, negative = triplets(distances.detach(), labels.T.reshape(-1), self.mining)
+        return self._cost(distances[anchor, positive] - distances[anchor, negative])
+
+    def _cost(self, gaps: Tensor) -> Tensor:
+        # A batch without a triplet costs nothing, and its gradient is 0, not undefined.
+        return (gaps + self.margin).relu().sum() / max(1, len(gaps))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"mining": self.mining, "margin": self.margin}
+
+
+class LogisticTripletLoss(MinedTripletLoss):
+    """Distance-based logistic loss of triplets: log(1 + e^(s (D(anchor, duplicate) - D(anchor, other)))), all of them.
+
+    Labels: as of `MinedTripletLoss`. Source: Vo & Hays 2016, who too take every triplet of the batch.
+    """
+
+    def __init__(self, model: SentenceTransformer, scale: float = 10.0) -> None:
+        super().__init__(model, "all", 0.0)
+        self.scale = scale
+
+    def _cost(self, gaps: Tensor) -> Tensor:
+        return functional.softplus(self.scale * gaps).sum() / max(1, len(gaps))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"scale": self.scale}
+
+
+class StructurePreservingLoss(EmbeddingLoss):
+    """Two-branch ranking with structure-preserving constraints; a neighbourhood is a closure of known duplicates.
+
+    With x the left and y the right questions of a batch, [x, y, y', …] the mean of max(0, margin + D(x, y) - D(x, y'))
+    over the triplets that cost anything, y of x's neighbourhood and y' of another:
+    loss = [x, y, y'] + [y, x, x'] + weight · ([x, x', x''] + [y, y', y'']).
+
+    The last two hold a neighbourhood together on either side; they need batches that hold several of its questions
+    (`dupq.training.sampling.NeighbourhoodBatchSampler`).
+
+    Labels: (n, 2), as of `MinedTripletLoss`. Source: Wang, Li & Lazebnik 2016.
+    """
+
+    def __init__(self, model: SentenceTransformer, margin: float = 0.3, weight: float = 0.2) -> None:
+        super().__init__(model, margin)
+        self.weight = weight
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        n = len(labels)
+        distances = all_distances(torch.cat(embeddings))
+        same = _same(labels.T.reshape(-1))
+        left, right = slice(0, n), slice(n, 2 * n)
+        across, within = (
+            sum(self._ranking(distances[a, b], same[a, b]) for a, b in sides)
+            for sides in (((left, right), (right, left)), ((left, left), (right, right)))
+        )
+        return across + self.weight * within
+
+    def _ranking(self, distances: Tensor, same: Tensor) -> Tensor:
+        costs = (self.margin + distances.unsqueeze(2) - distances.unsqueeze(1)).relu()
+        costs = costs * (same.unsqueeze(2) & ~same.unsqueeze(1))
+        return costs.sum() / (costs > 0).sum().clamp(min=1)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"margin": self.margin, "weight": self.weight}
+
+
+def pair_distances(left: Tensor, right: Tensor) -> Tensor:
+    """‖u - v‖² of n pairs of vectors scaled to unit length: (n,), each in [0, 4]."""
+    return (functional.normalize(left, dim=1) - functional.normalize(right, dim=1)).square().sum(1)
+
+
+def all_distances(vectors: Tensor) -> Tensor:
+    """‖u - v‖² of every two of n vectors scaled to unit length: (n, n)."""
+    unit = functional.normalize(vectors, dim=1)
+    return (2 - 2 * unit @ unit.T).clamp(min=0)
+
+
+def triplets(distances: Tensor, keys: Tensor, mining: Mining) -> tuple[Tensor, Tensor, Tensor]:
+    """The triplets of n questions, as three index tensors of one length: anchors, duplicates, others.
+
+    Args:
+        distances: (n, n).
+        keys: (n,); questions of one key are duplicates, and never others to each other.
+        mining: See `MinedTripletLoss`.
+    """
+    same = _same(keys)
+    positives = same & ~torch.eye(len(keys), dtype=torch.bool, device=keys.device)
+    whole = positives.any(1) & ~same.all(1)
+    others = distances.masked_fill(same, torch.inf)
+    if mining == "hard":
+        farthest = distances.masked_fill(~positives, -torch.inf).argmax(1)
+        anchors = whole.nonzero().squeeze(1)
+        return anchors, farthest[anchors], others.argmin(1)[anchors]
+    anchors, duplicates = (positives & whole.unsqueeze(1)).nonzero(as_tuple=True)
+    if mining == "semi-hard":
+        beyond = others[anchors].masked_fill(others[anchors] <= distances[anchors, duplicates].unsqueeze(1), torch.inf)
+        last = distances.masked_fill(same, -torch.inf).argmax(1)[anchors]
+        return anchors, duplicates, torch.where(beyond.isfinite().any(1), beyond.argmin(1), last)
+    rows, negatives = (~same[anchors]).nonzero(as_tuple=True)
+    return anchors[rows], duplicates[rows], negatives
+
+
+def _same(keys: Tensor) -> Tensor:
+    return keys.unsqueeze(0) == keys.unsqueeze(1)

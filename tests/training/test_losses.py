@@ -2,12 +2,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from sentence_transformers import CrossEncoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import BatchHardTripletLoss, BatchSemiHardTripletLoss
 
-from dupq.training.losses import UnorderedBinaryCrossEntropyLoss
+from dupq.training.losses import (
+    LinearHingeLoss,
+    LogisticDistanceLoss,
+    LogisticTripletLoss,
+    MinedTripletLoss,
+    StructurePreservingLoss,
+    UnorderedBinaryCrossEntropyLoss,
+    all_distances,
+    triplets,
+)
 from tests.questions import labelled_table
 
 
@@ -67,4 +80,193 @@ def test_the_gradient_reaches_the_network(model: CrossEncoder) -> None:
     UnorderedBinaryCrossEntropyLoss(model)(
         [["Is it?", "Who?"], ["Was it?", "What?"]], torch.tensor([1.0, 0.0])
     ).backward()
+    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "pooler" not in name)
+
+
+# ---- losses of embeddings -----------------------------------------------------------------------------------------
+
+Point = tuple[float, float]
+
+
+def unit(point: Point) -> Point:
+    length = math.hypot(*point)
+    return point[0] / length, point[1] / length
+
+
+def apart(a: Point, b: Point) -> float:
+    (ax, ay), (bx, by) = unit(a), unit(b)
+    return (ax - bx) ** 2 + (ay - by) ** 2
+
+
+def slow_hinge(left: list[Point], right: list[Point], labels: list[int]) -> float:
+    costs = [
+        apart(a, b) if label else max(0, 1.0 - apart(a, b)) for a, b, label in zip(left, right, labels, strict=True)
+    ]
+    return sum(costs) / len(costs)
+
+
+def slow_logistic(left: list[Point], right: list[Point], labels: list[int]) -> float:
+    total = 0.0
+    for a, b, label in zip(left, right, labels, strict=True):
+        p = (1 + math.exp(-5.0)) / (1 + math.exp(10.0 * apart(a, b) - 5.0))
+        total -= math.log(p if label else 1 - p)
+    return total / len(left)
+
+
+def slow_triplets(distances: list[list[float]], keys: list[int], mining: str) -> list[tuple[int, int, int]]:
+    found = []
+    for a, far in enumerate(distances):
+        duplicates = [i for i in range(len(far)) if i != a and keys[i] == keys[a]]
+        others = [i for i in range(len(far)) if keys[i] != keys[a]]
+        if not duplicates or not others:
+            continue
+        if mining == "hard":
+            found.append((a, max(duplicates, key=far.__getitem__), min(others, key=far.__getitem__)))
+        elif mining == "semi-hard":
+            for p in duplicates:
+                beyond = [i for i in others if far[i] > far[p]]
+                found.append((a, p, min(beyond, key=far.__getitem__) if beyond else max(others, key=far.__getitem__)))
+        else:
+            found += [(a, p, n) for p in duplicates for n in others]
+    return found
+
+
+def slow_structure(left: list[Point], right: list[Point], keys: list[tuple[int, int]]) -> float:
+    sides = ((left, [key for key, _ in keys]), (right, [key for _, key in keys]))
+
+    def ranking(one: int, other: int) -> float:
+        (points, own), (others, theirs) = sides[one], sides[other]
+        costs = [
+            0.3 + apart(points[i], others[j]) - apart(points[i], others[k])
+            for i in range(len(keys))
+            for j in range(len(keys))
+            for k in range(len(keys))
+            if own[i] == theirs[j] and own[i] != theirs[k]
+        ]
+        costs = [cost for cost in costs if cost > 0]
+        return sum(costs) / max(1, len(costs))
+
+    return ranking(0, 1) + ranking(1, 0) + 0.2 * (ranking(0, 0) + ranking(1, 1))
+
+
+coordinate = st.integers(-30, 30).map(lambda value: value / 10 + 0.05)
+points = st.tuples(coordinate, coordinate)
+pair_rows = st.lists(st.tuples(points, points, st.integers(0, 1)), min_size=1, max_size=8)
+keyed_rows = st.lists(st.tuples(points, points, st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6)
+
+
+def tensors(*columns: Any) -> list[torch.Tensor]:
+    return [torch.tensor(column, dtype=torch.float64) for column in columns]
+
+
+@given(pair_rows)
+@settings(max_examples=40)
+def test_losses_of_pairs_are_those_of_a_slow_loop(rows: list[tuple[Point, Point, int]]) -> None:
+    left, right, labels = ([row[side] for row in rows] for side in range(3))
+    embeddings = tensors(left, right)
+    hinge = LinearHingeLoss(None).compute_loss_from_embeddings(embeddings, torch.tensor(labels))
+    assert float(hinge) == pytest.approx(slow_hinge(left, right, labels), abs=1e-9)
+    if all(label or apart(a, b) > 1e-6 for a, b, label in rows):
+        logistic = LogisticDistanceLoss(None).compute_loss_from_embeddings(embeddings, torch.tensor(labels))
+        assert float(logistic) == pytest.approx(slow_logistic(left, right, labels), abs=1e-5)
+
+
+@given(keyed_rows, st.sampled_from(["hard", "semi-hard", "all"]))
+@settings(max_examples=60)
+def test_triplet_losses_are_those_of_a_slow_loop(rows: list[tuple[Point, Point, int, int]], mining: Any) -> None:
+    left, right = ([row[side] for row in rows] for side in range(2))
+    keys = [(row[2], row[3]) for row in rows]
+    every, every_key = [*left, *right], [*(key for key, _ in keys), *(key for _, key in keys)]
+    embeddings, labels = tensors(left, right), torch.tensor(keys)
+    # Which of two equally far questions is taken is left to rounding, so both go by the same distances.
+    distances = all_distances(torch.cat(embeddings)).tolist()
+    gaps = [
+        apart(every[a], every[p]) - apart(every[a], every[n]) for a, p, n in slow_triplets(distances, every_key, mining)
+    ]
+    mined = MinedTripletLoss(None, mining).compute_loss_from_embeddings(embeddings, labels)
+    assert float(mined) == pytest.approx(sum(max(0, gap + 0.3) for gap in gaps) / max(1, len(gaps)), abs=1e-9)
+    if mining == "all":
+        logistic = LogisticTripletLoss(None).compute_loss_from_embeddings(embeddings, labels)
+        slow = sum(math.log1p(math.exp(10 * gap)) for gap in gaps) / max(1, len(gaps))
+        assert float(logistic) == pytest.approx(slow, abs=1e-9)
+    structure = StructurePreservingLoss(None).compute_loss_from_embeddings(embeddings, labels)
+    assert float(structure) == pytest.approx(slow_structure(left, right, keys), abs=1e-9)
+
+
+@given(keyed_rows, st.sampled_from(["hard", "semi-hard", "all"]))
+@settings(max_examples=40)
+def test_no_triplet_has_a_known_duplicate_for_a_negative(rows: Any, mining: Any) -> None:
+    keys = torch.tensor([row[2] for row in rows] + [row[3] for row in rows])
+    vectors = torch.tensor([row[0] for row in rows] + [row[1] for row in rows])
+    anchor, positive, negative = triplets(all_distances(vectors), keys, mining)
+    assert bool((keys[anchor] == keys[positive]).all())
+    assert bool((keys[anchor] != keys[negative]).all())
+    assert bool((anchor != positive).all())
+
+
+def test_mining_is_that_of_sentence_transformers_where_every_question_has_a_duplicate() -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(12, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    keys = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 2])
+    halves, labels = [vectors[:6], vectors[6:]], torch.stack([keys[:6], keys[6:]], dim=1)
+    for mining, stock in (("hard", BatchHardTripletLoss), ("semi-hard", BatchSemiHardTripletLoss)):
+        expected = stock(None, all_distances, margin=0.3).compute_loss_from_embeddings([vectors], keys)
+        ours = MinedTripletLoss(None, mining).compute_loss_from_embeddings(halves, labels)  # type: ignore[arg-type]
+        assert float(ours) == pytest.approx(float(expected), abs=1e-6)
+
+
+LOSSES: list[tuple[Any, bool]] = [
+    (LinearHingeLoss(None), False),
+    (LogisticDistanceLoss(None), False),
+    (MinedTripletLoss(None, "hard"), True),
+    (MinedTripletLoss(None, "semi-hard"), True),
+    (LogisticTripletLoss(None), True),
+    (StructurePreservingLoss(None), True),
+]
+
+
+@pytest.mark.parametrize(("loss", "keyed"), LOSSES, ids=lambda value: getattr(value, "mining", type(value).__name__))
+def test_gradients_are_those_of_small_steps(loss: Any, keyed: bool) -> None:
+    draw = torch.Generator().manual_seed(4)
+    left, right = (torch.randn(6, 3, dtype=torch.float64, generator=draw, requires_grad=True) for _ in range(2))
+    labels = torch.tensor([[0, 0], [0, 1], [1, 2], [2, 2], [3, 3], [3, 0]]) if keyed else torch.tensor([1, 0] * 3)
+    assert torch.autograd.gradcheck(lambda a, b: loss.compute_loss_from_embeddings([a, b], labels), (left, right))
+
+
+@pytest.mark.parametrize(("loss", "keyed"), LOSSES, ids=lambda value: getattr(value, "mining", type(value).__name__))
+def test_gradients_are_finite_where_all_is_one_point_and_where_there_is_no_triplet(loss: Any, keyed: bool) -> None:
+    for keys in ([[0, 0], [1, 1]], [[0, 1], [2, 3]], [[0, 0], [0, 0]]):
+        left, right = (torch.ones(2, 3, requires_grad=True) for _ in range(2))
+        labels = torch.tensor(keys) if keyed else torch.tensor([0, 1])
+        loss.compute_loss_from_embeddings([left, right], labels).backward()
+        assert left.grad is not None
+        assert bool(left.grad.isfinite().all())
+
+
+def taught(loss: Any) -> float:
+    """The mean cosine between the embeddings of 8 questions after a loss has had its way with them."""
+    vectors = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels = torch.tensor([1, 0, 0, 1] * 7)
+    left, right = torch.triu_indices(8, 8, 1)
+    optimiser = torch.optim.Adam([vectors], lr=0.05)
+    for _ in range(300):
+        optimiser.zero_grad()
+        loss.compute_loss_from_embeddings([vectors[left], vectors[right]], labels).backward()
+        optimiser.step()
+    unit_vectors = torch.nn.functional.normalize(vectors.detach(), dim=1)
+    return float((unit_vectors @ unit_vectors.T)[left, right].mean())
+
+
+def test_without_a_term_that_pushes_all_embeddings_become_one() -> None:
+    assert taught(LinearHingeLoss(None, margin=0.0)) > 0.999
+    assert taught(LinearHingeLoss(None)) < 0.9
+
+
+def test_a_loss_embeds_what_it_is_given(tiny_bi_encoder: Path) -> None:
+    model = SentenceTransformer(str(tiny_bi_encoder), device="cpu")
+    columns = [model.preprocess(["Who sings?", "Why?"]), model.preprocess(["Who is singing at night?", "How?"])]
+    loss = LinearHingeLoss(model)(columns, torch.tensor([1, 0]))
+    vectors = model.encode(["Who sings?", "Why?", "Who is singing at night?", "How?"], convert_to_tensor=True)
+    expected = LinearHingeLoss(model).compute_loss_from_embeddings([vectors[:2], vectors[2:]], torch.tensor([1, 0]))
+    assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-5)
+    loss.backward()
     assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "pooler" not in name)

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dupq.data.grouping import question_groups
-from dupq.training.sampling import DisjointGroupBatchSampler, LengthBucketedBatchSampler, batches
+from dupq.training.sampling import (
+    DisjointGroupBatchSampler,
+    LengthBucketedBatchSampler,
+    NeighbourhoodBatchSampler,
+    batches,
+    closures,
+)
 from tests.questions import labelled_table
 
 
@@ -94,3 +100,57 @@ def test_a_data_set_gets_the_batches_it_needs() -> None:
     labelled = pairs_of_lengths([1, 2, 3])
     assert type(batches(labelled, batch_size=2, drop_last=False)) is LengthBucketedBatchSampler
     assert type(batches(duplicates([("a", "b")]), batch_size=2, drop_last=False)) is DisjointGroupBatchSampler
+
+
+# ---- neighbourhoods -----------------------------------------------------------------------------------------------
+
+
+def keyed(pairs: list[tuple[str, str]]) -> Dataset:
+    return Dataset.from_dict(
+        {"sentence1": [a for a, _ in pairs], "sentence2": [b for _, b in pairs], "label": [[0, 0]] * len(pairs)}
+    )
+
+
+@given(st.lists(st.tuples(questions, questions), min_size=1, max_size=80), st.integers(2, 12), st.integers(0, 3))
+@settings(max_examples=40)
+def test_neighbourhoods_stay_together(pairs: list[tuple[str, str]], batch_size: int, epoch: int) -> None:
+    sampler = batches(keyed(pairs), batch_size=batch_size, drop_last=False)
+    assert type(sampler) is NeighbourhoodBatchSampler
+    found = epoch_of(sampler, epoch)
+    assert sorted(row for batch in found for row in batch) == list(range(len(pairs)))
+    groups = question_groups([a for a, _ in pairs], [b for _, b in pairs])
+    sizes = Counter(groups.tolist())
+    for group, size in sizes.items():
+        # A group that straddles batches fills all of them but its first and its last.
+        assert sum(group in groups[batch] for batch in found) <= 2 + (size - 1) // batch_size
+
+
+def test_neighbourhoods_are_drawn_anew_each_epoch() -> None:
+    sampler = NeighbourhoodBatchSampler(keyed([(f"a {n // 2}", f"b {n}") for n in range(80)]), 8, False, seed=1)
+    assert epoch_of(sampler, 0) == epoch_of(sampler, 0) != epoch_of(sampler, 1)
+
+
+@given(st.lists(st.tuples(questions, questions, st.integers(0, 1)), min_size=1, max_size=60))
+@settings(max_examples=40)
+def test_closures_are_chains_of_duplicates(rows: list[tuple[str, str, int]]) -> None:
+    keys = closures([a for a, _, _ in rows], [b for _, b, _ in rows], np.array([label for _, _, label in rows]))
+    graph = {text: {text} for a, b, _ in rows for text in (a, b)}
+    for a, b, label in rows:
+        if label:
+            joined = graph[a] | graph[b]
+            for text in joined:
+                graph[text] = joined
+    texts = [
+        (text, key)
+        for (a, b, _), pair in zip(rows, keys.tolist(), strict=True)
+        for text, key in zip((a, b), pair, strict=True)
+    ]
+    for one, key in texts:
+        for other, other_key in texts:
+            assert (key == other_key) == (other in graph[one])
+
+
+def test_a_spelling_makes_no_other_closure() -> None:
+    keys = closures(["Who sings?", "who sings"], ["Why?", "What?"], np.array([0, 0]))
+    assert keys[0, 0] == keys[1, 0]
+    assert len(set(keys.ravel().tolist())) == 3
