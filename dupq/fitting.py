@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dupq.data.grouping import refuse_overlap
 from dupq.decisions.calibration import fit_calibrator
+from dupq.decisions.contrast import contrast_rows
 from dupq.decisions.local import refit
+from dupq.decisions.policies import DELTA, Policy
 from dupq.decisions.report import Report, build_report
-from dupq.decisions.thresholds import Policy, fit_rule
-from dupq.errors import InputError, NotCalibratedError
+from dupq.decisions.thresholds import choose_rule, gather_evidence
+from dupq.errors import InputError, NotCalibratedError, NotEnoughLabelsError
+from dupq.models.cascade import Band, First, fit_band
 from dupq.models.networks import STOCK
-from dupq.models.scorers import CosineScorer, Progress, fit_blend
+from dupq.models.scorers import BlendScorer, CosineScorer, Progress, fit_blend
 from dupq.models.stock import round_weights, training_record
 
 if TYPE_CHECKING:
     from dupq.data.splits import PairTable
+    from dupq.decisions.thresholds import DecisionRule
     from dupq.pipeline import DuplicatePipeline
+
+MOST_LOST = 0.001
+"""Of the average precision, that a cascade may lose on its calibration pairs."""
 
 
 def open_networks(
@@ -62,7 +72,7 @@ def blend(pipeline: DuplicatePipeline, validation: PairTable) -> DuplicatePipeli
     members = (pipeline.cross_encoder, CosineScorer(pipeline.bi_encoder))
     fitted = fit_blend(members, validation.left, validation.right, validation.labels)
     weights = (fitted.weights[0], fitted.weights[1], fitted.offset)
-    return replace(pipeline, blend=weights, calibrator=None, rule=None, base_rate=None, evaluation=None)
+    return replace(pipeline, blend=weights, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
 
 
 def calibrate(
@@ -74,10 +84,17 @@ def calibrate(
 ) -> DuplicatePipeline:
     """See `DuplicatePipeline.calibrate`."""
     refuse_overlap(pipeline.trained_on, pairs.left, pairs.right, "calibrate it")
-    scores, groups = pipeline.raw_scores(pairs.left, pairs.right, progress), pairs.groups
+    scores = pipeline.raw_scores(pairs.left, pairs.right, progress)
+    return _decided(pipeline, pairs, scores, policy=policy, miss_rate=miss_rate)
+
+
+def _decided(
+    pipeline: DuplicatePipeline, pairs: PairTable, scores: NDArray[np.float64], **wishes: Any
+) -> DuplicatePipeline:
+    """Calibrator, thresholds and report from the pipeline's scores of labelled pairs."""
+    groups, fingerprints = pairs.groups, _fingerprints(pipeline, pairs)
     calibrator = fit_calibrator(scores, pairs.labels, groups)
-    fingerprints = _fingerprints(pipeline, pairs)
-    rule = fit_rule(scores, pairs.labels, groups, policy, miss_rate=miss_rate, **fingerprints)
+    rule = _chosen(scores, pairs, **wishes, **fingerprints)
     report = build_report(
         scores,
         calibrator.probabilities(scores),
@@ -89,6 +106,99 @@ def calibrate(
         **fingerprints,
     )
     return replace(pipeline, calibrator=calibrator, rule=rule, base_rate=calibrator.base_rate, evaluation=report)
+
+
+def _chosen(
+    scores: NDArray[np.float64],
+    pairs: PairTable,
+    policy: Policy | None,
+    miss_rate: float | None = None,
+    delta: float = DELTA,
+    cuts: Sequence[float] | None = None,
+    **fingerprints: Any,
+) -> DecisionRule:
+    evidence = gather_evidence(scores, pairs.labels, pairs.groups, cuts=cuts, **fingerprints)
+    return choose_rule(evidence, policy, miss_rate=miss_rate, delta=delta)
+
+
+def cascade(
+    pipeline: DuplicatePipeline, pairs: PairTable, share: float, progress: Progress | None
+) -> DuplicatePipeline:
+    """See `DuplicatePipeline.with_cascade`."""
+    rule, full = pipeline.rule, replace(pipeline, cascade=None).scorer
+    if pipeline.cross_encoder is None or pipeline.bi_encoder is None:
+        raise InputError("a cascade needs both networks", mend="calibrate a pipeline of a bi-encoder and cross-encoder")
+    if rule is None:
+        raise NotCalibratedError("a cascade keeps decisions, and this pipeline takes none", mend="use calibrate(pairs)")
+    if rule.duplicate.rebased:
+        raise InputError(
+            "the pipeline was moved to another base rate than its labels'", mend="fit the cascade first, then move it"
+        )
+    refuse_overlap(pipeline.trained_on, pairs.left, pairs.right, "fit a cascade")
+    both = BlendScorer((pipeline.cross_encoder, CosineScorer(pipeline.bi_encoder)), (1.0, 1.0))
+    cross, bi = both.members(pairs.left, pairs.right, progress)
+    firsts: dict[First, NDArray[np.float64]] = {"bi-encoder": bi}
+    scores = cross
+    if isinstance(full, BlendScorer):
+        firsts["cross-encoder"], scores = cross, full.combine(np.stack([cross, bi]))
+    wishes = _wishes(rule)
+    band = _best_band(firsts, scores, rule, pairs, share, wishes)
+    own = _settled(band, firsts[band.first], scores)
+    return _decided(replace(pipeline, cascade=band), pairs, own, **wishes)
+
+
+def _wishes(rule: DecisionRule) -> dict[str, Any]:
+    """What a rule was chosen for, and among which cuts."""
+    wishes: dict[str, Any] = {"policy": rule.duplicate.policy, "cuts": rule.evidence.cuts if rule.evidence else None}
+    if rule.distinct is not None:
+        policy = rule.distinct.policy
+        wishes |= {"miss_rate": 1 - policy.level, "delta": policy.delta or DELTA}
+    return wishes
+
+
+def _best_band(
+    firsts: Mapping[First, NDArray[np.float64]],
+    scores: NDArray[np.float64],
+    rule: DecisionRule,
+    pairs: PairTable,
+    share: float,
+    wishes: Mapping[str, Any],
+) -> Band:
+    """The band that settles the most pairs, of those that keep the share and next to all of the average precision.
+
+    Thresholds are chosen anew on what a band makes of the scores, and the share is counted with them. The two networks
+    cost about the same, as a pair is about as long as its two texts.
+    """
+    from sklearn.metrics import average_precision_score
+
+    thresholds = [cut.score for cut in (rule.duplicate, rule.distinct) if cut is not None]
+    decided, ranked = rule.codes(scores), average_precision_score(pairs.labels, scores)
+    found: list[Band] = []
+    for first, duplicates, tighter in product(firsts, (False, True), (1, 2, 4, 8)):
+        sides = 2 if duplicates else 1
+        if sides * tighter > 1 and (1 - share) / (sides * tighter) * (len(pairs) + 1) < 1:
+            continue  # too few pairs for more than was asked for
+        band = fit_band(firsts[first], scores, thresholds, 1 - (1 - share) / tighter, duplicates)
+        own = _settled(band, firsts[first], scores)
+        try:
+            again = _chosen(own, pairs, **wishes)
+        except NotEnoughLabelsError:
+            continue
+        band = replace(band, share=share, first=first, equal=float((again.codes(own) == decided).mean()))
+        if band.equal >= share and ranked - average_precision_score(pairs.labels, own) <= MOST_LOST:
+            found.append(band)
+    if not found:
+        raise InputError(
+            f"no cascade keeps {share:.2%} of the decisions, the promises and the average precision on these pairs",
+            mend="give more pairs, or use the pipeline as it is",
+        )
+    return max(found, key=lambda band: band.settled)
+
+
+def _settled(band: Band, cheap: NDArray[np.float64], full: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cascade's scores, (n,)."""
+    scores = band.settle(cheap)
+    return np.where(np.isnan(scores), full, scores)
 
 
 def adapt(pipeline: DuplicatePipeline, verdicts: PairTable, progress: Progress | None) -> DuplicatePipeline:
@@ -124,11 +234,12 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
             network.save(Path(folder) / name)
             parts[name] = runtime(exporting.export(Path(folder) / name, pairs.left, pairs.right))
     rule = pipeline.rule
-    exported = replace(pipeline, **parts, calibrator=None, rule=None, base_rate=None, evaluation=None)
+    exported = replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
     if rule is None:
         return exported
     miss_rate = 1 - rule.distinct.policy.level if rule.distinct else None
-    return calibrate(exported, pairs, rule.duplicate.policy, miss_rate, progress)
+    decided = calibrate(exported, pairs, rule.duplicate.policy, miss_rate, progress)
+    return cascade(decided, pairs, pipeline.cascade.share, progress) if pipeline.cascade else decided
 
 
 def evaluate(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | None) -> Report:
@@ -136,15 +247,19 @@ def evaluate(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress |
     if pipeline.calibrator is None or pipeline.rule is None:
         raise NotCalibratedError("an uncalibrated pipeline cannot be evaluated", mend="use calibrate(pairs) first")
     refuse_overlap(pipeline.trained_on, pairs.left, pairs.right, "test it")
-    scores = pipeline.raw_scores(pairs.left, pairs.right, progress)
+    scores, groups = pipeline.raw_scores(pairs.left, pairs.right, progress), pairs.groups
+    flagged = scores >= pipeline.rule.duplicate.score
+    conflicts = contrast_rows(pairs.left, pairs.right, pairs.labels, flagged, groups)
     return build_report(
         scores,
         pipeline.calibrator.probabilities(scores, pipeline.base_rate),
         pairs.labels,
-        pairs.groups,
+        groups,
         pipeline.rule,
         pipeline.calibrator,
+        conflicts=[row.to_dict() for row in conflicts],
         measured_on="pairs that nothing of it was fitted on",
+        stated_at=pipeline.base_rate,
         **_fingerprints(pipeline, pairs),
     )
 

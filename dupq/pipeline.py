@@ -33,6 +33,7 @@ class DuplicatePipeline(Scoring):
         bi_encoder: The Siamese network, or None. At least one of the two is there.
         blend: (weight of the cross-encoder, weight of the bi-encoder, offset) where both make the score; None: the
             cross-encoder makes it alone if there is one, else the bi-encoder.
+        cascade: Which pairs one network settles alone, see `with_cascade`; None: none.
         calibrator: Raw score -> probability at the base rate of its own pairs; None in an uncalibrated pipeline.
         rule: The fitted thresholds; None in an uncalibrated pipeline.
         base_rate: Share of duplicates in (0, 1) among the pairs to be judged; probabilities are stated at it.
@@ -123,7 +124,7 @@ class DuplicatePipeline(Scoring):
         """The same pipeline on int8 networks, which run without torch and faster.
 
         The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
-        them by the same policies, since int8 shifts scores.
+        them by the same policies, since int8 shifts scores; a cascade too.
 
         Raises:
             InputError: The networks are in that form already, or onnx is not installed.
@@ -132,6 +133,31 @@ class DuplicatePipeline(Scoring):
         from dupq import fitting
 
         return fitting.export(self, pairs, progress)
+
+    def with_cascade(
+        self, pairs: PairTable, *, share: float = 0.999, progress: Progress | None = None
+    ) -> DuplicatePipeline:
+        """The same pipeline, faster: one network settles the pairs that it can, and only the rest goes to both.
+
+        The bi-encoder goes first; where the two are blended, whichever of them settles more. Which pairs it settles is
+        fitted so that a share of all decisions equals this pipeline's; see `dupq.models.cascade.fit_band`. Calibrator
+        and thresholds are fitted anew on the cascade's own scores, by the same policies and among the same cuts. Fit it
+        last: what moves the thresholds later keeps its promises, but not that share, which `cascade.equal` tells of
+        these pairs.
+
+        Args:
+            pairs: Labelled pairs in their natural class mix that no network was trained on: those of `calibrate` do.
+            share: In (0, 1): of decisions that have to equal this pipeline's.
+            progress: Called with (done, total).
+
+        Raises:
+            InputError: A network is missing, the base rate was moved, a share outside (0, 1), or too few pairs for it.
+            NotCalibratedError: The pipeline does not decide yet.
+            LeakError, NotEnoughLabelsError: As of `calibrate`.
+        """
+        from dupq import fitting
+
+        return fitting.cascade(self, pairs, share, progress)
 
     def evaluate(self, pairs: PairTable, progress: Progress | None = None) -> Report:
         """Measures the pipeline on labelled pairs that nothing of it was fitted on.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dupq.data.text import check_text
 from dupq.errors import InputError, NotCalibratedError
-from dupq.models.networks import StoredEmbedder, StoredScorer
+from dupq.models.cascade import Band, Cascade
+from dupq.models.networks import INT8, StoredEmbedder, StoredScorer
 from dupq.models.scorers import BlendScorer, CosineScorer, Embedder, Progress, Scorer, check_lengths
 from dupq.records import PairScore
 
@@ -34,6 +35,7 @@ class Scoring:
         bi_encoder: The Siamese network, or None. At least one of the two is there.
         blend: (weight of the cross-encoder, weight of the bi-encoder, offset) where both make the score; None: the
             cross-encoder makes it alone if there is one, else the bi-encoder.
+        cascade: Which pairs one network settles alone, see `dupq.models.cascade`; None: none.
         calibrator: Raw score -> probability at the base rate of its own pairs; None in an uncalibrated pipeline.
         rule: The fitted thresholds; None in an uncalibrated pipeline.
         base_rate: Share of duplicates in (0, 1) among the pairs to be judged; probabilities are stated at it.
@@ -45,6 +47,7 @@ class Scoring:
     cross_encoder: StoredScorer | None = None
     bi_encoder: StoredEmbedder | None = None
     blend: tuple[float, float, float] | None = None
+    cascade: Band | None = None
     calibrator: Calibrator | None = None
     rule: DecisionRule | None = None
     base_rate: float | None = None
@@ -57,6 +60,11 @@ class Scoring:
             raise InputError("a pipeline needs a cross-encoder or a bi-encoder", mend="give at least one")
         if self.blend is not None and (self.cross_encoder is None or self.bi_encoder is None):
             raise InputError("a blend needs both networks", mend="give both, or leave blend out")
+        if self.cascade is not None:
+            if self.cross_encoder is None or self.bi_encoder is None:
+                raise InputError("a cascade needs both networks", mend="give both, or leave cascade out")
+            if self.cascade.first == "cross-encoder" and self.blend is None:
+                raise InputError("a cascade that begins with the cross-encoder needs a blend", mend="fit it again")
 
     @property
     def scorer(self) -> Scorer:
@@ -66,9 +74,19 @@ class Scoring:
             if cosine is None:
                 raise InputError("the pipeline holds no network", mend="open it again")
             return cosine
-        if self.blend is None or cosine is None:
+        if cosine is None:
             return self.cross_encoder
-        return BlendScorer((self.cross_encoder, cosine), self.blend[:2], self.blend[2])
+        full: Scorer = self.cross_encoder
+        if self.blend is not None:
+            full = BlendScorer((self.cross_encoder, cosine), self.blend[:2], self.blend[2])
+        if self.cascade is None:
+            return full
+        return Cascade(cosine if self.cascade.first == "bi-encoder" else self.cross_encoder, full, self.cascade)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether all its networks are in the int8 form."""
+        return all(network.form == INT8 for network in (self.cross_encoder, self.bi_encoder) if network is not None)
 
     @property
     def embedder(self) -> Embedder | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.decisions.thresholds import Policy
 from dupq.errors import InputError, LeakError, ModelFolderError, NotCalibratedError, NotEnoughLabelsError
+from dupq.fitting import MOST_LOST
+from dupq.models.cascade import fit_band
+from dupq.models.scorers import CosineScorer
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import labelled_table
 
@@ -163,6 +167,84 @@ def test_the_folder_keeps_every_bit(trained: DuplicatePipeline, tmp_path: Path, 
     assert again.fingerprint == pipeline.fingerprint
     assert again.promise == pipeline.promise
     assert again.report == pipeline.report
+
+
+def cascaded(pipeline: DuplicatePipeline, share: float = 0.98) -> DuplicatePipeline:
+    return pipeline.with_cascade(noisy(TABLE), share=share)
+
+
+def test_a_cascade_keeps_decisions_and_has_a_calibrator_of_its_own() -> None:
+    table = noisy(TABLE)
+    whole = DuplicatePipeline(cross_encoder=WordScorer(), bi_encoder=WordEmbedder()).calibrate(table, miss_rate=0.3)
+    fast = cascaded(whole)
+    assert fast.cascade.first == "bi-encoder"
+    assert 0.05 < fast.cascade.settled < 1
+    assert fast.fingerprint != whole.fingerprint
+    codes = [one.rule.codes(one.raw_scores(table.left, table.right)) for one in (whole, fast)]
+    assert np.mean(codes[0] == codes[1]) == pytest.approx(fast.cascade.equal)
+    assert fast.cascade.equal >= 0.98
+    assert fast.rule.evidence.scorer_fingerprint == fast.fingerprint
+    assert fast.rule.evidence.cuts[:-1] == whole.rule.evidence.cuts[:-1]
+    assert fast.report.about["scorer_fingerprint"] == fast.fingerprint
+    assert fast.calibrator != whole.calibrator
+    again = fast.with_cascade(table, share=0.98)
+    assert again.cascade.settled == pytest.approx(fast.cascade.settled, abs=0.1)
+    assert fast.with_blend(table).cascade is None
+
+
+def test_a_cascade_loses_next_to_no_average_precision() -> None:
+    from sklearn.metrics import average_precision_score
+
+    table = noisy(TABLE)
+    whole = DuplicatePipeline(cross_encoder=WordScorer(), bi_encoder=WordEmbedder()).calibrate(table)
+    fast = cascaded(whole, share=0.9)
+    ranked = [average_precision_score(table.labels, one.raw_scores(table.left, table.right)) for one in (whole, fast)]
+    assert ranked[0] - ranked[1] <= MOST_LOST
+    # Settling both sides within the same share would have cost more.
+    both = fit_band(
+        *(one.score(table.left, table.right) for one in (CosineScorer(WordEmbedder()), WordScorer())),
+        [whole.rule.duplicate.score],
+        0.9,
+    )
+    scores = replace(whole, cascade=both).raw_scores(table.left, table.right)
+    assert ranked[0] - average_precision_score(table.labels, scores) > MOST_LOST
+
+
+def test_a_blend_may_begin_with_either_network(trained: DuplicatePipeline, tmp_path: Path) -> None:
+    table = noisy(TABLE)
+    for first in ("bi-encoder", "cross-encoder"):
+        whole = replace(trained, blend=(0.9, 0.0, 0.1) if first == "cross-encoder" else (0.0, 0.9, 0.1))
+        scores = whole.raw_scores(table.left, table.right)
+        table.labels[:] = scores > np.median(scores)
+        table.labels[::7] = 1 - table.labels[::7]
+        fast = whole.calibrate(table).with_cascade(table, share=0.98)
+        assert fast.cascade.first == first
+        fast.save(tmp_path / first)
+        opened = DuplicatePipeline.from_pretrained(tmp_path / first)
+        assert opened.cascade == fast.cascade
+        assert opened.fingerprint == fast.fingerprint
+        assert np.array_equal(opened.raw_scores(table.left, table.right), fast.raw_scores(table.left, table.right))
+
+
+def test_what_makes_no_cascade_is_told(calibrated: DuplicatePipeline) -> None:
+    table = noisy(TABLE)
+    with pytest.raises(InputError, match="both networks"):
+        cascaded(replace(calibrated, bi_encoder=None))
+    with pytest.raises(NotCalibratedError, match="takes none"):
+        cascaded(replace(calibrated, rule=None))
+    with pytest.raises(InputError, match="fit the cascade first"):
+        cascaded(calibrated.with_base_rate(0.1))
+    with pytest.raises(InputError, match="cannot show"):
+        cascaded(calibrated, share=1 - 1e-6)
+    with pytest.raises(InputError, match="no cascade keeps 99.50%"):
+        cascaded(calibrated.with_policy(Policy.max_f1(), miss_rate=0.3), share=0.995)
+    with pytest.raises(LeakError):
+        cascaded(replace(calibrated, trained_on=fingerprints(table.left)))
+    band = cascaded(calibrated).cascade
+    with pytest.raises(InputError, match="both networks"):
+        replace(calibrated, bi_encoder=None, cascade=band)
+    with pytest.raises(InputError, match="needs a blend"):
+        replace(calibrated, cascade=replace(band, first="cross-encoder"))
 
 
 def test_saving_replaces_a_pipeline_and_nothing_else(trained: DuplicatePipeline, tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     export.add_argument("model", metavar="DIR|ID", help="a pipeline folder or Hub id")
     export.add_argument("pairs", help="labelled pairs to calibrate it anew, or a folder made by `dupq split`")
     export.add_argument("-o", "--output", required=True, metavar="DIR", help="the pipeline folder to write")
+    export.add_argument(
+        "--cascade",
+        nargs="?",
+        type=float,
+        const=0.999,
+        metavar="SHARE",
+        help="let one network settle what it can; so many decisions are to stay the same (0.999)",
+    )
     add_reading_options(export)
     export.set_defaults(run=run_export)
 
@@ -181,10 +189,21 @@ def run_export(args: argparse.Namespace) -> int:
     folder = Path(args.pairs)
     pairs = load_pairs(folder / "calibration.jsonl" if folder.is_dir() else folder, **options)
     report_skipped(options["skipped"])
-    with progress_bar("exporting") as bar:
-        pipeline = DuplicatePipeline.from_pretrained(args.model).export(pairs, bar)
+    pipeline = DuplicatePipeline.from_pretrained(args.model)
+    if args.cascade is None or not pipeline.is_int8:
+        with progress_bar("exporting") as bar:
+            pipeline = pipeline.export(pairs, bar)
+    if args.cascade is not None:
+        with progress_bar("fitting the cascade") as bar:
+            pipeline = pipeline.with_cascade(pairs, share=args.cascade, progress=bar)
     pipeline.save(args.output)
-    emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")
+    text = f"{pipeline.report}\n-> {args.output}"
+    if band := pipeline.cascade:
+        text += (
+            f"\ncascade: the {band.first} alone settles {band.settled:.1%} of the pairs; {band.equal:.2%} of all "
+            "decisions are those of the whole"
+        )
+    emit(args, {**pipeline.report.to_dict(), "cascade": band.to_dict() if band else None}, text)
     return 0
 
 

@@ -12,6 +12,7 @@ A promise is made only where both bounds keep it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -177,6 +178,7 @@ def gather_evidence(
     labels: ArrayLike,
     groups: ArrayLike | None = None,
     *,
+    cuts: Sequence[float] | None = None,
     seed: int = 0,
     date: str | None = None,
     data_fingerprint: str = "",
@@ -189,6 +191,7 @@ def gather_evidence(
             if a promise is to hold.
         labels: 0 or 1 (n,), in the natural mix.
         groups: Question group keys (n,); None: each pair is its own group.
+        cuts: The candidates, falling, chosen without a look at these labels; None: by rank, see `Evidence`.
         seed: Of the draw of one pair from each group.
         date: ISO 8601; now, if not given.
         data_fingerprint, scorer_fingerprint: Kept with the evidence.
@@ -200,19 +203,19 @@ def gather_evidence(
     y = checks.checked_labels(labels, len(s))
     g = checks.checked_groups(groups, len(s))
     drawn = one_per_group(g, seed)
-    cuts = _candidate_cuts(s)
+    candidates = _candidate_cuts(s) if cuts is None else np.append(cuts[:-1], min(cuts[-1], s.min()))
     ones, zeros = y == 1, y == 0
     order = np.argsort(-s, kind="stable")
     y_ranked, g_ranked = y[order], g[order]
     of_flagged = _effective_precision(y_ranked, g_ranked)
     of_duplicates = _effective_flagged(g_ranked[y_ranked == 1])
     of_distinct = _effective_flagged(g_ranked[y_ranked == 0])
-    found, false = _at_or_above(s[ones], cuts), _at_or_above(s[zeros], cuts)
+    found, false = _at_or_above(s[ones], candidates), _at_or_above(s[zeros], candidates)
     flagged = np.array(found) + np.array(false)
     return Evidence(
-        cuts=tuple(cuts.tolist()),
-        drawn_found=_at_or_above(s[drawn & ones], cuts),
-        drawn_false=_at_or_above(s[drawn & zeros], cuts),
+        cuts=tuple(candidates.tolist()),
+        drawn_found=_at_or_above(s[drawn & ones], candidates),
+        drawn_false=_at_or_above(s[drawn & zeros], candidates),
         found=found,
         false=false,
         of_flagged=_taken(of_flagged, flagged),

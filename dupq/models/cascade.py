@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.scorers import Progress, Scorer, UniquePairs, combined_fingerprint
+from dupq.models.scorers import BlendScorer, Progress, Scorer, UniquePairs, combined_fingerprint
+
+First = Literal["bi-encoder", "cross-encoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Band:
         pairs: Calibration pairs that it was fitted on.
         settled: The share of them that the cheap scorer settles.
         equal: The share of them whose decision equals the full scorer's.
+        first: The network that is the cheap scorer.
     """
 
     low: float | None
@@ -51,6 +55,7 @@ class Band:
     pairs: int
     settled: float
     equal: float
+    first: First = "bi-encoder"
 
     def settles(self, cheap: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which pairs are settled as distinct, and which as duplicates: two boolean arrays (n,)."""
@@ -59,6 +64,14 @@ class Band:
             none if self.low is None else np.asarray(cheap < self.low),
             none if self.high is None else np.asarray(cheap > self.high),
         )
+
+    def settle(self, cheap: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The scores of the settled pairs, float64 (n,); NaN where the full scorer has to be asked."""
+        distinct, duplicate = self.settles(cheap)
+        scores = np.full(len(cheap), np.nan)
+        scores[distinct] = self.below.at(cheap[distinct])
+        scores[duplicate] = self.above.at(cheap[duplicate])
+        return scores
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,25 +84,38 @@ class Band:
             ModelFolderError: It is something else.
         """
         try:
-            return cls(**{**content, "below": Line(**content["below"]), "above": Line(**content["above"])})
+            band = cls(**{**content, "below": Line(**content["below"]), "above": Line(**content["above"])})
         except (KeyError, TypeError) as error:
             raise ModelFolderError(f"the cascade's band is damaged ({error})", mend="fit it again") from error
+        edges = (band.low, band.high, band.below.lowest, band.below.highest, band.above.lowest, band.above.highest)
+        numbers = [edge for edge in edges if edge is not None]
+        numbers += [band.share, band.pairs, band.settled, band.equal]
+        numbers += [number for line in (band.below, band.above) for number in (line.offset, line.slope)]
+        sound = all(type(number) in (int, float) and isfinite(number) for number in numbers)
+        if not sound or band.first not in ("bi-encoder", "cross-encoder"):
+            raise ModelFolderError("the cascade's band is damaged (a value is of a wrong kind)", mend="fit it again")
+        return band
 
 
 def fit_band(
-    cheap: NDArray[np.float64], full: NDArray[np.float64], thresholds: Sequence[float], share: float = 0.999
+    cheap: NDArray[np.float64],
+    full: NDArray[np.float64],
+    thresholds: Sequence[float],
+    share: float = 0.999,
+    duplicates: bool = True,
 ) -> Band:
     """The widest settled ranges that leave a share of all decisions as the full scorer takes them.
 
-    Each side may err on half of the rest, by conformal risk control (Angelopoulos et al. 2024): with k errors among n
-    calibration pairs, (k + 1) / (n + 1) may not exceed it, and then the expected share of errors among new pairs of the
-    same kind does not either.
+    Each side may err on half of the rest, and a side alone on all of it, by conformal risk control (Angelopoulos et al.
+    2024): with k errors among n calibration pairs, (k + 1) / (n + 1) may not exceed it, and then the expected share of
+    errors among new pairs of the same kind does not either.
 
     Args:
         cheap, full: Scores of the same n calibration pairs, in their natural class mix; no labels needed.
         thresholds: Full scores at which a decision changes: one, or the two around a review range. The share holds for
             these; after a change of threshold or base rate, fit anew.
         share: In (0, 1): of decisions that have to equal the full scorer's.
+        duplicates: False: no pair is settled as a duplicate, and the ranking of the likely ones stays as it was.
 
     Raises:
         InputError: No threshold, a share outside (0, 1), or fewer pairs than could support it.
@@ -99,31 +125,30 @@ def fit_band(
         raise InputError(f"a share of equal decisions of {share} is not between 0 and 1", mend="give one such as 0.999")
     if not len(thresholds):
         raise InputError("a cascade without a threshold has no decision to keep", mend="calibrate the pipeline first")
-    allowed = int(np.floor((1 - share) / 2 * (len(cheap) + 1) + 1e-9)) - 1
+    sides = 2 if duplicates else 1
+    allowed = int(np.floor((1 - share) / sides * (len(cheap) + 1) + 1e-9)) - 1
     if allowed < 0:
-        needed = int(np.ceil(2 / (1 - share) - 1e-9)) - 1
+        needed = int(np.ceil(sides / (1 - share) - 1e-9)) - 1
         raise InputError(
             f"{len(cheap):,} pairs cannot show that {share:.2%} of decisions are equal",
             mend=f"give {needed:,} pairs or more, or ask for a smaller share",
         )
     lowest, highest = min(thresholds), max(thresholds)
-    low, high = _edge(cheap, full >= lowest, allowed), _edge(-cheap, full < highest, allowed)
+    low = _edge(cheap, full >= lowest, allowed)
+    high = _edge(-cheap, full < highest, allowed) if duplicates else None
     high = None if high is None else -high
     if low is not None and high is not None and low > high:
         low = high = (low + high) / 2
     draft = Band(low, high, Line(0, 0, None, None), Line(0, 0, None, None), share, len(cheap), 0.0, 0.0)
     distinct, duplicate = draft.settles(cheap)
     wrong = (distinct & (full >= lowest)) | (duplicate & (full < highest))
-    return Band(
-        low,
-        high,
+    return replace(
+        draft,
         # A settled pair stays on its side of the threshold whatever the line says.
-        _line(cheap[distinct], full[distinct], None, float(np.nextafter(lowest, -np.inf))),
-        _line(cheap[duplicate], full[duplicate], float(highest), None),
-        share,
-        len(cheap),
-        float((distinct | duplicate).mean()),
-        float(1 - wrong.mean()),
+        below=_line(cheap[distinct], full[distinct], None, float(np.nextafter(lowest, -np.inf))),
+        above=_line(cheap[duplicate], full[duplicate], float(highest), None),
+        settled=float((distinct | duplicate).mean()),
+        equal=float(1 - wrong.mean()),
     )
 
 
@@ -152,7 +177,7 @@ class Cascade:
 
     Attributes:
         cheap: For instance a `CosineScorer`, which embeds each distinct text once.
-        full: For instance a cross-encoder.
+        full: For instance a cross-encoder, or a blend; a cheap scorer that is part of the blend is not asked twice.
         band: As `fit_band` gives it.
     """
 
@@ -162,7 +187,9 @@ class Cascade:
 
     @property
     def fingerprint(self) -> str:
-        return combined_fingerprint("cascade", self.cheap.fingerprint, self.full.fingerprint, self.band.to_dict())
+        band = self.band
+        edges = band.low, band.high, asdict(band.below), asdict(band.above)
+        return combined_fingerprint("cascade", self.cheap.fingerprint, self.full.fingerprint, edges)
 
     def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         unique = UniquePairs.of(left, right)
@@ -170,17 +197,25 @@ class Cascade:
         if n == 0:
             return np.zeros(0)
         cheap = self.cheap.score(unique.left, unique.right, _share(progress, 0, n, 2 * n))
-        distinct, duplicate = self.band.settles(cheap)
-        scores = np.empty(n)
-        scores[distinct] = self.band.below.at(cheap[distinct])
-        scores[duplicate] = self.band.above.at(cheap[duplicate])
-        rest = np.flatnonzero(~(distinct | duplicate))
+        scores = self.band.settle(cheap)
+        rest = np.flatnonzero(np.isnan(scores))
         if len(rest):
             uncertain = [unique.left[row] for row in rest], [unique.right[row] for row in rest]
-            scores[rest] = self.full.score(*uncertain, _share(progress, 2 * n - len(rest), len(rest), 2 * n))
+            told = _share(progress, 2 * n - len(rest), len(rest), 2 * n)
+            scores[rest] = self._in_full(*uncertain, cheap[rest], told)
         elif progress:
             progress(2 * n, 2 * n)
         return scores[unique.inverse]
+
+    def _in_full(
+        self, left: Sequence[str], right: Sequence[str], cheap: NDArray[np.float64], progress: Progress | None
+    ) -> NDArray[np.float64]:
+        if not isinstance(self.full, BlendScorer):
+            return self.full.score(left, right, progress)
+        members = [
+            cheap if member == self.cheap else member.score(left, right, progress) for member in self.full.scorers
+        ]
+        return self.full.combine(np.stack(members))
 
 
 def _share(progress: Progress | None, before: int, size: int, total: int) -> Progress | None:

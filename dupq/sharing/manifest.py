@@ -123,6 +123,7 @@ def _check_content(path: Path, content: dict[str, Any]) -> None:
         and all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in files.values()),
         "blend": blend is None or (isinstance(blend, (list, tuple)) and len(blend) == 3 and all(map(_finite, blend))),
         "base_rate": rate is None or (_finite(rate) and 0 < rate < 1),
+        "cascade": isinstance(content.get("cascade"), (dict, type(None))),
         "calibrator": isinstance(content.get("calibrator"), (dict, type(None))),
         "rule": isinstance(content.get("rule"), (dict, type(None))),
         "facts": isinstance(facts, dict) and isinstance(facts.get("card", {}), dict),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dupq.data.splits import PairTable
 from dupq.data.writing import write_rows
 from dupq.pipeline import DuplicatePipeline
 from tests.cli.test_commands import model, run
@@ -78,6 +79,33 @@ def test_export_needs_no_torch_and_decides_alike(
     status, _, err = run(capsys, "export", tmp_path / "int8", labelled, "-o", tmp_path / "again")
     assert status == 2
     assert "int8 form already" in err
+
+
+def test_export_with_a_cascade(
+    capsys: pytest.CaptureFixture[str], tiny_cross_encoder: Path, tiny_bi_encoder: Path, tmp_path: Path
+) -> None:
+    pipeline = DuplicatePipeline.from_networks(tiny_cross_encoder, tiny_bi_encoder)
+    scores = pipeline.raw_scores(TABLE.left, TABLE.right)
+    labels = (scores > np.median(scores)).astype(np.int8)
+    labels[::9] = 1 - labels[::9]
+    pipeline.calibrate(PairTable(TABLE.left, TABLE.right, labels)).save(tmp_path / "whole")
+    labelled = labelled_file(tmp_path / "labelled.csv", len(TABLE), tmp_path / "whole")
+    status, out, err = run(capsys, "export", tmp_path / "whole", labelled, "--cascade", "0.9", "-o", tmp_path / "fast")
+    assert status == 0, err
+    assert "cascade: the bi-encoder alone settles" in out
+    fast = DuplicatePipeline.from_pretrained(tmp_path / "fast")
+    assert fast.is_int8
+    assert fast.cascade.share == 0.9
+    assert "cascade" in run(capsys, "inspect", tmp_path / "fast")[1]
+    # What is int8 already is given another cascade, and an exported cascade stays one.
+    status, out, err = run(capsys, "export", tmp_path / "fast", labelled, "--cascade", "-o", tmp_path / "x", "--json")
+    assert status == 2
+    assert "cannot show" in err
+    status, out, err = run(
+        capsys, "export", tmp_path / "fast", labelled, "--cascade", "0.8", "-o", tmp_path / "x", "--json"
+    )
+    assert status == 0, err
+    assert json.loads(out)["cascade"]["share"] == 0.8
 
 
 def test_a_policy_is_chosen_on_the_evidence_of_the_folder(capsys: pytest.CaptureFixture[str], model: Path) -> None:

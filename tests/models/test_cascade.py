@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.cascade import Band, Cascade, Line, fit_band
-from dupq.models.scorers import CosineScorer, Progress, Scorer
+from dupq.models.scorers import BlendScorer, CosineScorer, Progress, Scorer
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import labelled_table
 
@@ -94,6 +94,29 @@ def test_the_share_holds_for_new_pairs() -> None:
     assert np.mean(shares) < 0.98  # and not by settling next to nothing
 
 
+def test_one_side_alone_may_err_on_all_of_it() -> None:
+    cheap, full = two_scores(1999, 5)
+    both, alone = (fit_band(cheap, full, [0.5], 0.99, duplicates) for duplicates in (True, False))
+    assert alone.high is None
+    assert alone.low > both.low
+    assert pytest.approx(1 - 0.99) == (19 + 1) / 2000
+    assert alone.equal == pytest.approx(1 - 19 / 1999)
+
+
+def test_a_cheap_scorer_that_is_part_of_the_blend_is_asked_once() -> None:
+    cheap, full = Counting(CosineScorer(WordEmbedder())), Counting(WordScorer())
+    blend = BlendScorer((full, cheap), (0.7, 0.2), 0.1)
+    exact = blend.score(TABLE.left, TABLE.right)
+    band = fit_band(cheap.score(TABLE.left, TABLE.right), exact, [float(np.median(exact))], 0.9)
+    cheap.seen.clear()
+    cascade = Cascade(cheap, blend, band)
+    scores = cascade.score(TABLE.left, TABLE.right)
+    assert len(cheap.seen) == len({frozenset(pair) for pair in zip(TABLE.left, TABLE.right, strict=True)})
+    uncertain = np.isnan(band.settle(cheap.score(TABLE.left, TABLE.right)))
+    assert 0 < uncertain.sum() < len(TABLE)
+    assert np.array_equal(scores[uncertain], exact[uncertain])
+
+
 def test_what_cannot_be_fitted_is_refused() -> None:
     cheap, full = two_scores(1998, 0)
     with pytest.raises(InputError, match="give 1,999 pairs or more"):
@@ -110,6 +133,9 @@ def test_a_band_survives_its_json() -> None:
     assert Band.from_dict(band.to_dict()) == band
     with pytest.raises(ModelFolderError, match="damaged"):
         Band.from_dict({**band.to_dict(), "below": {"slope": 1.0}})
+    for wrong in ({"low": "1"}, {"low": float("nan")}, {"first": "both"}, {"share": None}, {"pairs": True}):
+        with pytest.raises(ModelFolderError, match="wrong kind"):
+            Band.from_dict({**band.to_dict(), **wrong})
     with pytest.raises(ModelFolderError, match="damaged"):
         Band.from_dict({"low": 1.0})
 

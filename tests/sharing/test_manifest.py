@@ -252,6 +252,7 @@ def test_a_missing_entry_is_told_and_is_no_key_error(folder: Path, key: str) -> 
         ("base_rate", 1.5),
         ("base_rate", "0.3"),
         ("base_rate", True),
+        ("cascade", "x"),
         ("calibrator", []),
         ("rule", "x"),
         ("facts", []),
