@@ -50,30 +50,36 @@ class Corpus:
         """One number a pair, whichever way round it is."""
         return np.minimum(left, right) * len(self.texts) + np.maximum(left, right)
 
-    def quality(self, left: NDArray[np.int64], right: NDArray[np.int64], flagged: int | None = None) -> dict[str, Any]:
+    def quality(
+        self, left: NDArray[np.int64], right: NDArray[np.int64], score: NDArray[np.float64], flagged: int | None = None
+    ) -> dict[str, Any]:
         """How well a list of pairs, best first, agrees with the labels.
 
         Args:
             left, right: Question numbers.
+            score: What they are ordered by, falling.
             flagged: How many of them, from the top, are called duplicates; None: all.
 
         Returns:
             pairs: how many there are; average_precision: as `ParaphraseMiningEvaluator` counts it, where a pair without
-            a label is wrong; and of the flagged pairs recall, over all labelled duplicates, and precision, over those
-            flagged pairs that have a label.
+            a label is wrong, and pairs of one score come in together; and of the flagged pairs recall, over all
+            labelled duplicates, and precision, over those flagged pairs that have a label.
         """
         keys, known = self.keys(left, right), self.keys(self.left, self.right)
         duplicates = known[self.labels == 1]
         hits = np.isin(keys, duplicates)
-        correct = np.cumsum(hits)
-        precision = correct / np.arange(1, len(keys) + 1)
+        last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.zeros(0, np.int64)
+        correct = np.cumsum(hits)[last]
+        precision = correct / (last + 1)
         cut = len(keys) if flagged is None else flagged
         labelled = np.isin(keys[:cut], known)
         return {
             "pairs": len(keys),
             "flagged": cut,
             "flagged_with_label": int(labelled.sum()),
-            "average_precision": float(precision[hits].sum() / len(duplicates)) if len(duplicates) else 0.0,
+            "average_precision": float(precision @ np.diff(correct, prepend=0) / len(duplicates))
+            if len(duplicates)
+            else 0.0,
             "recall": float(hits[:cut].sum() / len(duplicates)) if len(duplicates) else 0.0,
             "precision": float(hits[:cut].sum() / labelled.sum()) if labelled.any() else 0.0,
         }

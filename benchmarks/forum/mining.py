@@ -118,7 +118,7 @@ def _measured(name: str, settings: dict[str, Any], part: Corpus, held: vectors.V
         told["seconds"] += told["embedding_added"]
     with np.load(settings["pairs"]) as found:
         left, right, score = found["left"], found["right"], found["score"]
-    row = {**told, **part.quality(left, right, int(told["stages"].get("flagged", len(left))))}
+    row = {**told, **part.quality(left, right, score, int(told["stages"].get("flagged", len(left))))}
     if name not in SCAN:
         return row
     # What our scan finds stands for the truth, and every pair that another finds is held against it.
