@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,43 @@ def check_metadata(card: str, report: Report) -> None:
     assert ModelCard(str(ModelCard(card))).data.to_dict() == data.to_dict()
 
 
+NUMBER = re.compile(r"(?<![\w.,-])-?\d[\d,]*(?:\.\d+)?%?(?!\w)")
+OF_THE_TEMPLATE = {"95", "8", "1", "0.01"}
+"""95 % intervals, 8-bit weights, format 1, with_base_rate(0.01)."""
+
+
+def leaves(data: Any) -> Iterator[Any]:
+    """Every number and every text in plain data."""
+    if isinstance(data, (dict, list, tuple)):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from leaves(value)
+    elif isinstance(data, (int, float, str)) and not isinstance(data, bool):
+        yield data
+
+
+def unaccounted(card: str, report: Report, content: dict[str, Any]) -> set[str]:
+    """The numbers on a card that are no rounded value of its report or manifest, and stand in none of their texts."""
+    found = list(leaves([report.to_dict(), content]))
+    texts = [value for value in found if isinstance(value, str)]
+    rounded = set()
+    for value in (value for value in found if not isinstance(value, str)):
+        rounded |= {f"{value:,.{digits}f}" for digits in range(5)} | {f"{value:.3g}"}
+        rounded |= {f"{value:.{digits}%}" for digits in range(3)}
+    body = re.sub(r"```.*?```", "", card.split("\n---\n", 1)[1], flags=re.DOTALL)
+    for text in sorted(texts, key=len, reverse=True):
+        if len(text) > 5:
+            body = body.replace(text, "")
+    return set(NUMBER.findall(body)) - rounded - OF_THE_TEMPLATE
+
+
 def test_every_number_is_the_reports(saved: Path) -> None:
-    check_against_report(card_of(saved), read_report(saved), open_folder(saved))
-    check_metadata(card_of(saved), read_report(saved))
+    card, report, content = card_of(saved), read_report(saved), open_folder(saved)
+    check_against_report(card, report, content)
+    check_metadata(card, report)
+    assert unaccounted(card, report, content) == set()
+    # A better figure put in by hand is found out.
+    value = f"{report.metrics['average_precision'].value:.4f}"
+    assert unaccounted(card.replace(value, "0.9871"), report, content) == {"0.9871"}
     for name in re.findall(r"\]\(([^)]+)\)", card_of(saved)):
         assert (saved / name).is_file()
     assert (saved / "reliability.svg").read_text().startswith("<svg")
@@ -113,6 +148,7 @@ def test_the_cards_that_ship_are_what_code_makes_of_their_folder() -> None:
         assert card == render_card(content, report, "", f"{path.stem}."), f"run: dupq card {SHIPPED} -o {path}"
         check_against_report(card, report, content)
         check_metadata(card, report)
+        assert unaccounted(card, report, content) == set()
         for name in re.findall(r"\]\(([^)]+)\)", card):
             assert (CARDS / name).is_file()
         assert "Not stated" not in card

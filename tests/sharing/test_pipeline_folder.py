@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from dupq.cli.main import main
 from dupq.data.splits import PairTable
@@ -175,20 +176,49 @@ def test_a_plain_transformers_classifier_is_taken_for_a_cross_encoder(tiny_cross
     assert pipeline.raw_scores(["What is chess?"], ["Who invented it?"]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_whatever_a_stock_network_says_only_our_errors_come_out(tiny_bi_encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["tiny_cross_encoder", "tiny_bi_encoder"])
+def test_whatever_a_stock_network_says_it_scores_or_one_of_our_errors_comes_out(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path
+) -> None:
     draw = random.Random(3)
-    wrong: list[Any] = [None, -1, 1.5, "x", [], {}, {"a": 1}, [1, "a"]]
+    wrong: list[Any] = [None, -1, 1.5, "x", [], {}, {"a": 1}, [1, "a"], 0, 10**6, True]
+    texts = ["Who invented chess?", "chess " * 900]
     told = 0
-    for trial in range(40):
-        folder = Path(shutil.copytree(tiny_bi_encoder, tmp_path / str(trial)))
+    for trial in range(30):
+        folder = Path(shutil.copytree(request.getfixturevalue(kind), tmp_path / str(trial)))
         path = draw.choice([path for path in sorted(folder.rglob("*.json")) if path.name != "tokenizer.json"])
         content = json.loads(path.read_text())
         entry = content if isinstance(content, dict) else content[0]
         if entry:
             entry[draw.choice(sorted(entry))] = draw.choice(wrong)
         path.write_text(json.dumps(content))
-        told += complaint(folder) is not None
-    assert told >= 10
+        found = complaint(folder)
+        if found is None:
+            scores = DuplicatePipeline.from_pretrained(folder).raw_scores(texts, texts[::-1])
+            assert np.isfinite(scores).all()
+        else:
+            assert str(folder) in found
+            told += 1
+        shutil.rmtree(folder)
+    assert told >= 8
+
+
+@pytest.mark.parametrize("kind", ["tiny_cross_encoder", "tiny_bi_encoder"])
+@pytest.mark.parametrize(("damage", "file"), [("not a number", "model.safetensors"), ("more tokens", "tokenizer.json")])
+def test_damage_that_loads_without_a_complaint_is_told_with_its_file(
+    request: pytest.FixtureRequest, kind: str, damage: str, file: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(request.getfixturevalue(kind), tmp_path / "network"))
+    if damage == "not a number":
+        tensors = load_file(folder / file)
+        name = next(name for name in tensors if name.endswith("LayerNorm.weight"))
+        save_file({**tensors, name: np.full_like(tensors[name], np.nan)}, folder / file, {"format": "pt"})
+    else:
+        tokenizer = json.loads((folder / file).read_text())
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary |= {f"unheard{number}": len(vocabulary) + number for number in range(50)}
+        (folder / file).write_text(json.dumps(tokenizer))
+    assert str(folder / file) in str(complaint(folder))
 
 
 def test_a_damaged_tokenizer_is_told(tiny_bi_encoder: Path, tmp_path: Path) -> None:
