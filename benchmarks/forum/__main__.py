@@ -2,7 +2,7 @@
 
 Each part writes its results as JSON, as they come, and leaves out what an earlier run has measured: delete the JSON to
 measure anew. `tables` makes `forum.md` of them, and `all` runs one part after the other. On two idle cores: vectors 5
-minutes, scan 5, text 5, flagging 2, groups 2, crash 1.
+minutes, scan 5, text 5, flagging 2, groups 2, crash 2.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--static", help="text: the folder of SemHash's static encoder")
     parser.add_argument("--test", help="groups: labelled pairs that the model never saw, in their natural mix")
     parser.add_argument("--where", metavar="COLUMN=VALUE", help="groups: only these rows of them")
+    parser.add_argument("--questions", type=int, default=20_000, help="groups: the first so many of their questions")
     parser.add_argument("--output", help="where the JSON goes, for one part (benchmarks/results/forum_PART.json)")
     parser.add_argument("--sizes", type=int, nargs="+", help="scan, text, flagging: these of their sizes only")
     parser.add_argument("--only", nargs="+", help="scan, text: these contenders only")

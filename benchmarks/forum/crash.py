@@ -22,7 +22,7 @@ from dupq.pipeline import DuplicatePipeline
 from dupq.training.trainer import versions
 
 SEED = 0
-KILLS_AN_INDEX = 20
+KILLS_AN_INDEX = 10
 QUESTIONS = 5000
 
 

@@ -38,9 +38,9 @@ SCAN = {
 }
 TEXT = {
     "dupq, judging all": (1_000, 10_000),
-    "dupq, judging n / 10": (1_000, 10_000, 50_000, 100_000, ALL),
-    "SemHash, static": (1_000, 10_000, 50_000, 100_000, ALL),
-    "SemHash, our encoder": (1_000, 10_000, 50_000, 100_000, ALL),
+    "dupq, judging n / 10": (1_000, 10_000, 100_000, ALL),
+    "SemHash, static": (1_000, 10_000, 100_000, ALL),
+    "SemHash, our encoder": (1_000, 10_000, 100_000),
 }
 OURS = ("dupq, judging all", "dupq, judging n / 10", "SemHash, our encoder")
 EMBED_UP_TO = 10_000
