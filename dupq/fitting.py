@@ -130,7 +130,7 @@ def cascade(
         raise InputError("a cascade needs both networks", mend="calibrate a pipeline of a bi-encoder and cross-encoder")
     if rule is None:
         raise NotCalibratedError("a cascade keeps decisions, and this pipeline takes none", mend="use calibrate(pairs)")
-    if rule.duplicate.rebased:
+    if pipeline.calibrator and pipeline.base_rate not in (None, pipeline.calibrator.base_rate):
         raise InputError(
             "the pipeline was moved to another base rate than its labels'", mend="fit the cascade first, then move it"
         )

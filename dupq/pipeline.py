@@ -268,6 +268,7 @@ class DuplicatePipeline(Scoring):
         revision: str | None = None,
         token: str | bool | None = None,
         device: str | None = None,
+        threads: int | None = None,
     ) -> DuplicatePipeline:
         """Opens the shipped model, a pipeline folder, or one of the Hugging Face Hub.
 
@@ -277,14 +278,17 @@ class DuplicatePipeline(Scoring):
             name: None: the model that ships with the package. Else a folder or a Hub id.
             revision: Branch, tag or commit on the Hub.
             token: Of the Hub, for private and gated repositories; None: HF_TOKEN, or what `hf auth login` stored.
-            device: "cpu", "cuda" or None for whatever there is.
+            device: "cpu"; "cuda", where stock networks compute in float16 and int8 ones do not run; None: float32 on
+                whatever there is.
+            threads: Of the processor; None for all that this process may use.
 
         Raises:
+            InputError: The device is not there, or not for these networks.
             ModelFolderError: It is missing, damaged, altered, unsafe, of a newer format, or the Hub does not give it.
         """
         from dupq.sharing.pipeline_folder import load_pipeline, resolve
 
-        return cls(**load_pipeline(resolve(SHIPPED if name is None else name, revision, token), device))
+        return cls(**load_pipeline(resolve(SHIPPED if name is None else name, revision, token), device, threads))
 
     @classmethod
     def from_networks(

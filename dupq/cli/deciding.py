@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupq.cli.console import add_reading_options, emit, note, parse_where, progress_bar, reading_options, report_skipped
+from dupq.cli.scoring import add_running_options, running_options
 from dupq.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     drift.add_argument("reference", metavar="REFERENCE", help="the pipeline, whose calibration is the reference")
     drift.add_argument("live", metavar="LIVE", help="a file of live pairs")
     drift.add_argument("--false-alarm-rate", type=float, default=0.01, metavar="RATE")
+    add_running_options(drift)
     add_reading_options(drift, labelled=False)
     drift.set_defaults(run=run_drift)
 
@@ -66,6 +68,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--attach", action="store_true", help="put the report into the pipeline folder, which is a local one"
     )
+    add_running_options(evaluate)
     evaluate.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="measure on such rows only")
     add_reading_options(evaluate)
     evaluate.set_defaults(run=run_evaluate)
@@ -110,7 +113,7 @@ def calibrate_networks(
         return pipeline.calibrate(pairs, **policy, progress=bar)
 
 
-def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True) -> Report:
+def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True, **running: Any) -> Report:
     """The report of a pipeline on these pairs, put into its folder if `attach`."""
     from dataclasses import replace
 
@@ -122,11 +125,13 @@ def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True) 
             where=str(model),
             mend="leave out --attach, or save the pipeline to a folder first",
         )
-    pipeline = DuplicatePipeline.from_pretrained(model)
+    pipeline = DuplicatePipeline.from_pretrained(model, **running)
     with progress_bar("evaluating") as bar:
         report = pipeline.evaluate(pairs, bar)
     if attach:
-        replace(pipeline, evaluation=report).save(model)
+        # Networks that were opened in half precision are not what the folder holds.
+        whole = DuplicatePipeline.from_pretrained(model) if running.get("device") else pipeline
+        replace(whole, evaluation=report).save(model)
     return report
 
 
@@ -215,7 +220,7 @@ def run_drift(args: argparse.Namespace) -> int:
     options = reading_options(args)
     live = load_pairs(args.live, labelled=False, **options)
     report_skipped(options["skipped"])
-    pipeline = DuplicatePipeline.from_pretrained(args.reference)
+    pipeline = DuplicatePipeline.from_pretrained(args.reference, **running_options(args))
     monitor = DriftMonitor(pipeline.score_reference(), args.false_alarm_rate)
     with progress_bar("scoring") as bar:
         result = monitor.check(pipeline.raw_scores(live.left, live.right, bar), live.groups)
@@ -231,7 +236,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     folder = Path(args.pairs)
     pairs = load_pairs(folder / "test.jsonl" if folder.is_dir() else folder, where=parse_where(args.where), **options)
     report_skipped(options["skipped"])
-    report = evaluate_pipeline(args.model, pairs, args.attach)
+    report = evaluate_pipeline(args.model, pairs, args.attach, **running_options(args))
     if args.output:
         write_json(args.output, report.to_dict())
         note(f"report -> {args.output}")

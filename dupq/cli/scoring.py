@@ -40,13 +40,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--delta", type=float, default=0.05, help="a promise may fail with this probability (0.05)")
     parser.add_argument("--miss-rate", type=float, metavar="SHARE", help="drop at most this share of all duplicates")
+    add_running_options(parser)
+
+
+def add_running_options(parser: argparse.ArgumentParser) -> None:
+    """What the networks run on."""
+    parser.add_argument("--threads", type=int, metavar="N", help="of the processor (default: all there are)")
+    parser.add_argument("--device", metavar="cpu|cuda", help="cuda: stock networks in float16 (default: what there is)")
+
+
+def running_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `from_pretrained` that `add_running_options` asked for."""
+    return {"device": args.device, "threads": args.threads}
 
 
 def open_pipeline(args: argparse.Namespace) -> DuplicatePipeline:
     """The pipeline that `add_model_options` asked for."""
     from dupq.pipeline import DuplicatePipeline
 
-    pipeline = DuplicatePipeline.from_pretrained(args.model)
+    pipeline = DuplicatePipeline.from_pretrained(args.model, **running_options(args))
     if args.policy is not None or args.miss_rate is not None:
         from dupq.decisions.policies import Policy
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dupq.models.runtime import unit_rows
 from dupq.models.scorers import Progress, chunks, combined_fingerprint
 from dupq.models.stock import open_stock, save_stock, weights_fingerprint
 
@@ -24,13 +25,19 @@ class BiEncoder:
         model: A stock `SentenceTransformer`, or the folder or Hub id of one.
         batch_size: Texts a batch.
         device: "cpu", "cuda" or None for whatever there is.
+        half: Compute in float16, for GPUs.
     """
 
     def __init__(
-        self, model: SentenceTransformer | str | Path, *, batch_size: int = 128, device: str | None = None
+        self,
+        model: SentenceTransformer | str | Path,
+        *,
+        batch_size: int = 128,
+        device: str | None = None,
+        half: bool = False,
     ) -> None:
         self.model: SentenceTransformer = (
-            open_stock("bi-encoder", str(model), device) if isinstance(model, (str, Path)) else model
+            open_stock("bi-encoder", str(model), device, half) if isinstance(model, (str, Path)) else model
         )
         self.batch_size = batch_size
 
@@ -51,17 +58,11 @@ class BiEncoder:
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         parts: list[NDArray[np.float32]] = []
         for part in chunks(len(texts), 64 * self.batch_size):
-            parts.append(
-                np.asarray(
-                    self.model.encode(
-                        list(texts[part]),
-                        batch_size=self.batch_size,
-                        normalize_embeddings=True,
-                        show_progress_bar=False,
-                    ),
-                    dtype=np.float32,
-                )
+            vectors = self.model.encode(
+                list(texts[part]), batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
             )
+            # In float16 a vector of unit length is so to a thousandth only.
+            parts.append(vectors if vectors.dtype == np.float32 else unit_rows(vectors.astype(np.float32)))
             if progress:
                 progress(part.stop, len(texts))
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), dtype=np.float32)

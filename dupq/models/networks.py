@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from dupq.errors import ModelFolderError
+from dupq.errors import InputError, ModelFolderError
 from dupq.models.scorers import Embedder, Scorer
 
 STOCK = "sentence-transformers"
@@ -38,28 +38,67 @@ class StoredEmbedder(Embedder, Protocol):
         ...
 
 
-def open_cross_encoder(form: str, folder: Path, device: str | None = None) -> StoredScorer:
-    """Opens a cross-encoder of either form."""
+def open_cross_encoder(form: str, folder: Path, device: str | None = None, threads: int | None = None) -> StoredScorer:
+    """Opens a cross-encoder of either form, on a device and with threads as `check_running` has them."""
+    check_running(form, folder, device, threads)
     if form == INT8:
         from dupq.models.runtime import RuntimeCrossEncoder
 
-        return RuntimeCrossEncoder(folder)
-    _check_form(form, folder)
+        return RuntimeCrossEncoder(folder, threads=threads)
     from dupq.models.cross_encoder import CrossEncoderScorer
 
-    return CrossEncoderScorer(folder, device=device)
+    return CrossEncoderScorer(folder, device=device, half=_on_gpu(device))
 
 
-def open_bi_encoder(form: str, folder: Path, device: str | None = None) -> StoredEmbedder:
-    """Opens a bi-encoder of either form."""
+def open_bi_encoder(form: str, folder: Path, device: str | None = None, threads: int | None = None) -> StoredEmbedder:
+    """Opens a bi-encoder of either form, on a device and with threads as `check_running` has them."""
+    check_running(form, folder, device, threads)
     if form == INT8:
         from dupq.models.runtime import RuntimeBiEncoder
 
-        return RuntimeBiEncoder(folder)
-    _check_form(form, folder)
+        return RuntimeBiEncoder(folder, threads=threads)
     from dupq.models.bi_encoder import BiEncoder
 
-    return BiEncoder(folder, device=device)
+    return BiEncoder(folder, device=device, half=_on_gpu(device))
+
+
+def _on_gpu(device: str | None) -> bool:
+    return device is not None and device.startswith("cuda")
+
+
+def check_running(form: str, folder: Path, device: str | None, threads: int | None) -> None:
+    """Refuses what a network cannot run on, and gives torch its threads where the form runs in torch.
+
+    Args:
+        form: `STOCK` or `INT8`.
+        folder: Of the network, for the error.
+        device: "cpu"; "cuda" (or "cuda:1", ...), where stock networks compute in float16; None: whatever there is.
+        threads: Of the processor, 1 or more; None for all. Those of torch are the whole process's.
+
+    Raises:
+        ModelFolderError: A form that is not known.
+        InputError: A device that is not there or that the form does not run on, or no thread.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"{threads} threads score nothing", mend="give 1 or more")
+    if device not in (None, "cpu") and not _on_gpu(device):
+        raise InputError(f"the device {device!r} is not known", mend="give cpu or cuda")
+    if form == INT8:
+        if _on_gpu(device):
+            raise InputError(
+                "a network in int8 runs on the processor alone",
+                where=str(folder),
+                mend="leave the device out, or use the pipeline that it was exported from",
+            )
+        return
+    _check_form(form, folder)
+    if _on_gpu(device) or threads is not None:
+        import torch
+
+        if _on_gpu(device) and not torch.cuda.is_available():
+            raise InputError("torch finds no CUDA device here", mend="leave the device out, or give cpu")
+        if threads is not None:
+            torch.set_num_threads(threads)
 
 
 def _check_form(form: str, folder: Path) -> None:

@@ -19,8 +19,10 @@ QUESTIONS = "dupq_training_questions.safetensors"
 """What `dupq train` leaves beside a network: how it was made, and fingerprints of the questions it has seen."""
 
 
-def open_stock(kind: str, name: str, device: str | None = None) -> Any:
-    """A `SentenceTransformer` ("bi-encoder") or a `CrossEncoder` ("cross-encoder") in float32, from a folder or Hub id.
+def open_stock(kind: str, name: str, device: str | None = None, half: bool = False) -> Any:
+    """A `SentenceTransformer` ("bi-encoder") or a `CrossEncoder` ("cross-encoder"), from a folder or Hub id.
+
+    It computes in float32, or, for GPUs, with `half` in float16.
 
     Raises:
         ModelFolderError: The folder names code of its own, holds no safetensors, is damaged, or cannot be found.
@@ -39,7 +41,7 @@ def open_stock(kind: str, name: str, device: str | None = None) -> Any:
     if folder.is_dir():
         refuse_code(folder)
     # On a CPU the plain attention is faster than the fused one at the length of a question.
-    model_kwargs: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    model_kwargs: dict[str, Any] = {"dtype": torch.float16 if half else torch.float32, "use_safetensors": True}
     if not (device or "").startswith("cuda") and not torch.cuda.is_available():
         model_kwargs["attn_implementation"] = "eager"
     cls = CrossEncoder if kind == "cross-encoder" else SentenceTransformer

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dupq.data.writing import write_json
 from dupq.errors import InputError, ModelFolderError
+from dupq.models.cascade import Band
 from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
 from dupq.models.safety import read_json
 from dupq.models.stock import read_fingerprints, write_fingerprints
@@ -18,6 +19,7 @@ from dupq.sharing.card import write_pages
 from dupq.sharing.folder import folder_beside, naming, open_folder, read_report, write_manifest
 from dupq.sharing.hub import Token, fetch
 from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST, REPORT, TRAINED_ON, walk
+from dupq.sharing.probe import probe
 
 SYMMETRY = "canonical order: the text that sorts first by code point is the first input"
 
@@ -31,6 +33,8 @@ class SavablePipeline(Protocol):
     def bi_encoder(self) -> StoredEmbedder | None: ...
     @property
     def blend(self) -> tuple[float, float, float] | None: ...
+    @property
+    def cascade(self) -> Band | None: ...
     @property
     def calibrator(self) -> Any: ...
     @property
@@ -67,6 +71,7 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
             "networks": networks,
             "symmetry": SYMMETRY,
             "blend": pipeline.blend,
+            "cascade": pipeline.cascade.to_dict() if pipeline.cascade else None,
             "fingerprint": pipeline.fingerprint,
             "calibrator": pipeline.calibrator.to_dict() if pipeline.calibrator else None,
             "rule": pipeline.rule.to_dict() if pipeline.rule else None,
@@ -107,25 +112,31 @@ def _write_pointer(folder: Path, networks: dict[str, dict[str, str]]) -> None:
             return
 
 
-def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
+def load_pipeline(folder: Path, device: str | None = None, threads: int | None = None) -> dict[str, Any]:
     """The keyword arguments of a `DuplicatePipeline` from a folder, verified first.
 
     Raises:
         ModelFolderError: The folder is missing, damaged, altered, unsafe, or of a newer format.
     """
     if not (folder / MANIFEST).exists():
-        return _stock_parts(folder, device)
+        return _stock_parts(folder, device, threads)
     content = open_folder(folder)
     parts: dict[str, Any] = {"base_rate": content.get("base_rate"), "facts": content.get("facts", {})}
     networks, blend = content["networks"], content.get("blend")
     if CROSS_ENCODER in networks:
-        parts["cross_encoder"] = open_cross_encoder(networks[CROSS_ENCODER]["form"], folder / CROSS_ENCODER, device)
+        form = networks[CROSS_ENCODER]["form"]
+        parts["cross_encoder"] = open_cross_encoder(form, folder / CROSS_ENCODER, device, threads)
     if BI_ENCODER in networks:
-        parts["bi_encoder"] = open_bi_encoder(networks[BI_ENCODER]["form"], folder / BI_ENCODER, device)
+        form = networks[BI_ENCODER]["form"]
+        parts["bi_encoder"] = open_bi_encoder(form, folder / BI_ENCODER, device, threads)
     with naming(folder / MANIFEST):
         if blend is not None and len(networks) < 2:
             raise ModelFolderError("it blends two networks, and holds one", mend="save it again")
         parts["blend"] = tuple(blend) if blend is not None else None
+        if content.get("cascade"):
+            parts["cascade"] = band = Band.from_dict(content["cascade"])
+            if len(networks) < 2 or (band.first == CROSS_ENCODER and blend is None):
+                raise ModelFolderError("its cascade does not fit its networks", mend="save it again")
         if content.get("calibrator"):
             from dupq.decisions.calibration import calibrator_from_dict
 
@@ -141,7 +152,7 @@ def load_pipeline(folder: Path, device: str | None = None) -> dict[str, Any]:
     return parts
 
 
-def _stock_parts(folder: Path, device: str | None) -> dict[str, Any]:
+def _stock_parts(folder: Path, device: str | None, threads: int | None) -> dict[str, Any]:
     """A folder without `dupq.json`: a stock network of sentence-transformers, which makes an uncalibrated pipeline."""
     config, settings, modules = (
         read_json(folder / name) if (folder / name).is_file() else None
@@ -159,8 +170,12 @@ def _stock_parts(folder: Path, device: str | None) -> dict[str, Any]:
         str(name).endswith("ForSequenceClassification") for name in architectures
     )
     if kind == "CrossEncoder" or (not kind and modules is None and classifies):
-        return {"cross_encoder": open_cross_encoder(STOCK, folder, device)}
-    return {"bi_encoder": open_bi_encoder(STOCK, folder, device)}
+        cross_encoder = open_cross_encoder(STOCK, folder, device, threads)
+        probe(cross_encoder, folder)
+        return {"cross_encoder": cross_encoder}
+    bi_encoder = open_bi_encoder(STOCK, folder, device, threads)
+    probe(bi_encoder, folder)
+    return {"bi_encoder": bi_encoder}
 
 
 def resolve(name: str | Path, revision: str | None = None, token: Token = None, pages: bool = False) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
+from dupq.models import runtime
 from dupq.pipeline import DuplicatePipeline
 from tests.questions import labelled_pairs
 from tests.test_pipeline import TABLE, noisy
@@ -123,6 +124,23 @@ def test_mistakes_are_told_in_one_message(
     assert said in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_and_device_reach_the_networks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    load = runtime._load_session
+    monkeypatch.setattr(runtime, "_load_session", lambda model, threads: asked.append(threads) or load(model, threads))
+    pair = ("Who invented chess?", "Who was it that invented chess?")
+    assert run(capsys, "score", "--threads", "3", *pair)[0] == 0
+    assert asked == [3, 3]
+    status, _, err = run(capsys, "score", "--device", "cuda", *pair)
+    assert status == 2
+    assert "int8 runs on the processor alone" in err
+    status, _, err = run(capsys, "score", "--threads", "0", *pair)
+    assert status == 2
+    assert err.count("dupq:") == 1
 
 
 def test_split_and_leaks(capsys: pytest.CaptureFixture[str], pairs_file: Path, tmp_path: Path) -> None:

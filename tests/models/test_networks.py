@@ -10,9 +10,10 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from dupq.errors import ModelFolderError
+from dupq.errors import InputError, ModelFolderError
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
+from dupq.models.networks import STOCK, open_bi_encoder, open_cross_encoder
 from dupq.models.scorers import CosineScorer, Scorer, UniquePairs
 from dupq.models.stock import round_weights
 from tests.questions import labelled_table
@@ -143,3 +144,46 @@ def test_a_damaged_network_is_told_by_name(tiny_bi_encoder: Path, tmp_path: Path
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelFolderError, match="cannot be opened"):
         BiEncoder(folder)
+
+
+# ---- what they run on ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "device", "threads", "said"),
+    [
+        ("onnx-int8", "cuda", None, "int8 runs on the processor alone"),
+        ("sentence-transformers", "cuda", None, "no CUDA device"),
+        ("sentence-transformers", "cuda:1", 2, "no CUDA device"),
+        ("sentence-transformers", "tpu", None, "'tpu' is not known"),
+        ("onnx-int8", None, 0, "0 threads"),
+    ],
+)
+def test_what_cannot_run_is_told_in_one_error(
+    monkeypatch: pytest.MonkeyPatch, form: str, device: str | None, threads: int | None, said: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for opened in (open_cross_encoder, open_bi_encoder):
+        with pytest.raises(InputError, match=said):
+            opened(form, Path("nowhere"), device, threads)
+
+
+def test_torch_is_given_its_threads(tiny_bi_encoder: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        open_bi_encoder(STOCK, tiny_bi_encoder, "cpu", before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_half_precision_gives_unit_vectors_and_like_scores(tiny_bi_encoder: Path, tiny_cross_encoder: Path) -> None:
+    vectors = BiEncoder(tiny_bi_encoder, device="cpu", half=True).embed(TABLE.left[:40])
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(vectors, BiEncoder(tiny_bi_encoder, device="cpu").embed(TABLE.left[:40]), atol=5e-3)
+    left, right = TABLE.left[:40], TABLE.right[:40]
+    half = CrossEncoderScorer(tiny_cross_encoder, device="cpu", half=True).score(left, right)
+    np.testing.assert_allclose(half, CrossEncoderScorer(tiny_cross_encoder, device="cpu").score(left, right), atol=5e-3)
