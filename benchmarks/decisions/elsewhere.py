@@ -3,18 +3,20 @@
 Probabilities: each draw halves the test split's question groups. One half, thinned to the base rate, fits a calibrator
 there; the other, weighted to the base rate, measures its log loss and that of the shipped calibrator, re-based.
 
-Base rate: each draw takes 5,000 pairs of the test split at the base rate, hides their labels, and estimates it.
+Base rate: each draw takes 5,000 pairs of the test split at the base rate, hides their labels, and estimates it. Beside
+it the best that any estimate could do, were the shapes of the scores known: by the Cramer-Rao bound.
 """
 
 from __future__ import annotations
 
 import argparse
+from math import erf, sqrt
 from typing import Any
 
 import numpy as np
 
 from benchmarks.decisions.scored import Scored, Source
-from dupq.decisions.base_rate import ScoreReference, estimate_base_rate
+from dupq.decisions.base_rate import ScoreReference, attainable_error, estimate_base_rate
 from dupq.decisions.calibration import Calibrator, fit_calibrator
 from dupq.decisions.evidence import gather_evidence
 
@@ -83,6 +85,8 @@ def estimated(source: Source, reference: ScoreReference, test: Scored) -> list[d
             covered += found.low <= rate <= found.high
             believed += found.believable
         error = np.array(errors)
+        # Each sample holds the very share of duplicates: the part of the bound that is the draw of their number goes.
+        least = sqrt(attainable_error(rate, PAIRS, reference) ** 2 - rate * (1 - rate) / PAIRS) / rate
         rows.append(
             {
                 "base_rate": rate,
@@ -91,6 +95,8 @@ def estimated(source: Source, reference: ScoreReference, test: Scored) -> list[d
                 "within_20_percent": float((np.abs(error) <= 0.2).mean()),
                 "interval_covers": covered / len(error),
                 "believable": believed / len(error),
+                "least_relative_standard_error": least,
+                "within_20_percent_at_least_error": erf(0.2 / least / sqrt(2)),
             }
         )
     return rows

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -31,6 +31,8 @@ PAIR_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "is_duplicate", "duplicate")
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
+_LOOKED_AT = 1000
+"""Lines of a TSV file from which it is told whether it quotes its fields."""
 
 Row = Mapping[str, Any]
 Refuse = Callable[[InputError], None]
@@ -273,12 +275,13 @@ def _delimited_rows(lines: Iterator[str], name: str, tabs: bool, refuse: Refuse)
     if first is None:
         raise InputError("the file is empty", where=name, mend="give a header line and at least one row")
     delimiter = "\t" if tabs else ","
-    # Most TSV files of question pairs know no quoting, and a lone quotation mark is part of a question; one whose
-    # header is quoted (Quora's own release is) quotes its fields too.
-    quoted = not tabs or first.startswith('"')
+    # Most TSV files of question pairs know no quoting, and a lone quotation mark is part of a question. Some, Quora's
+    # own release among them, quote a field that holds quotation marks: their first lines show it.
+    head = list(islice(lines, _LOOKED_AT)) if tabs else []
+    quoted = not tabs or first.startswith('"') or _quotes_fields(head)
 
     reader = csv.reader(
-        chain([first], lines),
+        chain([first], head, lines),
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=True,  # else a quotation mark that is never closed would swallow the rows after it
@@ -304,6 +307,20 @@ def _delimited_rows(lines: Iterator[str], name: str, tabs: bool, refuse: Refuse)
                     mend="check delimiter and quoting",
                 )
             )
+
+
+def _quotes_fields(lines: Iterable[str]) -> bool:
+    """Whether tab-separated lines hold fields quoted as in CSV, quotation marks doubled, and none that cannot be so."""
+    found = False
+    for cell in chain.from_iterable(line.rstrip("\r\n").split("\t") for line in lines):
+        if not cell.startswith('"'):
+            continue
+        closed = len(cell) > 1 and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "")
+        # One that goes on in the next line is not closed in this one.
+        if not closed and '"' in cell[1:].replace('""', ""):
+            return False
+        found = found or (closed and '""' in cell[1:-1])
+    return found
 
 
 def _header(reader: Iterator[list[str]], first: str, name: str) -> list[str]:

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 SHAPE_LEVEL = 0.01
 FEWEST_PAIRS = 50
+COARSE = 0.2
 _COARSE = 20
 _FINE = 100
 
@@ -116,6 +117,8 @@ class BaseRateEstimate:
         reason: Why, in words.
         p_value: Of the test of the shapes.
         pairs: How many pairs it rests on.
+        attainable: The least standard error that any estimate of this rate from these pairs can have; see
+            `attainable_error`.
     """
 
     rate: float
@@ -125,6 +128,7 @@ class BaseRateEstimate:
     reason: str
     p_value: float
     pairs: int
+    attainable: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -210,7 +214,34 @@ def estimate_base_rate(
     reason = f"{fit} (p = {p_value:.3f})"
     if not believable:
         reason += ": these pairs are of another kind, so label some and calibrate on them"
-    return BaseRateEstimate(rate, min(float(low), rate), max(float(high), rate), believable, reason, p_value, len(s))
+    attainable = attainable_error(rate, effective, reference)
+    if 1.96 * attainable > COARSE * rate:
+        reason += (
+            f"; from so few pairs no estimate of such a rate has a standard error below {attainable / rate:.0%} of it"
+        )
+    low, high = min(float(low), rate), max(float(high), rate)
+    return BaseRateEstimate(rate, low, high, believable, reason, p_value, len(s), attainable)
+
+
+def attainable_error(rate: float, pairs: float, reference: ScoreReference) -> float:
+    """The least standard error with which a base rate can be estimated from unlabelled scores, in (0, inf).
+
+    The Cramer-Rao bound: 1 / sqrt(n I), with the Fisher information of one pair of the mixture,
+    I = sum over bins of (f1 - f0)^2 / (rate f1 + (1 - rate) f0), f1 and f0 being the shares of duplicates and of
+    distinct pairs in a bin, taken for exactly known. It depends on how well the scores tell the two apart; where
+    duplicates are rare, their score range holds more distinct pairs than duplicates, and I falls to where the error
+    is a large part of the rate. What the reference does not know of f1 and f0 comes on top of it.
+
+    Args:
+        rate: The base rate, in (0, 1).
+        pairs: How many independent pairs there are, n.
+        reference: See `ScoreReference`.
+    """
+    ones, zeros = reference.shares()
+    mixed = checked_rate(rate) * ones + (1 - rate) * zeros
+    seen = mixed > 0
+    information = float(np.sum((ones - zeros)[seen] ** 2 / mixed[seen]))
+    return float(1 / np.sqrt(pairs * information)) if information > 0 else float("inf")
 
 
 def effective_pairs(scores: Floats, groups: NDArray[np.int64]) -> float:

@@ -1,4 +1,4 @@
-"""Raw scores to probabilities: four monotone calibrators, chosen by cross-validated log loss over question groups.
+"""Raw scores to probabilities: five monotone calibrators, chosen by cross-validated log loss over question groups.
 
 Each is fitted by maximum likelihood with Platt's (1999) softened targets, (N1 + 1) / (N1 + 2) and 1 / (N0 + 2), so that
 classes which a score separates do not drive the slope to infinity. All rise strictly with the score, so they never
@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,8 @@ from dupq.errors import InputError, ModelFolderError, NotEnoughLabelsError
 
 Floats = NDArray[np.float64]
 
-METHODS = ("temperature", "platt", "beta", "isotonic")
+METHODS = ("temperature", "platt", "beta", "spline", "isotonic")
+KNOTS = 4
 FEWEST_OF_EACH = 10
 _WHERE = "calibrator"
 
@@ -114,6 +116,28 @@ class BetaCalibrator(Calibrator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplineCalibrator(Calibrator):
+    """log-odds = a linear spline of the score: straight lines that meet at 4 knots (cf. Lucena 2018).
+
+    The knots stand at the quintiles of the score. It bends where a Platt map cannot, and with six parameters it varies
+    less from one sample of pairs to the next than an isotonic map, which has dozens.
+
+    Attributes:
+        knots: Scores, strictly rising, (k,).
+        slopes: Log-odds a unit of score before the first knot, between each two, and after the last, (k + 1,), above 0.
+        intercept: Log-odds at the first knot.
+    """
+
+    kind: ClassVar[str] = "spline"
+    knots: tuple[float, ...]
+    slopes: tuple[float, ...]
+    intercept: float
+
+    def _log_odds(self, scores: Floats) -> Floats:
+        return np.stack(_ramps(scores, self.knots), axis=1) @ np.array(self.slopes) + self.intercept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IsotonicCalibrator(Calibrator):
     """Isotonic regression (Zadrozny & Elkan 2002), its steps joined by straight lines in log-odds.
 
@@ -156,12 +180,20 @@ class LocalCalibrator(Calibrator):
 
 KINDS: Mapping[str, type[Calibrator]] = {
     kind.kind: kind
-    for kind in (TemperatureCalibrator, PlattCalibrator, BetaCalibrator, IsotonicCalibrator, LocalCalibrator)
+    for kind in (
+        TemperatureCalibrator,
+        PlattCalibrator,
+        BetaCalibrator,
+        SplineCalibrator,
+        IsotonicCalibrator,
+        LocalCalibrator,
+    )
 }
 _NUMBERS: Mapping[str, Sequence[str]] = {
     "temperature": ("temperature",),
     "platt": ("slope", "intercept"),
     "beta": ("slope", "intercept", "rise", "fall", "shift"),
+    "spline": ("intercept",),
     "isotonic": ("slope",),
     "local": ("slope", "intercept"),
 }
@@ -185,8 +217,8 @@ def calibrator_from_dict(data: Any) -> Calibrator:
         "cv_losses": {key: checks.field(losses, key, float, _WHERE) for key in losses},
     }
     values |= {key: checks.field(data, key, float, _WHERE) for key in _NUMBERS[name]}
-    if name == "isotonic":
-        values |= {key: checks.numbers(data, key, _WHERE) for key in ("knots", "values")}
+    lists = {"isotonic": ("knots", "values"), "spline": ("knots", "slopes")}.get(name, ())
+    values |= {key: checks.numbers(data, key, _WHERE) for key in lists}
     if name == "local":
         values["shipped"] = calibrator_from_dict(checks.field(data, "shipped", dict, _WHERE))
     if not (0 < values["base_rate"] < 1 and _rises(name, values)):
@@ -201,6 +233,9 @@ def _rises(name: str, values: Mapping[str, Any]) -> bool:
         knots, heights = np.array(values["knots"]), np.array(values["values"])
         rising = len(knots) > 0 and len(knots) == len(heights) and np.all(np.diff(knots) > 0)
         return bool(rising and np.all(np.diff(heights) > 0) and values["slope"] > 0)
+    if name == "spline":
+        knots, slopes = np.array(values["knots"]), np.array(values["slopes"])
+        return bool(0 < len(knots) == len(slopes) - 1 and np.all(np.diff(knots) > 0) and np.all(slopes > 0))
     if name == "beta" and min(values["rise"], values["fall"]) <= 0:
         return False
     return bool(values["slope"] > 0)
@@ -221,7 +256,7 @@ def fit_calibrator(
         scores: Raw scores (n,), higher = more alike, on any scale.
         labels: 0 or 1 (n,).
         groups: Question group keys (n,); no group is in two folds. None: each pair is its own group.
-        methods: Some of "temperature", "platt", "beta", "isotonic".
+        methods: Some of "temperature", "platt", "beta", "spline", "isotonic".
         folds: Folds of the cross-validation; fewer where there are fewer groups.
         seed: Of the draw of groups into folds.
 
@@ -288,8 +323,22 @@ def _fit(name: str, s: Floats, y: Floats) -> Calibrator:
         columns = [-np.logaddexp(0, -z), np.logaddexp(0, z), np.ones_like(z)]
         rise, fall, shift = _maximise(columns, y, start=[1.0, 1.0, 0.0], lower=[1e-6, 1e-6, None])
         return BetaCalibrator(slope=slope, intercept=intercept, rise=rise, fall=fall, shift=shift, **about)
+    if name == "spline":
+        joints = np.unique(np.quantile(s, np.arange(1, KNOTS + 1) / (KNOTS + 1)))
+        spread, ramps = _spread(s), _ramps(s, joints)
+        start = [slope * spread] * len(ramps) + [intercept + slope * float(joints[0])]
+        lower = [*[1e-3] * len(ramps), None]
+        *slopes, level = _maximise([*(ramp / spread for ramp in ramps), np.ones_like(s)], y, start, lower)
+        rising = tuple(rise / spread for rise in slopes)
+        return SplineCalibrator(knots=tuple(joints.tolist()), slopes=rising, intercept=level, **about)
     knots, values = _isotonic(s, y)
     return IsotonicCalibrator(knots=knots, values=values, slope=slope, **about)
+
+
+def _ramps(s: Floats, knots: Sequence[float] | Floats) -> list[Floats]:
+    """How far each score is along each piece of a spline that is 0 at the first knot: k + 1 arrays (n,)."""
+    inner = [np.clip(s - low, 0, high - low) for low, high in pairwise(knots)]
+    return [np.minimum(s - knots[0], 0), *inner, np.maximum(s - knots[-1], 0)]
 
 
 def total_loss(log_odds: Floats, y: Floats) -> float:

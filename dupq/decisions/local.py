@@ -2,6 +2,7 @@
 
 The network stays as it is. The calibrator is a Platt map of the shipped log-odds, drawn towards the shipped one by a
 Gaussian prior (Platt scaling as maximum a posteriori): with few labels it stays close, with many the labels decide.
+What few labels leave open then draws its probabilities towards even odds, by the moderation of MacKay (1992).
 Thresholds come from local evidence where that can support what they promise. Where it cannot, they are put where the
 local calibrator expects what was asked for; then they promise nothing, and say so.
 """
@@ -68,8 +69,11 @@ def refit(
     """Fits a shipped calibrator and rule to local labels, in the mix that will be judged.
 
     The calibrator: local log-odds = slope * shipped log-odds + intercept, with slope ~ N(1, 0.5) and
-    intercept ~ N(0, 2), the maximum a posteriori, the slope held at 0.01 or more. From 300 labels on, a calibrator
-    fitted to the local pairs alone takes its place if its cross-validated log loss over question groups is lower.
+    intercept ~ N(0, 2), the maximum a posteriori with Platt's softened labels; moderated, which is to say that the
+    log-odds of each local pair are divided by sqrt(1 + pi/8 * their variance under the Laplace approximation of the
+    posterior), and the line nearest to those is taken. The slope is held at 0.01 or more. From 300 labels on, a
+    calibrator fitted to the local pairs alone takes its place if its cross-validated log loss over question groups is
+    lower.
 
     The rule: the shipped policies. A promise is tested on local evidence as `choose_threshold` does. A policy without
     a promise is chosen on local evidence from 300 labels on; below, and for a promise that the evidence cannot
@@ -137,18 +141,26 @@ def _fit_local(shipped: Calibrator, s: Floats, y: Floats, g: NDArray[np.int64], 
 
 def _map_platt(shipped: Calibrator, s: Floats, y: Floats) -> LocalCalibrator:
     z = shipped.log_odds(s)
+    x = np.stack([z, np.ones_like(z)], axis=1)
+    width = np.array([SLOPE_PRIOR, INTERCEPT_PRIOR])
 
-    def loss(beta: Floats) -> tuple[float, Floats]:
-        odds = beta[0] * z + beta[1]
-        away = (beta - [1.0, 0.0]) / [SLOPE_PRIOR, INTERCEPT_PRIOR]
-        gap = expit(odds) - y
-        slope = np.array([gap @ z, gap.sum()]) + away / [SLOPE_PRIOR, INTERCEPT_PRIOR]
-        return total_loss(odds, y) + float(away @ away) / 2, slope
+    def nearest(target: Floats, prior: float) -> Floats:
+        def loss(beta: Floats) -> tuple[float, Floats]:
+            odds, away = x @ beta, (beta - [1.0, 0.0]) / width
+            slope = x.T @ (expit(odds) - target) + prior * away / width
+            return total_loss(odds, target) + prior * float(away @ away) / 2, slope
 
-    found = minimize(
-        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(LEAST_SLOPE, None), (None, None)]
-    ).x
-    rate = float(expit(found[0] * z + found[1]).mean())
+        bounds = [(LEAST_SLOPE, None), (None, None)]
+        return np.asarray(minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds).x)
+
+    ones = float(y.sum())
+    likeliest = nearest(np.where(y == 1, (ones + 1) / (ones + 2), 1 / (len(y) - ones + 2)), prior=1.0)
+    odds = x @ likeliest
+    spread = expit(odds) * expit(-odds)
+    covariance = np.linalg.inv((x * spread[:, None]).T @ x + np.diag(width**-2))
+    variance = np.einsum("ij,jk,ik->i", x, covariance, x)
+    found = nearest(expit(odds / np.sqrt(1 + np.pi / 8 * variance)), prior=0.0)
+    rate = float(expit(x @ found).mean())
     return LocalCalibrator(
         base_rate=rate, pairs=len(s), shipped=shipped, slope=float(found[0]), intercept=float(found[1])
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -94,6 +95,27 @@ def test_a_tsv_without_quoting_keeps_its_quotation_marks(write: Callable[..., Pa
 def test_a_tsv_with_a_quoted_header_is_unquoted(write: Callable[..., Path]) -> None:
     path = write("pairs.tsv", '"question1"\t"question2"\n"Say ""hi""\nnow"\t"tab\there"\n')
     assert texts(read_pairs(path)) == [('Say "hi"\nnow', "tab\there", None)]
+
+
+def test_a_tsv_that_quotes_only_fields_with_quotation_marks_is_unquoted(write: Callable[..., Path]) -> None:
+    """As pandas writes it, and as Quora's own release is: the header and most fields without quotation marks."""
+    pairs = [
+        ("What is chess?", "Is chess fun?", 0),
+        ('What does "mate" mean?', 'Why is it called "mate"?', 1),
+        ('"Check" is said when?', "When does one say\n'check'?", 0),
+        ('Who wrote "a"\nand "b"?', 'Is "a" good?', 0),
+    ]
+    rows = [(left, right, str(label)) for left, right, label in pairs]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerows([("question1", "question2", "is_duplicate"), *rows])
+    assert texts(read_pairs(write("quoted.tsv", text.getvalue()), labelled=True)) == pairs
+    # One field that could not be quoted so tells that the file knows no quoting, whatever else is in it.
+    plain = 'question1\tquestion2\n"Say ""hi"" now"\ta\n"Oh" is what?\tb\n'
+    assert [pair.question1 for pair in read_pairs(write("plain.tsv", plain))] == ['"Say ""hi"" now"', '"Oh" is what?']
+    # Quotation marks round a question, with none within, are its own.
+    told = 'question1\tquestion2\n"Why me?"\t"Oh?"\n'
+    assert texts(read_pairs(write("told.tsv", told))) == [('"Why me?"', '"Oh?"', None)]
 
 
 def test_byte_order_mark_windows_line_ends_and_blank_lines(write: Callable[..., Path]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from dupq.decisions.base_rate import ScoreReference, effective_pairs, estimate_base_rate, rebase
+from dupq.decisions.base_rate import ScoreReference, attainable_error, effective_pairs, estimate_base_rate, rebase
 from dupq.decisions.drift import DriftMonitor
 from dupq.decisions.evidence import gather_evidence
 from dupq.errors import InputError
@@ -68,6 +68,22 @@ def test_the_base_rate_is_found_without_labels(rate):
     assert estimate.low < y.mean() < estimate.high
     assert estimate.believable
     assert "NOT" not in str(estimate)
+
+
+def test_no_estimate_is_surer_than_its_information_allows():
+    # Scores that tell the two kinds apart without fail: what is left is the draw of their number, p (1 - p) / n.
+    clear = ScoreReference(edges=(0.0,), duplicates=(0, 100), distinct=(100, 0))
+    assert attainable_error(0.2, 400, clear) == pytest.approx(np.sqrt(0.2 * 0.8 / 400))
+    alike = ScoreReference(edges=(0.0,), duplicates=(50, 50), distinct=(500, 500))
+    assert attainable_error(0.2, 400, alike) == np.inf
+    # Estimates from scores that overlap scatter as much as that, and not much more.
+    ref = reference()
+    rates = [estimate_base_rate(draw(1000, 0.05, seed)[0], ref, draws=2).rate for seed in range(60)]
+    assert 0.8 < np.std(rates) / attainable_error(0.05, 1000, ref) < 1.5
+    rare = estimate_base_rate(draw(1000, 0.01, 7)[0], ref, draws=50)
+    assert rare.attainable == pytest.approx(attainable_error(rare.rate, 1000, ref))
+    assert "no estimate of such a rate" in rare.reason
+    assert "no estimate" not in estimate_base_rate(draw(5000, 0.4, 7)[0], ref, draws=50).reason
 
 
 def test_the_estimate_maximises_the_likelihood():
