@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
 from dupq.decisions import checks
@@ -380,6 +379,9 @@ def _maximise(columns: list[Floats], y: Floats, start: list[float], lower: list[
 
     bounds = [(low, None) for low in lower]
     options = {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9}
+    # A third of a second to import, which scoring a single pair need not wait for.
+    from scipy.optimize import minimize
+
     found = minimize(loss, np.array(start), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return [float(value) for value in found.x]
 
@@ -387,6 +389,8 @@ def _maximise(columns: list[Floats], y: Floats, start: list[float], lower: list[
 def _isotonic(s: Floats, y: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
     knots, index = np.unique(s, return_inverse=True)
     weight = np.bincount(index).astype(np.float64)
+    from scipy.optimize import isotonic_regression
+
     steps = isotonic_regression(np.bincount(index, y) / weight, weights=weight)
     block = np.repeat(steps.weights, np.diff(steps.blocks))
     # Drawing small blocks to the base rate may put them out of order with large ones, so they are pooled once more.
