@@ -3,8 +3,9 @@
 The calibration and the test split are joined. Each draw calibrates on a quarter of their question groups, and measures
 on all others: how often the precision falls below the promised one, over all pairs and with each group counting as
 one; and what is left of the recall of an oracle, which knows the labels of the rest. Beside it what half of dupq's
-promise would give, the bound that holds over all pairs alone and is approximate; and what a user would take instead: the threshold that reaches the precision on the calibration pairs (no bound), the same exact bound with pairs
-taken for independent, and MAPIE's precision control, if it is installed (`pip install mapie`).
+promise would give, the bound that holds over all pairs alone and is approximate; and what a user would take instead:
+the threshold that reaches the precision on the calibration pairs (no bound), the same exact bound with pairs taken for
+independent, and MAPIE's precision control, if it is installed (`pip install mapie`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ WORLDS = {
     ),
 }
 _BLOCK = 2048
+RECIPE = "2"
+"""Raised when a part measures otherwise, so that `all` runs it again."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ class Source:
         self.pipeline = DuplicatePipeline.from_pretrained(args.pipeline)
         self.cache = Path(args.cache)
         self.cache.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the figures are of: the scorer, and its calibrator and thresholds."""
+        decided = [self.pipeline.calibrator, self.pipeline.rule]
+        text = json.dumps([part.to_dict() if part else None for part in decided], sort_keys=True)
+        decisions = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return {"pipeline": self.pipeline.fingerprint, "decisions": decisions, "recipe": RECIPE}
 
     def split(self, name: str) -> Scored:
         return self._scored(load_pairs(Path(self.args.splits) / f"{name}.jsonl"), "pipeline")
