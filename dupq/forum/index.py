@@ -183,7 +183,7 @@ class QuestionIndex:
 
     @property
     def decider(self) -> Decider:
-        """What decides: the pipeline's calibrator and thresholds.
+        """What decides: the pipeline's calibrator and thresholds, at its own base rate (see `mining.find_duplicates`).
 
         Raises:
             NotCalibratedError: The pipeline has no calibrator or threshold.

@@ -1,4 +1,4 @@
-"""From raw scores of candidates to probabilities and decisions, at the share of duplicates among candidates."""
+"""From raw scores of candidates to probabilities and decisions, at the pipeline's base rate or one that is given."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Decider:
     Attributes:
         calibrator: Raw score -> probability.
         rule: The thresholds, chosen for `base_rate`.
-        base_rate: Share of duplicates in (0, 1) among the candidates; probabilities are stated at it.
+        base_rate: Share of duplicates in (0, 1) that probabilities are stated at: that of the pairs which the pipeline
+            was calibrated on, unless another is given; `mining.find_duplicates` says why it stays.
         cut: A probability set by hand, from which a pair is a duplicate; it takes the place of the rule, and promises
             nothing. None: the rule decides.
         note: What stands in the way of the promise at this base rate; None if nothing does.
