@@ -2,9 +2,9 @@
 
     python -m benchmarks.quality --splits DIR --base DIR --bi-encoder DIR --cross-encoder DIR
 
-Splits come from `dupq split`, networks from `dupq train`. For each scorer a calibrator and a maximum-F1 threshold are
-fitted on the calibration split, the threshold of highest accuracy on the validation split, and all is measured on the
-test split. Results go to `benchmarks/results/quality.json`.
+Splits come from `dupq split`, networks from `dupq train`. Scores are stacked on the validation split; for each scorer a
+calibrator is fitted on the calibration split, a pair counts as called a duplicate from a calibrated probability of 0.5,
+and all is measured on the test split. Results go to `benchmarks/results/quality.json`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,6 @@ from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
 from dupq.models.scorers import BlendScorer, CosineScorer, Scorer, fit_weights
 from dupq.training.trainer import versions
-
-
-def best_accuracy_cut(scores: Any, labels: Any) -> float:
-    """The score from which calling pairs duplicates is right most often."""
-    order = np.argsort(-scores, kind="stable")
-    gain = np.cumsum(np.where(labels[order] == 1, 1, -1))
-    return float(scores[order][int(np.argmax(gain))])
 
 
 def score(name: str, scorer: Scorer, splits: dict[str, PairTable]) -> dict[str, Any]:
@@ -57,7 +50,9 @@ def measure(row: dict[str, Any], splits: dict[str, PairTable], resamples: int) -
     """The figures of one scorer on the test split."""
     scores, calibration, test = row.pop("scores"), splits["calibration"], splits["test"]
     calibrator = fit_calibrator(scores["calibration"], calibration.labels, calibration.groups)
-    cut = best_accuracy_cut(scores["validation"], splits["validation"].labels)
+    # The cut of highest accuracy that a calibrated probability promises; the best of few pairs would be a lucky one.
+    sure = calibrator.probabilities(scores["calibration"]) >= 0.5
+    cut = float(scores["calibration"][sure].min())
     probabilities = calibrator.probabilities(scores["test"])
     figures = evaluate(scores["test"], probabilities, test.labels, test.groups, cut, resamples=resamples)
     ap, accuracy, ece = (figures[name] for name in ("average_precision", "accuracy", "ece_mass"))
