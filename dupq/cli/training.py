@@ -1,4 +1,4 @@
-"""`dupq train bi-encoder|cross-encoder` and `dupq fit`, the whole chain."""
+"""`dupq train bi-encoder|cross-encoder`, `dupq methods`, `dupq average` and `dupq fit`, the whole chain."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         )
         one.add_argument("--validation", metavar="FILE", help="pairs whose average precision is logged each epoch")
         one.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="train on such rows only")
+        one.add_argument("--method", metavar="NAME", help="how it is trained; `dupq methods` lists the names")
         one.add_argument(
             "--targets", metavar="COLUMN", help="learn these numbers in [0, 1], as `dupq distil` writes them"
         )
@@ -35,6 +36,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         add_training_options(one)
         add_reading_options(one)
         one.set_defaults(run=run_train)
+
+    methods = commands.add_parser("methods", parents=[shared], help="list the ways of training a network")
+    methods.set_defaults(run=run_methods)
 
     average = commands.add_parser("average", help="one network of several: the mean of their weights")
     kinds = average.add_subparsers(dest="kind", required=True, metavar="bi-encoder|cross-encoder")
@@ -97,6 +101,7 @@ def _settings(args: argparse.Namespace, base: str) -> Any:
 def run_train(args: argparse.Namespace) -> int:
     from dupq.data.splits import load_pairs
     from dupq.training.distillation import read_targets
+    from dupq.training.methods import find_method
     from dupq.training.trainer import train
 
     options = reading_options(args)
@@ -112,7 +117,8 @@ def run_train(args: argparse.Namespace) -> int:
         table = read_targets(source, args.targets)
         pairs, targets = table.pairs, table.targets
     else:
-        pairs = load_pairs(source, where=parse_where(args.where), **options)
+        labelled = not find_method(args.kind, args.method).unsupervised
+        pairs = load_pairs(source, labelled=labelled, where=parse_where(args.where), **options)
     validation = load_pairs(held, **options) if held else None
     report_skipped(options["skipped"])
     record = train(
@@ -120,12 +126,29 @@ def run_train(args: argparse.Namespace) -> int:
         pairs,
         args.output,
         _settings(args, args.base),
+        method=args.method,
         targets=targets,
         validation=validation,
         restart=args.restart,
         quiet=args.json,
     )
     emit(args, record, _told(record, args.output))
+    return 0
+
+
+def run_methods(args: argparse.Namespace) -> int:
+    from dupq.training.methods import METHODS
+
+    lines = []
+    for kind in ("bi-encoder", "cross-encoder"):
+        lines += ["", f"dupq train {kind} --method NAME"]
+        named = [method for method in METHODS.values() if method.kind == kind]
+        lines += [f"  {method.name:<20} {method.line} [{method.source}]" for method in named]
+    told = [
+        {"name": method.name, "kind": method.kind, "line": method.line, "source": method.source}
+        for method in METHODS.values()
+    ]
+    emit(args, told, "\n".join(lines[1:]))
     return 0
 
 

@@ -19,7 +19,6 @@ from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError, TrainingError
-from dupq.models.safety import refuse_code
 from dupq.models.stock import (
     QUESTIONS,
     RECORD,
@@ -27,13 +26,15 @@ from dupq.models.stock import (
     read_fingerprints,
     write_fingerprints,
 )
+from dupq.training.methods import Kind, Method, assemble, find_method
 from dupq.training.precision import bfloat16_is_faster
 from dupq.training.runs import RUN, base_identity, discard, finished_record, last_checkpoint, started_run
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
-Kind = Literal["bi-encoder", "cross-encoder"]
+FRESH_RATE = 10.0
+"""A comparer or an embedding head starts from nothing, and learns at so many times the encoder's rate."""
 PACKAGES = ("torch", "transformers", "sentence-transformers", "datasets", "numpy")
 
 
@@ -97,6 +98,7 @@ def train(
     output: str | Path,
     settings: TrainSettings,
     *,
+    method: str | None = None,
     targets: NDArray[np.float64] | None = None,
     validation: PairTable | None = None,
     restart: bool = False,
@@ -111,6 +113,7 @@ def train(
         kind: "bi-encoder": a stock `SentenceTransformer`, trained by CoSENT (Huang et al. 2024) on the labelled pairs
             and by in-batch ranking (Henderson et al. 2017) on the duplicates. "cross-encoder": a stock `CrossEncoder`
             with one output, trained by binary cross-entropy on pairs in random order.
+        method: Another way of training a network of that kind; `dupq.training.methods.METHODS` lists them.
         pairs: Labelled pairs to learn from.
         output: The folder to write.
         settings: See `TrainSettings`.
@@ -125,17 +128,15 @@ def train(
         The record that is also written to `dupq_training.json`: settings, versions, data fingerprints, the log.
 
     Raises:
-        InputError: Labels other than 0 and 1, or only one of them; an unknown kind.
+        InputError: Labels other than 0 and 1, or only one of them; an unknown kind or method.
         TrainingError: `output` holds something else, the base cannot be opened, or the loss is not finite.
         ModelFolderError: The base would have code of its own run.
         OutputError: The network could not be written; run again, and training goes on from its last checkpoint.
     """
     if kind not in get_args(Kind):
         raise InputError(f"{kind!r} is no kind of network", mend=f"use one of {', '.join(get_args(Kind))}")
-    if targets is None:
-        _require_both_labels(pairs, "cannot be trained on")
-    else:
-        _require_targets(targets, len(pairs))
+    chosen = find_method(kind, method)
+    _require_what_it_learns_from(chosen, settings, pairs, targets)
     if validation is not None:
         _require_both_labels(validation, "cannot be validated on")
     output = Path(os.path.abspath(output))
@@ -143,8 +144,14 @@ def train(
     record: dict[str, Any] = {
         "kind": kind,
         "settings": asdict(settings),
-        "data": {"pairs": len(pairs), "base_rate": pairs.base_rate, "fingerprint": pairs.fingerprint},
+        "data": {
+            "pairs": len(pairs),
+            "base_rate": pairs.base_rate if (pairs.labels >= 0).any() else None,
+            "fingerprint": pairs.fingerprint,
+        },
     }
+    if chosen is not find_method(kind):
+        record["method"] = chosen.name
     if targets is not None:
         record["data"] |= {"targets": hashlib.sha256(np.ascontiguousarray(targets)).hexdigest()[:16]}
     # The base's folder may lie elsewhere next time: its weights tell one run from another, not its path.
@@ -161,14 +168,27 @@ def train(
         bfloat16 = bool(started["bfloat16"])
     else:
         bfloat16 = bfloat16_is_faster() if settings.precision == "auto" else settings.precision == "bfloat16"
+    from dupq.training.bases import open_base
+    from dupq.training.metric_learning import fit_metric_network
+    from dupq.training.watching import WatchForCollapse
+
     start = time.time()
     checkpoint = last_checkpoint(work) if started is not None else None
     try:
         with no_loading_bar():
-            trainer = _build_trainer(kind, pairs, targets, validation, settings, work, bfloat16, quiet)
-            write_json(work / RUN, {"identity": record["identity"], "bfloat16": bfloat16})
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            _require_finite(trainer.model)
+            model = open_base(chosen, settings)
+            if chosen.metric:
+                fit_metric_network(model, chosen.metric, pairs, settings.batch_size)
+                log = []
+            else:
+                trainer = _build_trainer(chosen, model, pairs, targets, validation, settings, work, bfloat16, quiet)
+                watch = WatchForCollapse(model)
+                trainer.add_callback(watch)
+                write_json(work / RUN, {"identity": record["identity"], "bfloat16": bfloat16})
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                log = _log(trainer.state.log_history)
+                record |= {"collapse": watch.told} if watch.told else {}
+            _require_finite(model)
     except FloatingPointError as error:
         # Its checkpoints may hold such weights too.
         shutil.rmtree(work, ignore_errors=True)
@@ -180,12 +200,25 @@ def train(
         "seconds": round(time.time() - start, 1),
         "resumed": checkpoint is not None,
         "versions": versions(),
-        "log": _log(trainer.state.log_history),
+        "log": log,
     }
     with no_loading_bar():
-        _save(trainer.model, _questions(pairs, settings.base), record, output)
+        _save(model, _questions(pairs, settings.base), record, output)
     shutil.rmtree(work, ignore_errors=True)
     return record
+
+
+def _require_what_it_learns_from(
+    method: Method, settings: TrainSettings, pairs: PairTable, targets: NDArray[np.float64] | None
+) -> None:
+    if targets is not None:
+        _require_targets(targets, len(pairs))
+        if not method.takes_targets:
+            raise InputError(f"the method {method.name!r} cannot learn from targets", mend="use another method")
+    elif not method.unsupervised:
+        _require_both_labels(pairs, "cannot be trained on")
+    elif settings.dropout == 0:
+        raise InputError(f"the method {method.name!r} learns from dropout, which is 0", mend="set it to 0.1")
 
 
 def _require_both_labels(pairs: PairTable, problem: str) -> None:
@@ -225,76 +258,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def _open_base(kind: Kind, settings: TrainSettings) -> BaseModel:
-    import torch
-    from safetensors import SafetensorError
-    from sentence_transformers import CrossEncoder, SentenceTransformer
-
-    if Path(settings.base).is_dir():
-        refuse_code(Path(settings.base))
-    torch.manual_seed(settings.seed)
-    # On a CPU the plain attention is a fifth faster than the fused one at the length of a question.
-    model_kwargs: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
-    if not torch.cuda.is_available():
-        model_kwargs["attn_implementation"] = "eager"
-    try:
-        model: BaseModel
-        if kind == "cross-encoder":
-            model = CrossEncoder(settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs)
-        else:
-            model = SentenceTransformer(settings.base, model_kwargs=model_kwargs)
-            model.max_seq_length = settings.max_length
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()
-        raise TrainingError(
-            f"the base encoder cannot be opened ({first[0] if first else type(error).__name__})",
-            where=settings.base,
-            mend="name a Hugging Face id or a folder whose weights are safetensors",
-        ) from error
-    limit = getattr(getattr(_encoder(model), "config", None), "max_position_embeddings", None)
-    if isinstance(limit, int) and settings.max_length > limit:
-        raise InputError(
-            f"max_length is {settings.max_length}, and this base reads at most {limit} tokens",
-            where=settings.base,
-            mend=f"use at most {limit}",
-        )
-    return model
-
-
-def _encoder(model: BaseModel) -> Any:
-    return getattr(model[0], "auto_model", None) or getattr(model[0], "model", None)
-
-
-def _set_dropout(model: BaseModel, share: float) -> None:
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = share
-
-
-def _freeze(model: BaseModel, settings: TrainSettings) -> None:
-    encoder = _encoder(model)
-    if settings.freeze_embeddings and encoder is not None and hasattr(encoder, "get_input_embeddings"):
-        encoder.get_input_embeddings().weight.requires_grad_(False)
-    if settings.freeze_layers:
-        # A cross-encoder wraps its encoder under the name that transformers gives the family ("bert", "mpnet").
-        body = getattr(encoder, getattr(encoder, "base_model_prefix", ""), encoder)
-        layers = getattr(getattr(body, "encoder", None), "layer", [])
-        if settings.freeze_layers >= len(layers):
-            raise InputError(
-                f"freeze_layers is {settings.freeze_layers}, and {len(layers)} layers were found",
-                where=settings.base,
-                mend="freeze fewer than all",
-            )
-        # What lies below a frozen layer would have gradients flow through it all the same, and nothing be saved.
-        body.embeddings.requires_grad_(False)
-        for layer in layers[: settings.freeze_layers]:
-            layer.requires_grad_(False)
-
-
 def _build_trainer(
-    kind: Kind,
+    method: Method,
+    model: BaseModel,
     pairs: PairTable,
     targets: NDArray[np.float64] | None,
     validation: PairTable | None,
@@ -306,20 +272,19 @@ def _build_trainer(
     import torch
     from transformers import PrinterCallback
 
-    from dupq.training.methods import assemble
+    from dupq.training.bases import FRESH
+    from dupq.training.watching import StopIfNotFinite, watch_aside
 
-    model = _open_base(kind, settings)
     card: Any = model.model_card_data
     card.widget = [{"text": "none"}]  # no card is written here, so no examples need be drawn for one
-    _set_dropout(model, settings.dropout)
-    _freeze(model, settings)
-    parts = assemble(kind, model, pairs, targets, validation)
+    parts = assemble(method, model, pairs, targets, validation)
     arguments = parts.arguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
+        learning_rate_mapping={FRESH: FRESH_RATE * settings.learning_rate} if method.network else {},
         weight_decay=settings.weight_decay,
         warmup_steps=0.1,
         lr_scheduler_type="linear",
@@ -343,37 +308,11 @@ def _build_trainer(
     trainer = parts.trainer(
         model=model, args=arguments, train_dataset=parts.datasets, loss=parts.losses, evaluator=parts.evaluator
     )
-    _watch_aside(trainer)
-    trainer.add_callback(_stop_if_collapsed())
+    watch_aside(trainer)
+    trainer.add_callback(StopIfNotFinite())
     if quiet:
         trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _watch_aside(trainer: Any) -> None:
-    """Has validation throw coins of its own: whether a run is watched must not change what it learns."""
-    import torch
-
-    evaluate = trainer.evaluate
-
-    def aside(*args: Any, **kwargs: Any) -> Any:
-        with torch.random.fork_rng():
-            return evaluate(*args, **kwargs)
-
-    trainer.evaluate = aside
-
-
-def _stop_if_collapsed() -> Any:
-    from transformers import TrainerCallback
-
-    class StopIfCollapsed(TrainerCallback):
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
-        ) -> None:
-            if not np.isfinite((logs or {}).get("loss", 0.0)):
-                raise FloatingPointError(f"the loss is not finite at step {state.global_step}")
-
-    return StopIfCollapsed()
 
 
 def _questions(pairs: PairTable, base: str) -> NDArray[np.int64]:

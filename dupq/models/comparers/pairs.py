@@ -23,8 +23,11 @@ class PairEncoder(Transformer):
     """
 
     def preprocess(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
-        ordered = [(a, b) if a <= b else (b, a) for a, b in inputs]
-        texts = [first for first, _ in ordered] + [second for _, second in ordered]
+        texts = list(inputs)
+        # Single texts, which the trainer counts the tokens of, are left as they are.
+        if texts and not isinstance(texts[0], str):
+            ordered = [(a, b) if a <= b else (b, a) for a, b in texts]
+            texts = [first for first, _ in ordered] + [second for _, second in ordered]
         features: dict[str, Any] = super().preprocess(texts, *args, **kwargs)
         return features
 
