@@ -1,0 +1,175 @@
+"""Writes `benchmarks/family.md` from the JSON that `run` and `fewshot` left, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.family.fewshot import RESULT as FEWSHOT
+from benchmarks.family.runs import FOLDER, MADE_OF
+from benchmarks.readme import ROOT
+from dupq.data.writing import write_text
+from dupq.training.methods import METHODS
+
+PAGE = ROOT / "benchmarks" / "family.md"
+ORDER = ("hybrid", "classification", "logistic", "triplet-hard", "contrastive")
+"""From best to worst, as Vo & Hays 2016 found it for images; triplets mined hard, all else as in their paper."""
+
+Row = dict[str, Any]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="exit status 1 if the page differs from the results")
+
+
+def load(folder: Path) -> dict[str, list[Row]]:
+    """Of one encoder: name -> a result a seed."""
+    found: dict[str, list[Row]] = {}
+    for path in sorted(folder.glob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(row["name"], []).append(row)
+    return found
+
+
+def pooled(rows: list[Row], metric: str) -> NDArray[np.float64]:
+    """The draws of every seed together: they spread by seed and by question group."""
+    return np.concatenate([row["draws"][metric] for row in rows])
+
+
+def mean(rows: list[Row], metric: str) -> float:
+    return float(np.mean([row["metrics"][metric]["value"] for row in rows]))
+
+
+def spread(values: NDArray[np.float64], digits: int = 3) -> str:
+    low, high = np.percentile(values, (2.5, 97.5))
+    return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def cells(name: str, rows: list[Row]) -> list[str]:
+    line, source = MADE_OF.get(name) or (METHODS[name].line.removesuffix(" (default)"), METHODS[name].source)
+    errors = [row["metrics"]["ece_mass"]["value"] for row in rows]
+    trained, scored = (
+        float(np.median([row[f"{what}_pairs_per_second"] for row in rows])) for what in ("train", "score")
+    )
+    collapsed = sum(row["collapse"] is not None for row in rows)
+    return [
+        f"`{name}`" + (f" (told of a collapse with {collapsed} of {len(rows)} seeds)" if collapsed else ""),
+        f"{line} ({source})" if source != "-" else line,
+        f"**{mean(rows, 'average_precision'):.3f}** ({spread(pooled(rows, 'average_precision'))})",
+        f"{mean(rows, 'accuracy'):.3f} ({spread(pooled(rows, 'accuracy'))})",
+        f"{np.mean(errors):.3f} ({min(errors):.3f} to {max(errors):.3f})",
+        f"{trained:,.0f}",
+        f"{scored:,.0f}",
+        str(len(rows)),
+    ]
+
+
+def encoder_part(folder: Path) -> str:
+    found = load(folder)
+    ranked = sorted(found.items(), key=lambda item: -mean(item[1], "average_precision"))
+    first = ranked[0][1][0]
+    setup = first["setup"]
+    head = ["method", "what it is", "average precision", "accuracy", "ECE", "trained/s", "scored/s", "seeds"]
+    lines = [
+        f"## {folder.name}",
+        "",
+        f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
+        f"{setup['learning_rate']:g}. Test: {first['pairs']:,} pairs of {first['groups']:,} question groups that no "
+        f"training pair reaches, {first['base_rate']:.1%} duplicates. Ensembles are of `{setup['ensemble_of']}`.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(cells(name, rows))} |" for name, rows in ranked),
+        "",
+        order_part(found),
+    ]
+    return "\n".join(lines)
+
+
+def order_part(found: dict[str, list[Row]]) -> str:
+    """Whether each step of the order found for images holds, by the difference on the same resampled groups."""
+    missing = [name for name in ORDER if name not in found]
+    if missing:
+        return f"Whether the order found for images holds is not told yet: no results of {', '.join(missing)}.\n"
+    lines, held, turned = [], 0, 0
+    for better, worse in pairwise(ORDER):
+        differences = paired(found[better], found[worse])
+        low, high = np.percentile(differences, (2.5, 97.5))
+        verdict = "holds" if low > 0 else "is reversed" if high < 0 else "is undecided"
+        held, turned = held + (low > 0), turned + (high < 0)
+        lines.append(f"- {better} > {worse} {verdict}: {differences.mean():+.3f} ({low:+.3f} to {high:+.3f})")
+    by_score = sorted(ORDER, key=lambda name: -mean(found[name], "average_precision"))
+    steps = len(ORDER) - 1
+    answer = "It holds" if held == steps else "It does not hold" if turned else "It is not settled"
+    return "\n".join(
+        [
+            f"Does the order found for images, {' > '.join(ORDER)}, hold here? {answer}: of its {steps} steps {held} "
+            f"hold, {turned} are reversed, and {steps - held - turned} are undecided (difference of average precision, "
+            "95 % interval over seeds and question groups).",
+            "",
+            *lines,
+            "",
+            f"By average precision the order here is {' > '.join(by_score)}.",
+            "",
+        ]
+    )
+
+
+def paired(better: list[Row], worse: list[Row]) -> NDArray[np.float64]:
+    other = {row["seed"]: row for row in worse}
+    shared = [(row, other[row["seed"]]) for row in better if row["seed"] in other]
+    return np.concatenate(
+        [np.subtract(a["draws"]["average_precision"], b["draws"]["average_precision"]) for a, b in shared]
+    )
+
+
+def fewshot_part() -> str:
+    results = json.loads(FEWSHOT.read_text(encoding="utf-8"))
+    lines = [
+        "## Few-shot matching",
+        "",
+        "A question gets the class of the nearest known one, or of the nearest centre of a class; "
+        f"{results['classes']} classes of banking77, {results['questions']:,} questions, nothing retrained (Koch et "
+        f"al. 2015). Accuracy, with the middle 95 % of {results['draws']} draws of the known questions.",
+        "",
+        "| network | known a class | nearest question | nearest centre |",
+        "|---|---|---|---|",
+    ]
+    cell = {(r["network"], r["shots"], r["by"]): r for r in results["rows"]}
+    for network, shots in dict.fromkeys((r["network"], r["shots"]) for r in results["rows"]):
+        texts = [
+            "{value:.3f} ({low:.3f} to {high:.3f})".format(**cell[network, shots, by]) for by in ("nearest", "centre")
+        ]
+        lines.append(f"| {network} | {shots} | {' | '.join(texts)} |")
+    return "\n".join([*lines, ""])
+
+
+def page() -> str:
+    folders = sorted(path for path in FOLDER.glob("*") if path.is_dir() and any(path.glob("*.json")))
+    parts = [
+        "# The Siamese family on questions",
+        "",
+        "Every method of `dupq methods` on the same encoder, rows, batches, steps and seeds. Written by `python -m "
+        "benchmarks.family table` from `benchmarks/results/family/`. Average precision and accuracy (at the threshold "
+        "that is best on validation): mean over seeds, and the 95 % interval over seeds and question groups. ECE: "
+        "after calibration on a split of its own, mean and range over seeds. Speeds: median pairs a second. All share "
+        "one learning rate; a comparer or an embedding head learns at ten times that. Methods without training are the "
+        "same for every seed.",
+        "",
+        *(encoder_part(folder) for folder in folders),
+    ]
+    return "\n".join(parts + ([fewshot_part()] if FEWSHOT.is_file() else []))
+
+
+def run(args: argparse.Namespace) -> None:
+    text = page()
+    if args.check:
+        raise SystemExit(0 if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text else 1)
+    write_text(PAGE, text)
+    print(f"-> {PAGE}")
