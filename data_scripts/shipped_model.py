@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
     args = parser.parse_args()
     others = [told.partition("=")[::2] for told in args.elsewhere]
-    if not all(name and Path(pairs).is_file() for name, pairs in others):
+    if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     work = args.work
     splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
@@ -89,7 +89,7 @@ def main() -> None:
     run("train", "cross-encoder", lessons, "-o", teacher, "--base", args.teacher_base, *slow, *validation)
     # What it says of the natural rows, and of pairs that nobody labelled.
     candidates, contrast, judged = (work / name for name in ("candidates.jsonl", "contrast.jsonl", "judged.jsonl"))
-    run("distil", "candidates", train, "-o", candidates, "--bi-encoder", args.base, "--count", "60000")
+    run("distil", "candidates", train, "-o", candidates, "--bi-encoder", args.base, "--count", "40000")
     run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000")
     run("distil", "targets", train, candidates, "-o", judged, "--teacher", teacher, "--where", "natural=1")
     soft = [dict(row) for _, row in read_rows(judged)]
@@ -106,9 +106,10 @@ def main() -> None:
     run("export", stock, splits, "-o", shipped)
     run("evaluate", shipped, splits, "--attach")
     reports: list[str] = []
-    for number, (name, pairs) in enumerate(others):
+    held_out = [("PAWS-Wiki, held-out part", paws), ("Twitter URL, held-out part", twitter)]
+    for number, (name, pairs) in enumerate([*held_out, *others]):
         report = args.work / f"elsewhere-{number}.json"
-        run("evaluate", shipped, pairs, "-o", report, "--skip-bad")
+        run("evaluate", shipped, pairs, "-o", report, "--skip-bad", "--unseen")
         reports += ["--elsewhere", f"{name}={report}"]
     run("card", shipped, "--about", ABOUT, *reports)
     shutil.rmtree(PRETRAINED, ignore_errors=True)

@@ -70,6 +70,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     add_running_options(evaluate)
     evaluate.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="measure on such rows only")
+    evaluate.add_argument(
+        "--unseen", action="store_true", help="leave out pairs that hold a question it was trained on, and say how many"
+    )
     add_reading_options(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
@@ -113,10 +116,17 @@ def calibrate_networks(
         return pipeline.calibrate(pairs, **policy, progress=bar)
 
 
-def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True, **running: Any) -> Report:
-    """The report of a pipeline on these pairs, put into its folder if `attach`."""
+def evaluate_pipeline(
+    model: str | Path, pairs: PairTable, attach: bool = True, unseen: bool = False, **running: Any
+) -> Report:
+    """The report of a pipeline on these pairs, put into its folder if `attach`; on those new to it if `unseen`.
+
+    Raises:
+        InputError: `attach`, and the pipeline is in no folder here.
+    """
     from dataclasses import replace
 
+    from dupq.data.grouping import holds_trained
     from dupq.pipeline import DuplicatePipeline
 
     if attach and not Path(model).is_dir():
@@ -126,6 +136,10 @@ def evaluate_pipeline(model: str | Path, pairs: PairTable, attach: bool = True, 
             mend="leave out --attach, or save the pipeline to a folder first",
         )
     pipeline = DuplicatePipeline.from_pretrained(model, **running)
+    if unseen:
+        seen = holds_trained(pipeline.trained_on, pairs.left, pairs.right)
+        pairs = pairs.take(~seen)
+        note(f"left out {int(seen.sum()):,} pairs that hold a question it was trained on; {len(pairs):,} remain")
     with progress_bar("evaluating") as bar:
         report = pipeline.evaluate(pairs, bar)
     if attach:
@@ -236,7 +250,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     folder = Path(args.pairs)
     pairs = load_pairs(folder / "test.jsonl" if folder.is_dir() else folder, where=parse_where(args.where), **options)
     report_skipped(options["skipped"])
-    report = evaluate_pipeline(args.model, pairs, args.attach, **running_options(args))
+    report = evaluate_pipeline(args.model, pairs, args.attach, args.unseen, **running_options(args))
     if args.output:
         write_json(args.output, report.to_dict())
         note(f"report -> {args.output}")

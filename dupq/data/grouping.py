@@ -126,6 +126,13 @@ def leak_report(a: tuple[Sequence[str], Sequence[str]], b: tuple[Sequence[str], 
     return LeakReport(n, len(b[0]), len(shared), len(leaking), tuple(int(row) for row in leaking[:20]))
 
 
+def holds_trained(trained_on: NDArray[np.int64] | None, left: Sequence[str], right: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each of n pairs holds a question that the network was trained on, (n,); see `refuse_overlap`."""
+    if trained_on is None or len(trained_on) == 0:
+        return np.zeros(len(left), dtype=bool)
+    return np.isin(fingerprints(list(left)), trained_on) | np.isin(fingerprints(list(right)), trained_on)
+
+
 def refuse_overlap(
     trained_on: NDArray[np.int64] | None, left: Sequence[str], right: Sequence[str], purpose: str
 ) -> None:
@@ -136,9 +143,7 @@ def refuse_overlap(
         left, right: The pairs that are to be used.
         purpose: What for, in words, for the error.
     """
-    if trained_on is None or len(trained_on) == 0:
-        return
-    seen = np.isin(fingerprints(list(left)), trained_on) | np.isin(fingerprints(list(right)), trained_on)
+    seen = holds_trained(trained_on, left, right)
     if seen.any():
         rows = np.flatnonzero(seen)
         first = ", ".join(str(int(row) + 1) for row in rows[:5])

@@ -15,8 +15,8 @@ METADATA = {
     "license_name": r"[a-z0-9][a-z0-9.-]*",
     "license_link": r"LICENSE[\w.]*|https://\S+",
 }
-LISTS = {"languages": r"[a-z]{2,3}", "datasets": r"[\w.-]+(/[\w.-]+)?", "base_model": r"[\w.-]+(/[\w.-]+)?"}
 """What the Hub takes as an identifier of each; it refuses others."""
+LISTS = ("languages", "datasets", "base_model")
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
@@ -38,10 +38,12 @@ def read_about(path: str | Path) -> dict[str, Any]:
         elif key in METADATA:
             sound = _fits(METADATA[key], value)
         elif key in LISTS:
-            sound = isinstance(value, list) and all(_fits(LISTS[key], item) for item in value)
+            fits = _is_language if key == "languages" else _is_hub_id
+            sound = isinstance(value, list) and all(fits(item) for item in value)
         elif key == "measured_on":
             sound = isinstance(value, dict) and set(value) <= {"name", "type", "split"} and "name" in value
             sound = sound and all(isinstance(item, str) for item in value.values())
+            sound = sound and ("type" not in value or _is_hub_id(value["type"]))
         else:
             known = ", ".join([*TEXTS, *METADATA, *LISTS, "measured_on"])
             raise InputError(f"the key {key!r} is unknown", where=where, mend=f"use {known}")
@@ -54,3 +56,19 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 def _fits(pattern: str, value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _is_language(value: Any) -> bool:
+    return _fits(r"[a-z]{2,3}", value)
+
+
+def _is_hub_id(value: Any) -> bool:
+    """Whether the Hub's own client takes it for the id of a model or data set."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(value)
+    except HFValidationError:
+        return False
+    return True

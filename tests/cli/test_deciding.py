@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dupq.data.splits import PairTable
+from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
 from dupq.pipeline import DuplicatePipeline
 from tests.cli.test_commands import model, run
@@ -120,3 +122,31 @@ def test_a_policy_is_chosen_on_the_evidence_of_the_folder(capsys: pytest.Capture
     assert "perfection" in err
     rare = json.loads(run(capsys, "score", "--base-rate", "0.01", *asked)[1])
     assert rare["probability"] < plain["probability"]
+
+
+def test_pairs_it_was_trained_on_are_refused_or_left_out_and_counted(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    pairs = labelled_file(tmp_path / "pairs.csv", 200, model)
+    pipeline = DuplicatePipeline.from_pretrained(model)
+    some = TABLE.left[int(np.random.default_rng(0).permutation(len(TABLE))[0])]
+    replace(pipeline, trained_on=fingerprints([some])).save(tmp_path / "trained")
+    status, _, err = run(capsys, "evaluate", tmp_path / "trained", pairs)
+    assert status == 2
+    assert "hold a question that the network was trained on" in err
+    status, out, err = run(capsys, "evaluate", tmp_path / "trained", pairs, "--unseen", "--json")
+    assert status == 0, err
+    left_out = int(err.split("left out ")[1].split()[0])
+    assert left_out >= 1
+    assert json.loads(out)["sample"]["pairs"] == 200 - left_out
+
+
+def test_a_report_is_attached_to_a_local_folder_alone(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = labelled_file(tmp_path / "pairs.csv", 200, model)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, "evaluate", "me/forum", pairs, "--attach")
+    assert status == 2
+    assert "me/forum: a report is attached to a pipeline folder here" in err
+    assert not (tmp_path / "me").exists()

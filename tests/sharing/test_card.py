@@ -308,6 +308,8 @@ def test_no_path_of_this_machine_is_shared(pipeline: DuplicatePipeline, tmp_path
         ({"datasets": [1]}, "datasets"),
         ({"datasets": ["my own questions"]}, "datasets"),
         ({"base_model": ["/home/me/base"]}, "base_model"),
+        ({"base_model": ["me/a--b"]}, "base_model"),
+        ({"measured_on": {"name": "Ours", "type": "our questions"}}, "measured_on"),
         ({"license": "Apache 2.0"}, "license"),
         ({"license": "other"}, "license_name"),
         ({"measured_on": {"split": "test"}}, "measured_on"),
@@ -318,6 +320,13 @@ def test_what_is_told_wrongly_is_named(tmp_path: Path, about: Any, word: str) ->
     (tmp_path / "about.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=word):
         read_about(tmp_path / "about.json")
+
+
+def test_what_is_told_of_the_shipped_model_is_what_the_hub_takes() -> None:
+    about = read_about(CARDS.parent / "data_scripts" / "shipped_model.json")
+    assert about["license"] == "other"
+    assert about["license_link"].startswith("https://")
+    assert about["measured_on"]["type"] in about["datasets"]
 
 
 def test_wrong_arguments_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
