@@ -41,6 +41,7 @@ def open_networks(
     from dupq.models.bi_encoder import BiEncoder
     from dupq.models.cross_encoder import CrossEncoderScorer
     from dupq.sharing.pipeline_folder import resolve
+    from dupq.sharing.probe import probe
 
     parts: dict[str, Any] = {}
     records, questions = {}, []
@@ -54,6 +55,7 @@ def open_networks(
         network = opener(folder, device=device)
         if half:
             round_weights(network.model)
+        probe(network, folder)
         parts[name] = network
         record, seen = training_record(folder)
         if record is not None:

@@ -219,6 +219,9 @@ def test_damage_that_loads_without_a_complaint_is_told_with_its_file(
         vocabulary |= {f"unheard{number}": len(vocabulary) + number for number in range(50)}
         (folder / file).write_text(json.dumps(tokenizer))
     assert str(folder / file) in str(complaint(folder))
+    networks = (folder, None) if kind == "tiny_cross_encoder" else (None, folder)
+    with pytest.raises(ModelFolderError, match=file):
+        DuplicatePipeline.from_networks(*networks)
 
 
 def test_a_damaged_tokenizer_is_told(tiny_bi_encoder: Path, tmp_path: Path) -> None:
