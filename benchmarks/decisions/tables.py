@@ -150,8 +150,8 @@ def worlds_table() -> str:
                 cells.append(interval(found["ece_mass"], 3) if "ece_mass" in found else "-")
         rows.append(cells)
     return table(head, rows) + (
-        "\nPairs that hold a question of the training are left out. ECE, 15 bins of equal mass. With labels: the mean of "
-        f"{results['repeats']} draws of labelled pairs, by first"
+        "\nPairs that hold a question of the training are left out. ECE, 15 bins of equal mass. With labels: the mean "
+        f"of {results['repeats']} draws of labelled pairs, by first"
         ' question, on the pairs of all others (and the middle 80 % of draws); "-" where too few pairs are left.'
         ' "Alone": CalibratedClassifierCV (sigmoid) of scikit-learn on the same labels, no shipped calibrator.\n'
     )

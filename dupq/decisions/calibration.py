@@ -133,7 +133,8 @@ class SplineCalibrator(Calibrator):
     intercept: float
 
     def _log_odds(self, scores: Floats) -> Floats:
-        return np.stack(_ramps(scores, self.knots), axis=1) @ np.array(self.slopes) + self.intercept
+        ramps = np.stack(_ramps(scores, self.knots), axis=1)
+        return np.asarray(ramps @ np.array(self.slopes) + self.intercept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

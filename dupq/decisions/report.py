@@ -185,7 +185,7 @@ class Report:
 
     def _conflict_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         header = ("what conflicts", "pairs", "distinct", "decided wrongly", "95 % interval", "distinct, yet flagged")
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 str(row["kind"]),
                 f"{row['pairs']:,}",

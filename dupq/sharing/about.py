@@ -65,7 +65,7 @@ def _is_language(value: Any) -> bool:
 def _is_hub_id(value: Any) -> bool:
     """Whether the Hub's own client takes it for the id of a model or data set."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(value)
