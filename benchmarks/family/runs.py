@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
+from transformers.utils.logging import set_verbosity_error
 
-from benchmarks.quality import best_accuracy_cut
 from benchmarks.readme import RESULTS
 from dupq.data.splits import PairTable, load_pairs
 from dupq.data.writing import write_json
@@ -198,7 +198,7 @@ class Family:
         """The figures of one row, on the test, as JSON."""
         scores, calibration, test = row.pop("scores"), self.held["calibration"], self.held["test"]
         calibrator = fit_calibrator(scores["calibration"], calibration.labels, calibration.groups)
-        cut = best_accuracy_cut(scores["validation"], self.held["validation"].labels)
+        cut = best_cut(scores["validation"], self.held["validation"].labels)
         probabilities = calibrator.probabilities(scores["test"])
         figures = evaluate(scores["test"], probabilities, test.labels, test.groups, cut, resamples=RESAMPLES)
         path = self.scores_of(name, seed)
@@ -223,6 +223,12 @@ class Family:
         }
         write_json(self.place(name, seed), result)
         print(f"{name:<20} seed {seed}: AP {figures['average_precision']}", flush=True)
+
+
+def best_cut(scores: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    """The score from which calling pairs duplicates is right most often."""
+    order = np.argsort(-scores, kind="stable")
+    return float(scores[order][int(np.argmax(np.cumsum(np.where(labels[order] == 1, 1, -1))))])
 
 
 def scorer_of(kind: str, folder: Path) -> Scorer:
@@ -257,6 +263,7 @@ def draws(scores: NDArray[np.float64], test: PairTable, cut: float) -> dict[str,
 
 
 def run(args: argparse.Namespace) -> None:
+    set_verbosity_error()  # what each network lacks when it is opened would drown the results
     family = Family(args)
     for seed in args.seeds:
         for name in args.methods:
