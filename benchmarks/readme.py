@@ -84,11 +84,19 @@ def forum() -> str:
     return summary()
 
 
+def speed() -> str:
+    """How many times as fast as a stock cross-encoder."""
+    from benchmarks.speed.tables import summary
+
+    return summary()
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "forum": forum,
     "quality": quality,
     "output_score": output_score,
     "shipped": shipped,
+    "speed": speed,
 }
 
 

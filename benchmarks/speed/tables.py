@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import RESULTS
 from dupq.data.writing import write_text
 
 
-def load(name: str) -> Any:
-    path = RESULTS / f"speed_{name}.json"
+def load(name: str, folder: Path = RESULTS) -> Any:
+    path = folder / f"speed_{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -87,7 +88,7 @@ def roofline_table(results: Any) -> str:
     return table(head, rows) + (
         f"\nPeaks of onnxruntime's matrix products in the same run: float32 {peaks['float32']:,.0f} GFLOP/s, int8 "
         f"{peaks['int8']:,.0f}. Counted: matrix products and attention, 2 operations a multiplication; texts are "
-        "already words, tokens are not yet made.\n"
+        "read as words, so that tokenising counts.\n"
     )
 
 
@@ -177,6 +178,6 @@ def _machine(results: Any) -> str:
 def run(args: argparse.Namespace) -> None:
     parts = ["# How fast dupq is", "", "Written by `python -m benchmarks.speed tables` from the JSON beside it.", ""]
     for name, (title, made) in PARTS.items():
-        if results := load(name):
+        if results := load(name, Path(args.results)):
             parts += [f"## {title}", "", made(results), _machine(results), ""]
     write_text(args.output, "\n".join(parts))

@@ -8,10 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 from dupq.data.reading import FORMATS, Columns, Skipped
 from dupq.errors import InputError
+
+SLOW_SECONDS = 1.0
+"""What takes longer is told of."""
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -27,6 +31,18 @@ def note(text: str) -> None:
 
 
 @contextmanager
+def told_if_slow(text: str) -> Iterator[None]:
+    """Says what goes on, on standard error, once it has taken a second: for work that cannot say how far it is."""
+    timer = Timer(SLOW_SECONDS, note, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
 def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error that appears once the work has taken a second; gives a function of (done, total)."""
     started = time.monotonic()
@@ -36,7 +52,7 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int
     def update(done: int, of: int) -> None:
         nonlocal bar, task
         if bar is None:
-            if time.monotonic() - started < 1:
+            if time.monotonic() - started < SLOW_SECONDS:
                 return
             from rich.console import Console
             from rich.progress import (

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupq.cli.console import add_reading_options, emit, note, parse_where, progress_bar, reading_options, report_skipped
+from dupq.cli.console import (
+    add_reading_options,
+    emit,
+    note,
+    parse_where,
+    progress_bar,
+    reading_options,
+    report_skipped,
+    told_if_slow,
+)
 from dupq.cli.scoring import add_running_options, running_options
 from dupq.errors import InputError
 
@@ -135,7 +144,8 @@ def evaluate_pipeline(
             where=str(model),
             mend="leave out --attach, or save the pipeline to a folder first",
         )
-    pipeline = DuplicatePipeline.from_pretrained(model, **running)
+    with told_if_slow(f"opening {model} ..."):
+        pipeline = DuplicatePipeline.from_pretrained(model, **running)
     if unseen:
         seen = holds_trained(pipeline.trained_on, pairs.left, pairs.right)
         pairs = pairs.take(~seen)
@@ -208,7 +218,8 @@ def run_export(args: argparse.Namespace) -> int:
     folder = Path(args.pairs)
     pairs = load_pairs(folder / "calibration.jsonl" if folder.is_dir() else folder, **options)
     report_skipped(options["skipped"])
-    pipeline = DuplicatePipeline.from_pretrained(args.model)
+    with told_if_slow(f"opening {args.model} ..."):
+        pipeline = DuplicatePipeline.from_pretrained(args.model)
     if args.cascade is None or not pipeline.is_int8:
         with progress_bar("exporting") as bar:
             pipeline = pipeline.export(pairs, bar)

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dupq.cli.console import add_reading_options, emit, note, progress_bar, reading_options, report_skipped
+from dupq.cli.console import (
+    add_reading_options,
+    emit,
+    note,
+    progress_bar,
+    reading_options,
+    report_skipped,
+    told_if_slow,
+)
 from dupq.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +66,8 @@ def open_pipeline(args: argparse.Namespace) -> DuplicatePipeline:
     """The pipeline that `add_model_options` asked for."""
     from dupq.pipeline import DuplicatePipeline
 
-    pipeline = DuplicatePipeline.from_pretrained(args.model, **running_options(args))
+    with told_if_slow(f"opening {args.model or 'the shipped model'} ..."):
+        pipeline = DuplicatePipeline.from_pretrained(args.model, **running_options(args))
     if args.policy is not None or args.miss_rate is not None:
         from dupq.decisions.policies import Policy
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from dupq.cli import console
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
 from dupq.models import runtime
@@ -124,6 +126,19 @@ def test_mistakes_are_told_in_one_message(
     assert said in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_slow_work_is_told_of_and_quick_work_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "SLOW_SECONDS", 0.01)
+    with console.told_if_slow("opening the model ..."):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "opening the model ...\n"
+    monkeypatch.setattr(console, "SLOW_SECONDS", 30.0)
+    with console.told_if_slow("opening the model ..."):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_threads_and_device_reach_the_networks(
