@@ -109,7 +109,7 @@ def _score_file(args: argparse.Namespace) -> int:
 
     # A wrong output name should not be found out after an hour's scoring.
     output_format(args.output, args.output_format)
-    pipeline = open_pipeline(args)
+    pipeline = _remembering(open_pipeline(args))
     options = reading_options(args)
     counts: dict[str, int] = {}
     with progress_bar("scoring") as bar:
@@ -124,6 +124,17 @@ def _score_file(args: argparse.Namespace) -> int:
     else:
         emit(args, summary, f"{written:,} pairs: {told} -> {args.output}")
     return 0
+
+
+def _remembering(pipeline: DuplicatePipeline) -> DuplicatePipeline:
+    """The same, with the vectors of a file's questions kept from chunk to chunk."""
+    from dataclasses import replace
+
+    from dupq.models.caching import CachedEmbedder
+
+    return (
+        pipeline if pipeline.bi_encoder is None else replace(pipeline, bi_encoder=CachedEmbedder(pipeline.bi_encoder))
+    )
 
 
 def _scored(

@@ -6,15 +6,18 @@ import io
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dupq.cli import console
+from dupq.cli import console, scoring
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
 from dupq.models import runtime
 from dupq.pipeline import DuplicatePipeline
+from dupq.records import QuestionPair
+from tests.models.test_caching import Counting
 from tests.questions import labelled_pairs
 from tests.test_pipeline import TABLE, noisy
 
@@ -126,6 +129,28 @@ def test_mistakes_are_told_in_one_message(
     assert said in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_scored_as_it_is_read_and_its_texts_embedded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "CHUNK", 4)
+    embedder = Counting()
+    pipeline = DuplicatePipeline(bi_encoder=embedder).calibrate(noisy(TABLE))
+    embedder.seen.clear()
+    read = 0
+
+    def pairs() -> Iterator[QuestionPair]:
+        nonlocal read
+        for left, right in zip(TABLE.left[:40], TABLE.right[:40], strict=True):
+            read += 1
+            yield QuestionPair(left, right)
+
+    counts: dict[str, int] = {}
+    scored = scoring._scored(scoring._remembering(pipeline), pairs(), counts, lambda done, total: None)
+    assert next(scored)["question1"] == TABLE.left[0]
+    assert read == 4
+    assert len(list(scored)) == 39
+    assert sum(counts.values()) == 40
+    assert len(embedder.seen) == len({*TABLE.left[:40], *TABLE.right[:40]})
 
 
 def test_slow_work_is_told_of_and_quick_work_is_not(
