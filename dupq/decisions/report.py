@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -69,7 +69,7 @@ class Report:
     base_rates: Sequence[Row]
     policies: Sequence[Row]
     pictures: Mapping[str, Any]
-    conflicts: Sequence[Row] = ()
+    conflicts: Sequence[Row] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that JSON can hold."""
@@ -301,7 +301,7 @@ def build_report(
             "precision_recall": _curve(s, y, cuts),
             "histogram": _histogram(s, y, cuts),
         },
-        conflicts=conflicts,
+        conflicts=list(conflicts),
     )
 
 
