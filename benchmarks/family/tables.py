@@ -34,6 +34,9 @@ def load(folder: Path) -> dict[str, list[Row]]:
     for path in sorted(folder.glob("*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault(row["name"], []).append(row)
+    setups = {json.dumps(row["setup"], sort_keys=True) for rows in found.values() for row in rows}
+    if len(setups) > 1:
+        raise SystemExit(f"{folder} holds results of {len(setups)} setups: run the others again, or remove them")
     return found
 
 

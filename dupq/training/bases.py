@@ -63,26 +63,28 @@ def open_base(method: Method, settings: TrainSettings) -> BaseModel:
 def _assembled(method: Method, settings: TrainSettings, model_kwargs: dict[str, Any]) -> BaseModel:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
+    from dupq.models.comparers import COMPARERS, PairEncoder
+
+    model: BaseModel
     if method.kind == "bi-encoder":
         model = SentenceTransformer(settings.base, model_kwargs=model_kwargs)
         model.max_seq_length = settings.max_length
         if method.network == "two-branch":
             _add_branch(model)
-        return model
-    if not method.network:
-        return CrossEncoder(settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs)
-    from dupq.models.comparers import COMPARERS, LearnedMetric, PairEncoder
-
-    encoder = PairEncoder(
-        settings.base,
-        max_seq_length=settings.max_length,
-        model_kwargs=model_kwargs,
-        config_kwargs={"num_labels": 1},
-    )
-    dimensions = encoder.get_embedding_dimension()
-    kind = COMPARERS[method.network]
-    comparer = kind(dimensions, rank=dimensions) if kind is LearnedMetric else kind(dimensions)
-    return CrossEncoder(modules=[encoder, comparer])
+    elif not method.network:
+        model = CrossEncoder(settings.base, num_labels=1, max_length=settings.max_length, model_kwargs=model_kwargs)
+    else:
+        encoder = PairEncoder(
+            settings.base,
+            max_seq_length=settings.max_length,
+            model_kwargs=model_kwargs,
+            config_kwargs={"num_labels": 1},
+        )
+        sizes = {"dimensions": encoder.get_embedding_dimension()}
+        if method.metric:
+            sizes |= {"rank": sizes["dimensions"]}
+        model = CrossEncoder(modules=[encoder, COMPARERS[method.network](**sizes)])
+    return model
 
 
 def _add_branch(model: BaseModel) -> None:

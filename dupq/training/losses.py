@@ -186,10 +186,10 @@ class StructurePreservingLoss(EmbeddingLoss):
         distances = all_distances(torch.cat(embeddings))
         same = _same(labels.T.reshape(-1))
         left, right = slice(0, n), slice(n, 2 * n)
-        across, within = (
-            sum(self._ranking(distances[a, b], same[a, b]) for a, b in sides)
-            for sides in (((left, right), (right, left)), ((left, left), (right, right)))
-        )
+        across = self._ranking(distances[left, right], same[left, right])
+        across = across + self._ranking(distances[right, left], same[right, left])
+        within = self._ranking(distances[left, left], same[left, left])
+        within = within + self._ranking(distances[right, right], same[right, right])
         return across + self.weight * within
 
     def _ranking(self, distances: Tensor, same: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import nn
 
+    from dupq.training.metric_learning import Metric
+
 Kind = Literal["bi-encoder", "cross-encoder"]
 Rows = Literal["pairs", "duplicates", "closures", "texts"]
 """What a loss is fed: labelled pairs; duplicates alone; pairs with the keys of their closures; each text twice."""
@@ -42,7 +44,7 @@ class Method:
     source: str
     losses: tuple[tuple[Rows, Callable[[Any, Any, Any], nn.Module]], ...] = ()
     network: str = ""
-    metric: str = ""
+    metric: Metric | None = None
 
     @property
     def unsupervised(self) -> bool:
@@ -65,7 +67,7 @@ def _compared(name: str, line: str, source: str, network: str) -> Method:
     return Method(name, "cross-encoder", line, source, network=network)
 
 
-def _measured(metric: str, line: str, source: str) -> Method:
+def _measured(metric: Metric, line: str, source: str) -> Method:
     return Method(metric, "cross-encoder", line, source, network="LearnedMetric", metric=metric)
 
 

@@ -13,7 +13,7 @@ from dupq.errors import InputError
 from dupq.models.scorers import chunks, fit_weights
 
 if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.model import BaseModel
 
 Metric = Literal["euclidean", "mahalanobis", "fisher", "kissme"]
 
@@ -101,7 +101,7 @@ def _fisher(within: NDArray[np.float64], between: NDArray[np.float64]) -> NDArra
     return np.asarray(directions.T[::-1][: (len(within) + 1) // 2])
 
 
-def fit_metric_network(model: CrossEncoder, metric: Metric, pairs: PairTable, batch_size: int) -> None:
+def fit_metric_network(model: BaseModel, metric: Metric, pairs: PairTable, batch_size: int) -> None:
     """Fits the `LearnedMetric` of a pair network, in place, on what its encoder makes of labelled pairs."""
     import torch
 
@@ -117,7 +117,7 @@ def fit_metric_network(model: CrossEncoder, metric: Metric, pairs: PairTable, ba
 
 
 def embed_pairs(
-    model: CrossEncoder, pairs: PairTable, batch_size: int = 128
+    model: BaseModel, pairs: PairTable, batch_size: int = 128
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The vectors that a pair network compares, of unit length: two float32 arrays (n, d).
 

@@ -153,7 +153,7 @@ def train(
     if chosen is not find_method(kind):
         record["method"] = chosen.name
     if targets is not None:
-        record["data"] |= {"targets": hashlib.sha256(np.ascontiguousarray(targets)).hexdigest()[:16]}
+        record["data"] |= {"targets": hashlib.sha256(targets.tobytes()).hexdigest()[:16]}
     # The base's folder may lie elsewhere next time: its weights tell one run from another, not its path.
     identity = {**record, "settings": {**record["settings"], "base": base_identity(settings.base)}}
     record["identity"] = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

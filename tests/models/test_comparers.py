@@ -26,7 +26,8 @@ TRAINED = sorted(set(COMPARERS) - {"LearnedMetric"})
 
 def comparer(name: str, dimensions: int = 16, seed: int = 0) -> Comparer:
     torch.manual_seed(seed)
-    made = COMPARERS[name](dimensions, rank=7) if name == "LearnedMetric" else COMPARERS[name](dimensions)
+    sizes = {"dimensions": dimensions, **({"rank": 7} if name == "LearnedMetric" else {})}
+    made = COMPARERS[name](**sizes)
     if isinstance(made, LearnedMetric):
         torch.nn.init.normal_(made.root)
     # A layer that begins as 0 would hide what comes before it.

@@ -19,7 +19,7 @@ class ArcApart(Comparer):
     """
 
     def __init__(self, dimensions: int, hidden: int = 128) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden)
         self.dimensions, self.hidden = dimensions, hidden
         self.first = nn.Conv1d(dimensions, hidden, 3, padding=1)
         self.second = nn.Conv1d(hidden, hidden, 3, padding=1)
@@ -49,7 +49,7 @@ class ArcMerged(Comparer):
     """
 
     def __init__(self, dimensions: int, hidden: int = 32) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden)
         self.dimensions, self.hidden = dimensions, hidden
         self.one = nn.Conv1d(dimensions, hidden, 3, padding=1)
         self.other = nn.Conv1d(dimensions, hidden, 3, padding=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sentence_transformers.base.modules import Module, Transformer
@@ -38,10 +38,16 @@ class Comparer(Module):
     A subclass gives `compare`. It must be symmetric to the last bit and must not see padding.
 
     Args:
-        dimensions: Of a token embedding.
+        sizes: The arguments of the subclass.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "hidden"]
+    def __init__(self, **sizes: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._sizes = sizes
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What `save` writes to `config.json`, and `load` hands to the class."""
+        return dict(self._sizes)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Adds to what a `PairEncoder` gives for n pairs `scores`: (n, 1) raw logits, higher = more alike."""
@@ -70,6 +76,7 @@ class Comparer(Module):
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Comparer:
         """Opens what `save` wrote."""
@@ -88,7 +95,8 @@ class Comparer(Module):
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """The mean of a text's tokens: (n, tokens, dimensions) and (n, tokens) -> (n, dimensions)."""
     weights = mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+    mean: Tensor = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+    return mean
 
 
 class VectorComparer(Comparer):
@@ -101,7 +109,8 @@ class VectorComparer(Comparer):
     def embed(tokens: Tensor, mask: Tensor) -> Tensor:
         """(n, tokens, dimensions) -> (n, dimensions), of length √dimensions."""
         # An entry of a unit vector of 384 dimensions is so small that a fresh head would learn from it too slowly.
-        return functional.normalize(masked_mean(tokens, mask), dim=1) * tokens.shape[2] ** 0.5
+        scale: float = tokens.shape[2] ** 0.5
+        return functional.normalize(masked_mean(tokens, mask), dim=1) * scale
 
     @abstractmethod
     def compare_vectors(self, left: Tensor, right: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,10 +24,8 @@ class RecurrentComparator(Comparer):
         glimpses: T, half of them at each question.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "hidden", "glimpses"]
-
     def __init__(self, dimensions: int, hidden: int = 128, glimpses: int = 8) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden, glimpses=glimpses)
         self.dimensions, self.hidden, self.glimpses = dimensions, hidden, glimpses
         self.project = nn.Linear(dimensions, hidden)
         self.look = nn.Linear(hidden, hidden)
@@ -66,10 +62,8 @@ class NeighbourhoodDifferences(Comparer):
         window: w; 2 sees five tokens.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "hidden", "window"]
-
     def __init__(self, dimensions: int, hidden: int = 64, window: int = 2) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden, window=window)
         self.dimensions, self.hidden, self.window = dimensions, hidden, window
         self.project = nn.Linear(dimensions, hidden)
         self.summarise = nn.Linear(hidden * (2 * window + 1), hidden)
@@ -106,10 +100,8 @@ class NormalisedCorrelation(Comparer):
         best: Matches kept of each token.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "hidden", "best"]
-
     def __init__(self, dimensions: int, hidden: int = 64, best: int = 3) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden, best=best)
         self.dimensions, self.hidden, self.best = dimensions, hidden, best
         self.project = nn.Linear(dimensions, hidden)
         self.matter = nn.Linear(dimensions, 1)
@@ -145,4 +137,5 @@ class NormalisedCorrelation(Comparer):
             matches.append(functional.pad(correlation, (0, self.best), value=-1).topk(self.best, dim=2).values)
         weights = self.matter(tokens).squeeze(2).masked_fill(~mask, -torch.inf).softmax(1)
         judged: Tensor = self.judge(torch.cat(matches, dim=2))
-        return (weights.unsqueeze(1) @ judged).squeeze(1)
+        found: Tensor = weights.unsqueeze(1) @ judged
+        return found.squeeze(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +19,7 @@ class Hybrid(VectorComparer):
     """
 
     def __init__(self, dimensions: int, hidden: int = 128) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden)
         self.dimensions, self.hidden = dimensions, hidden
         self.classify = nn.Sequential(nn.Linear(3 * dimensions, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
@@ -40,7 +38,7 @@ class SimilarityNetwork(VectorComparer):
     """
 
     def __init__(self, dimensions: int, hidden: int = 128) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden)
         self.dimensions, self.hidden = dimensions, hidden
         self.project = nn.Sequential(nn.Linear(dimensions, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.regress = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
@@ -68,10 +66,8 @@ class ConditionalSimilarity(VectorComparer):
         conditions: Kinds of question.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "conditions"]
-
     def __init__(self, dimensions: int, conditions: int = 5) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, conditions=conditions)
         self.dimensions, self.conditions = dimensions, conditions
         self.masks = nn.Parameter(torch.empty(conditions, dimensions).normal_(0.9, 0.7))  # as in the source
         self.thresholds = nn.Parameter(torch.full((conditions,), 2.0))
@@ -82,7 +78,8 @@ class ConditionalSimilarity(VectorComparer):
         weights = self.choose(torch.cat([left + right, left * right], dim=1)).softmax(1)
         squares = (left - right).square() / self.dimensions
         distances = squares @ self.masks.relu().square().T
-        return (weights * (self.thresholds - self.log_slope.exp() * distances)).sum(1)
+        scores: Tensor = (weights * (self.thresholds - self.log_slope.exp() * distances)).sum(1)
+        return scores
 
 
 class ResidualPairs(VectorComparer):
@@ -99,10 +96,8 @@ class ResidualPairs(VectorComparer):
         blocks: K.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "hidden", "blocks"]
-
     def __init__(self, dimensions: int, hidden: int = 128, blocks: int = 3) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, hidden=hidden, blocks=blocks)
         self.dimensions, self.hidden, self.blocks = dimensions, hidden, blocks
         self.merge = nn.Linear(2 * dimensions, hidden)
         self.steps = nn.ModuleList(
@@ -135,10 +130,8 @@ class LearnedMetric(VectorComparer):
         rank: Rows of L.
     """
 
-    config_keys: ClassVar[list[str]] = ["dimensions", "rank"]
-
     def __init__(self, dimensions: int, rank: int) -> None:
-        super().__init__()
+        super().__init__(dimensions=dimensions, rank=rank)
         self.dimensions, self.rank = dimensions, rank
         self.root = nn.Parameter(torch.eye(rank, dimensions), requires_grad=False)
         self.slope = nn.Parameter(torch.tensor(1.0), requires_grad=False)
