@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
 
 from dupq.decisions.checks import checked_groups, checked_probabilities, checked_rate, checked_scores
 from dupq.decisions.evidence import Evidence
 from dupq.decisions.metrics import effective_size
+from dupq.decisions.odds import expit, logit
 from dupq.errors import InputError
 
 Floats = NDArray[np.float64]

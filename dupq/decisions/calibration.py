@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
 
 from dupq.decisions import checks
 from dupq.decisions.base_rate import log_odds_shift
+from dupq.decisions.odds import expit, logit
 from dupq.errors import InputError, ModelFolderError, NotEnoughLabelsError
 
 Floats = NDArray[np.float64]
@@ -380,8 +380,7 @@ def _maximise(columns: list[Floats], y: Floats, start: list[float], lower: list[
 
     bounds = [(low, None) for low in lower]
     options = {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9}
-    # A third of a second to import, which scoring a single pair need not wait for.
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # takes long to import, and scoring does without
 
     found = minimize(loss, np.array(start), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return [float(value) for value in found.x]

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv
 
 from dupq.decisions import checks
 from dupq.errors import ModelFolderError
@@ -34,6 +33,8 @@ _WHERE = "threshold evidence"
 
 def lower_bound(hits: ArrayLike, n: ArrayLike, delta: float) -> Floats:
     """The one-sided Clopper-Pearson (1934) lower bound of a share, at confidence 1 - delta; counts may be fractions."""
+    from scipy.special import betaincinv
+
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
     return np.where(hits > 0, betaincinv(np.maximum(hits, 1e-9), n - hits + 1, delta), 0.0)
 
