@@ -53,7 +53,7 @@ def test_it_needs_no_torch_and_little_space() -> None:
         "import sys\nfrom dupq import DuplicatePipeline\n"
         "result = DuplicatePipeline.from_pretrained().score('Why is the sky blue?', 'What makes the sky blue?')\n"
         "print(result.decision)\n"
-        "print(*{'torch', 'transformers', 'sentence_transformers', 'sklearn'} & set(sys.modules))"
+        "print(*{'torch', 'transformers', 'sentence_transformers', 'sklearn', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["duplicate"]
