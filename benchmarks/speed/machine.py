@@ -20,7 +20,7 @@ SIZES = (1024, 2048, 4096)
 
 
 def run(args: argparse.Namespace) -> None:
-    table, threads = read(args, args.count), args.threads or _available_threads()
+    table, threads = read(args, min(args.count, 4_000)), args.threads or _available_threads()
     peaks = {kind: max(_peak(kind, size, threads) for size in args.sizes or SIZES) for kind in ("float32", "int8")}
     print({kind: f"{peak / 1e9:,.0f} GFLOP/s" for kind, peak in peaks.items()}, flush=True)
     pipeline = DuplicatePipeline.from_pretrained(args.model, device="cpu", threads=threads)

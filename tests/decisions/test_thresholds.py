@@ -361,3 +361,19 @@ def test_evidence_and_thresholds_are_plain_records():
     cut = choose_rule(evidence).duplicate
     assert Threshold.from_dict(cut.to_dict()) == cut
     assert evidence.rates(-100.0) == (1.0, 1.0)
+
+
+def test_evidence_may_keep_the_cuts_of_other_scores() -> None:
+    draw = np.random.default_rng(0)
+    labels = np.arange(600) % 3 == 0
+    scores = draw.normal(size=600) + 1.5 * labels
+    first = gather_evidence(scores, labels)
+    moved = np.where(scores < -1, scores - 5, scores)
+    second = gather_evidence(moved, labels, cuts=first.cuts)
+    assert second.cuts[:-1] == first.cuts[:-1]
+    assert second.cuts[-1] == moved.min()
+    assert second.found[-1] == second.duplicates
+    assert second.false[-1] == second.distinct
+    above = np.array(first.cuts) > -1
+    assert np.array_equal(np.array(second.found)[above], np.array(first.found)[above])
+    assert first.cuts == gather_evidence(scores, labels, cuts=first.cuts).cuts
