@@ -236,7 +236,7 @@ def test_what_makes_no_cascade_is_told(calibrated: DuplicatePipeline) -> None:
         cascaded(calibrated.with_base_rate(0.1))
     with pytest.raises(InputError, match="cannot show"):
         cascaded(calibrated, share=1 - 1e-6)
-    with pytest.raises(InputError, match="no cascade keeps 99.50%"):
+    with pytest.raises(InputError, match=r"no cascade keeps 99\.50%"):
         cascaded(calibrated.with_policy(Policy.max_f1(), miss_rate=0.3), share=0.995)
     with pytest.raises(LeakError):
         cascaded(replace(calibrated, trained_on=fingerprints(table.left)))
