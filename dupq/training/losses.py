@@ -63,8 +63,8 @@ class EmbeddingLoss(nn.Module):
 class LinearHingeLoss(EmbeddingLoss):
     """Linear hinge: l · D + (1 - l) · max(0, margin - D), the mean over pairs.
 
-    Unlike the squared hinge it pulls as hard on a pair that is nearly right as on one that is wrong. With a margin of 0
-    nothing pushes, and all embeddings become one.
+    Unlike the squared hinge it pulls as hard on a pair that is nearly right as on one that is wrong: prefer it where
+    few labels are wrong. With a margin of 0 nothing pushes, and all embeddings become one.
 
     Labels: (n,) in [0, 1]. Source: the contrastive loss as Vo & Hays 2016 write it.
     """
@@ -82,7 +82,7 @@ class LogisticDistanceLoss(EmbeddingLoss):
     """Distance-based logistic loss: log loss of p = (1 + e^-m) / (1 + e^(s·D - m)), the mean over pairs.
 
     p is 1 at no distance and falls to 0 about D = m / s. A pair counts the less the surer it is, so that no margin cuts
-    anything off.
+    anything off: prefer it to both hinges.
 
     Args:
         model: What embeds.
@@ -117,7 +117,8 @@ class MinedTripletLoss(EmbeddingLoss):
     """Triplets of a batch of pairs: max(0, D(anchor, duplicate) - D(anchor, other) + margin), the mean over triplets.
 
     Questions of one closure of known duplicates never make a negative: their keys tell. The pairs that are labelled
-    distinct come in the same batch, and are its hard negatives.
+    distinct come in the same batch, and are its hard negatives. Prefer it where what matters is the nearest neighbours
+    of a question, not one threshold for all; "semi-hard" is the safer with wrong labels.
 
     Args:
         model: What embeds.
@@ -150,6 +151,8 @@ class MinedTripletLoss(EmbeddingLoss):
 class LogisticTripletLoss(MinedTripletLoss):
     """Distance-based logistic loss of triplets: log(1 + e^(s (D(anchor, duplicate) - D(anchor, other)))), all of them.
 
+    Prefer it to hinged triplets where batches are large: none is dropped, and the worst count most.
+
     Labels: as of `MinedTripletLoss`. Source: Vo & Hays 2016, who too take every triplet of the batch.
     """
 
@@ -172,7 +175,7 @@ class StructurePreservingLoss(EmbeddingLoss):
     loss = [x, y, y'] + [y, x, x'] + weight · ([x, x', x''] + [y, y', y'']).
 
     The last two hold a neighbourhood together on either side; they need batches that hold several of its questions
-    (`dupq.training.sampling.NeighbourhoodBatchSampler`).
+    (`dupq.training.sampling.NeighbourhoodBatchSampler`). Prefer it where duplicate groups are large.
 
     Labels: (n, 2), as of `MinedTripletLoss`. Source: Wang, Li & Lazebnik 2016.
     """
