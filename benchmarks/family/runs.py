@@ -53,6 +53,7 @@ class Setup:
     learning_rate: float
     max_length: int
     ensemble_of: str
+    largest: int
     fingerprints: dict[str, str]
 
 
@@ -71,13 +72,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble-of", default="hybrid", metavar="NAME", help="what ensembles are made of (hybrid)")
 
 
-def whole_groups(table: PairTable, most: int) -> PairTable:
-    """Whole question groups, in an order that depends on nothing else, until `most` pairs are reached."""
-    keys, inverse = np.unique(table.groups, return_inverse=True)
+def whole_groups(table: PairTable, most: int, largest: int | None = None) -> PairTable:
+    """Whole question groups, in an order that depends on nothing else, until `most` pairs are reached.
+
+    Those of more than `largest` pairs are left out: of a small test one of them would decide the figures.
+    """
+    keys, inverse, sizes = np.unique(table.groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(keys))
-    sizes = np.bincount(inverse)[order]
+    order = order[sizes[order] <= (largest or most)]
     kept = np.zeros(len(keys), dtype=bool)
-    kept[order[np.cumsum(sizes) <= most]] = True
+    kept[order[np.cumsum(sizes[order]) <= most]] = True
     return table.take(kept[inverse])
 
 
@@ -88,7 +92,7 @@ class Family:
         folder = Path(args.splits)
         self.pairs = whole_groups(load_pairs(folder / "train.jsonl", where={"natural": "1"}), args.rows)
         self.held = {
-            name: whole_groups(load_pairs(folder / f"{name}.jsonl"), args.held)
+            name: whole_groups(load_pairs(folder / f"{name}.jsonl"), args.held, max(1, args.held // 100))
             for name in ("validation", "calibration", "test")
         }
         self.base, self.work = args.base, Path(args.work)
@@ -100,6 +104,7 @@ class Family:
             learning_rate=args.learning_rate,
             max_length=args.max_length,
             ensemble_of=args.ensemble_of,
+            largest=max(1, args.held // 100),
             fingerprints={"train": self.pairs.fingerprint, **{name: t.fingerprint for name, t in self.held.items()}},
         )
 

@@ -84,7 +84,8 @@ def encoder_part(folder: Path) -> str:
         "",
         f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
         f"{setup['learning_rate']:g}. Test: {first['pairs']:,} pairs of {first['groups']:,} question groups that no "
-        f"training pair reaches, {first['base_rate']:.1%} duplicates. Ensembles are of `{setup['ensemble_of']}`.",
+        f"training pair reaches, {first['base_rate']:.1%} duplicates; groups of more than {setup['largest']} pairs are "
+        f"left out, for one of them would decide the figures. Ensembles are of `{setup['ensemble_of']}`.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",

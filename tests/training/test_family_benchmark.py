@@ -27,6 +27,7 @@ def row(name: str, seed: int, precision: float, noise: float = 0.001, **others: 
             "batch_size": 64,
             "learning_rate": 1e-4,
             "ensemble_of": "hybrid",
+            "largest": 50,
         },
         "pairs": 40,
         "groups": 30,
@@ -108,6 +109,8 @@ def test_rows_are_drawn_by_whole_groups() -> None:
     assert part.fingerprint == whole_groups(table, 123).fingerprint
     inside, outside = set(part.groups.tolist()), table.groups
     assert sum(group in inside for group in outside.tolist()) == len(part)
+    assert len(whole_groups(table, 123, largest=10)) == len(part)
+    assert len(whole_groups(table, 123, largest=9)) == 0
 
 
 def test_draws_are_those_of_resampled_groups_and_the_same_for_every_method() -> None:
