@@ -1,0 +1,84 @@
+"""The log of the networks that were trained on the way to the shipped model, from the records beside their weights.
+
+    python -m benchmarks.model FOLDER...      # adds to benchmarks/results/model.json, writes benchmarks/model.md
+
+A FOLDER is one that `dupq train` wrote; its name is that of the run. Average precision is that on the validation split
+after each epoch: it decided what was tried next, so it flatters; the figures of the test split stand in README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.readme import RESULTS, ROOT
+from dupq.data.writing import write_json, write_text
+from dupq.models.stock import RECORD
+
+SHOWN = ("epochs", "batch_size", "learning_rate", "dropout", "freeze_layers")
+
+
+def row(folder: Path) -> dict[str, Any]:
+    """What one record tells."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    precisions = [
+        round(value, 4)
+        for entry in record["log"]
+        for name, value in entry.items()
+        if name.endswith(("average_precision", "cosine_ap"))
+    ]
+    return {
+        "run": folder.name,
+        "identity": record["identity"],
+        "kind": record["kind"],
+        "base": Path(record["settings"]["base"]).name,
+        "settings": {name: record["settings"].get(name, 0) for name in SHOWN},
+        "pairs": record["data"]["pairs"],
+        "soft": "targets" in record["data"],
+        "seconds": record["seconds"],
+        "bfloat16": record["bfloat16"],
+        "validation": precisions,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    head = (
+        "| run | network | from | pairs | targets | epochs | rate | dropout | frozen | minutes | AP after each epoch |"
+    )
+    lines = [head, "|---" * 11 + "|"]
+    for told in rows:
+        s = told["settings"]
+        cells = [
+            told["run"],
+            told["kind"],
+            told["base"],
+            f"{told['pairs']:,}",
+            "teacher's" if told["soft"] else "labels",
+            f"{s['epochs']:g}",
+            f"{s['learning_rate']:g}",
+            f"{s['dropout']:g}",
+            f"{s['freeze_layers']}",
+            f"{told['seconds'] / 60:.0f}",
+            ", ".join(f"{value:.3f}" for value in told["validation"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path)
+    args = parser.parse_args()
+    store = RESULTS / "model.json"
+    rows = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else []
+    new = [row(folder) for folder in args.folders]
+    rows = [told for told in rows if told["identity"] not in {added["identity"] for added in new}] + new
+    write_json(store, rows)
+    about = (__doc__ or "").split("\n\n")
+    write_text(ROOT / "benchmarks" / "model.md", f"# {about[0].rstrip('.')}\n\n{about[2].rstrip()}\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
