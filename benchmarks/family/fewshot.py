@@ -14,19 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.readme import RESULTS
+from dupq import DuplicatePipeline
 from dupq.data.writing import write_json
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.matching import By, FewShotMatcher
+from dupq.models.scorers import Embedder
 from dupq.training.trainer import versions
 
 RESULT = RESULTS / "family" / "fewshot.json"
 SHOTS = (1, 5)
 
 
+def opened(folder: str) -> Embedder:
+    """The bi-encoder in a folder; "shipped": that of the shipped model."""
+    shipped = DuplicatePipeline.from_pretrained().bi_encoder if folder == "shipped" else None
+    return shipped or BiEncoder(folder)
+
+
 class Kept:
     """An embedder that has embedded every text it will be asked for."""
 
-    def __init__(self, embedder: BiEncoder, texts: Sequence[str]) -> None:
+    def __init__(self, embedder: Embedder, texts: Sequence[str]) -> None:
         distinct = sorted(set(texts))
         self.fingerprint, self.dimensions = embedder.fingerprint, embedder.dimensions
         self._place = {text: index for index, text in enumerate(distinct)}
@@ -37,7 +45,9 @@ class Kept:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", action="append", required=True, metavar="NAME=DIR", help="a bi-encoder folder")
+    parser.add_argument(
+        "--network", action="append", required=True, metavar="NAME=DIR", help="a bi-encoder folder, or `shipped`"
+    )
     parser.add_argument("--train", required=True, help="CSV with the columns text and category, plain or .xz")
     parser.add_argument("--test", required=True, help="likewise")
     parser.add_argument("--draws", type=int, default=20, help="draws of the known questions (20)")
@@ -54,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     (texts, kinds), (asked, answers) = read(args.train), read(args.test)
     kind_of, results = np.array(kinds), []
     for name, folder in (value.split("=", 1) for value in args.network):
-        embedder = Kept(BiEncoder(folder), [*texts, *asked])
+        embedder = Kept(opened(folder), [*texts, *asked])
         for shots in SHOTS:
             found: dict[str, list[float]] = {by: [] for by in get_args(By)}
             for draw in range(args.draws):
