@@ -69,8 +69,8 @@ def contrast_pairs(
                 break
         rows += [(a, b, label) for (a, b), label in found.items()]
         named += [kind] * len(found)
-    left, right, labels = ([row[column] for row in rows] for column in range(3))
-    return ContrastTable(PairTable(left, right, np.array(labels, dtype=np.int8)), named)
+    labels = np.array([label for *_, label in rows], dtype=np.int8)
+    return ContrastTable(PairTable([a for a, *_ in rows], [b for _, b, _ in rows], labels), named)
 
 
 def _attempts(
