@@ -232,8 +232,7 @@ def test_the_commands_from_pairs_to_a_student(
     for command in (find, make, judge):
         assert main(list(map(str, command))) == 0
     soft.write_text(soft.read_text() + contrast.read_text())
-    for command in [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]:
-        assert main(list(map(str, command))) == 0
+    assert main(list(map(str, [*learn, "--max-steps", "2", "--batch-size", "8", "--max-length", "32"]))) == 0
     table = read_targets(soft)
     made = read_mixed([contrast])
     assert len(table.pairs) == len(pairs) + 20 + len(made)
