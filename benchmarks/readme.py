@@ -77,6 +77,15 @@ def shipped() -> str:
     return "\n".join(lines) + "\n"
 
 
+def contrast() -> str:
+    """How pairs of nearly the same words are decided."""
+    results = load("contrast")
+    lines = ["| what was changed | pairs | of them duplicates | decided wrongly |", "|---|---|---|---|"]
+    for row in results["rows"]:
+        lines.append(f"| {row['kind']} | {row['pairs']:,} | {row['duplicates']:.0%} | {figure(row['error'], 2)} |")
+    return "\n".join(lines) + "\n"
+
+
 def forum() -> str:
     """How fast and how complete mining and flagging are."""
     from benchmarks.forum.tables import summary
@@ -92,6 +101,7 @@ def speed() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "contrast": contrast,
     "forum": forum,
     "quality": quality,
     "output_score": output_score,

@@ -21,9 +21,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dupq.cli.main import main as dupq
 from dupq.data.reading import read_pairs, read_rows
+from dupq.data.splits import load_pairs
+from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
+from dupq.models.stock import QUESTIONS, read_fingerprints
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
@@ -56,6 +61,23 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 def some(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """So many of the rows, always the same."""
     return random.Random(0).sample(rows, min(count, len(rows)))
+
+
+def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
+    """The splits that were not trained on, less the groups a question of which has been met in training all the same.
+
+    A rewritten question, or one of another data set, may happen to be one of theirs.
+    """
+    seen = np.concatenate([read_fingerprints(network / QUESTIONS) for network in networks])
+    for name in ("validation", "calibration", "test"):
+        pairs = load_pairs(splits / f"{name}.jsonl")
+        met = np.isin(fingerprints(pairs.left), seen) | np.isin(fingerprints(pairs.right), seen)
+        kept = pairs.take(~np.isin(pairs.groups, pairs.groups[met]))
+        print(f"{name}: {len(pairs) - len(kept):,} of {len(pairs):,} pairs left out: their groups were met", flush=True)
+        rows = zip(kept.left, kept.right, kept.labels.tolist(), strict=True)
+        columns = ["question1", "question2", "label"]
+        write_rows(folder / f"{name}.jsonl", (dict(zip(columns, row, strict=True)) for row in rows), columns)
+    return folder
 
 
 def main() -> None:
@@ -101,13 +123,14 @@ def main() -> None:
     lessons = write(work / "cross-encoder.jsonl", [*soft, *also])
     run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", bi_encoder, *student)
 
+    splits = held_out(splits, (bi_encoder, cross_encoder), work / "held-out")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
     run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
     run("export", stock, splits, "-o", shipped)
     run("evaluate", shipped, splits, "--attach")
     reports: list[str] = []
-    held_out = [("PAWS-Wiki, held-out part", paws), ("Twitter URL, held-out part", twitter)]
-    for number, (name, pairs) in enumerate([*held_out, *others]):
+    parts = [("PAWS-Wiki, held-out part", paws), ("Twitter URL, held-out part", twitter)]
+    for number, (name, pairs) in enumerate([*parts, *others]):
         report = args.work / f"elsewhere-{number}.json"
         run("evaluate", shipped, pairs, "-o", report, "--skip-bad", "--unseen")
         reports += ["--elsewhere", f"{name}={report}"]
