@@ -94,7 +94,9 @@ def main() -> None:
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     work = args.work
     splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
-    teacher, bi_encoder, cross_encoder = (work / name for name in ("teacher", "bi-encoder", "cross-encoder"))
+    teacher, start, bi_encoder, cross_encoder = (
+        work / name for name in ("teacher", "start", "bi-encoder", "cross-encoder")
+    )
     stock, shipped = work / "pipeline", work / "pipeline-int8"
     # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
     run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
@@ -116,12 +118,15 @@ def main() -> None:
     run("distil", "targets", train, candidates, "-o", judged, "--teacher", teacher, "--where", "natural=1")
     soft = [dict(row) for _, row in read_rows(judged)]
 
-    lessons = write(work / "bi-encoder.jsonl", [*soft, *only_duplicates, *news, *tweets])
+    # The cross-encoder starts from a bi-encoder that learned the same. That one is worse alone than one that learned
+    # from the labels (AP 0.844 against 0.858 on the calibration split), so the latter ships.
+    lessons = write(work / "start.jsonl", [*soft, *only_duplicates, *news, *tweets])
     student = ("--targets", "target", *validation, "--epochs", "1")
-    run("train", "bi-encoder", lessons, "-o", bi_encoder, "--base", args.base, "--batch-size", "128", *student)
+    run("train", "bi-encoder", lessons, "-o", start, "--base", args.base, "--batch-size", "128", *student)
+    run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
     also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
     lessons = write(work / "cross-encoder.jsonl", [*soft, *also])
-    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", bi_encoder, *student)
+    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", start, *student)
 
     splits = held_out(splits, (bi_encoder, cross_encoder), work / "held-out")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
