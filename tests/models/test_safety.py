@@ -113,7 +113,7 @@ def test_what_stock_networks_say_is_let_through(tmp_path: Path) -> None:
         },
     )
     write(tmp_path / "2_Dense/config.json", {"activation_function": "torch.nn.modules.linear.Identity"})
-    write(tmp_path / "tokenizer_config.json", {"tokenizer_file": "/root/.cache/x.json", "eos_token": "</s>"})
+    write(tmp_path / "tokenizer_config.json", {"tokenizer_file": "/home/someone/x.json", "eos_token": "</s>"})
     write(tmp_path / "sentence_bert_config.json", {"processor_kwargs": {"eos_token": "</s>", "padding_side": "left"}})
     refuse_code(tmp_path)
 
