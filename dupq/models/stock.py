@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,6 @@ def open_stock(kind: str, name: str, device: str | None = None, half: bool = Fal
     from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
-    from dupq.models.comparers import MODULE_CLASSES
-
     # What the libraries raise when a folder is damaged or says what makes no sense.
     damaged: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, RuntimeError, ImportError, AttributeError)
     damaged += (TypeError, ArithmeticError, SafetensorError, StrictDataclassError)
@@ -45,12 +44,13 @@ def open_stock(kind: str, name: str, device: str | None = None, half: bool = Fal
     if not (device or "").startswith("cuda") and not torch.cuda.is_available():
         model_kwargs["attn_implementation"] = "eager"
     cls = CrossEncoder if kind == "cross-encoder" else SentenceTransformer
-    known = MODULE_CLASSES if kind == "cross-encoder" else {}
     try:
         with no_loading_bar():
-            # Our own modules are handed over, for else their names in a folder would ask for trust_remote_code.
-            model = cls._load_with_module_classes(
-                name, known, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir()
+            own = _own_modules(folder, model_kwargs) if kind == "cross-encoder" else []
+            model = (
+                CrossEncoder(modules=own, device=device)
+                if own
+                else cls(name, device=device, model_kwargs=model_kwargs, local_files_only=folder.is_dir())
             )
     except damaged as error:
         first = str(error).strip().splitlines()
@@ -61,6 +61,25 @@ def open_stock(kind: str, name: str, device: str | None = None, half: bool = Fal
         ) from error
     model.eval()
     return model
+
+
+def _own_modules(folder: Path, model_kwargs: dict[str, Any]) -> list[Any]:
+    """The modules of a pair network, opened by the list of ours: a stock loader would want trust_remote_code for them.
+
+    None are given where the folder names none of ours; where it names another beside them, that is a KeyError.
+    """
+    from dupq.models.comparers import MODULE_CLASSES
+
+    path = folder / "modules.json"
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not any(entry["type"] in MODULE_CLASSES for entry in entries):
+        return []
+    return [
+        MODULE_CLASSES[entry["type"]].load(
+            str(folder), subfolder=entry["path"], local_files_only=True, model_kwargs=model_kwargs
+        )
+        for entry in entries
+    ]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from dupq.data.splits import PairTable, load_pairs
 from dupq.data.text import fingerprint
 from dupq.data.writing import write_rows
 from dupq.errors import InputError, OutputError
-from dupq.models.scorers import Embedder, Progress, Scorer, chunks
+from dupq.models.scorers import Embedder, Progress, Scorer, chunks, combined_fingerprint
 
 TARGET = "target"
 """The column of a file of pairs that holds the targets."""
@@ -68,8 +68,8 @@ def candidate_pairs(
     texts = sorted({*pairs.left, *pairs.right})
     if len(texts) <= max(RANKS):
         raise InputError(f"{len(texts)} questions are too few to find candidates among", mend="give more pairs")
-    prints = [fingerprint(text) for text in texts]
-    known = {frozenset((fingerprint(a), fingerprint(b))) for a, b in zip(pairs.left, pairs.right, strict=True)}
+    prints = {text: fingerprint(text) for text in texts}
+    known = {frozenset((prints[a], prints[b])) for a, b in zip(pairs.left, pairs.right, strict=True)}
     vectors = torch.from_numpy(embedder.embed(texts))
     draw = np.random.default_rng(seed)
     order = draw.permutation(len(texts))
@@ -81,7 +81,7 @@ def candidate_pairs(
         nearest = likeness.topk(max(RANKS), dim=1).indices.numpy()
         for row, neighbours, rank in zip(rows.tolist(), nearest, draw.choice(RANKS, len(rows)), strict=True):
             other = int(neighbours[rank - 1])
-            key = frozenset((prints[row], prints[other]))
+            key = frozenset((prints[texts[row]], prints[texts[other]]))
             if len(key) == 2 and key not in known:
                 found.setdefault(key, (row, other))
         if progress:
@@ -120,7 +120,8 @@ def teacher_targets(
     """
     if not 0 <= trust <= 1:
         raise InputError(f"trust = {trust} is no share", mend="give a number in [0, 1]")
-    identity = f"{teacher.fingerprint} {pairs.fingerprint}"
+    # In their order, which a table's own fingerprint leaves out: a score is kept by its place.
+    identity = combined_fingerprint(teacher.fingerprint, pairs.left, pairs.right)
     scores = _kept(Path(work), identity) if work is not None else []
     for part in chunks(len(pairs), CHUNK):
         if part.start < len(scores):

@@ -120,6 +120,18 @@ def test_what_another_teacher_left_is_not_taken(tmp_path: Path, monkeypatch: pyt
     assert other.calls == 3
 
 
+def test_scores_of_the_same_pairs_in_another_order_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distillation, "CHUNK", 16)
+    pairs, work = labelled_table().take(np.arange(40)), tmp_path / "work"
+    with pytest.raises(KeyboardInterrupt):
+        teacher_targets(pairs, LengthTeacher(stop_after=1), work=work)
+    turned = pairs.take(np.arange(40)[::-1])
+    targets = teacher_targets(turned, LengthTeacher(), work=work).targets
+    assert (targets == teacher_targets(turned, LengthTeacher()).targets).all()
+
+
 def test_targets_survive_the_file(tmp_path: Path) -> None:
     pairs = PairTable(["One?", "Two?"], ["1?", "Zwei?"], np.array([1, -1], dtype=np.int8))
     table = distillation.TargetTable(pairs, np.array([0.25, 1.0]))
