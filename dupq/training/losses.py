@@ -6,6 +6,7 @@ what they teach is then in the cosine that scores a pair. Each takes two columns
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -52,9 +53,9 @@ class EmbeddingLoss(nn.Module):
         with torch.autocast(embeddings[0].device.type, enabled=False):
             return self.compute_loss_from_embeddings([vectors.float() for vectors in embeddings], labels)
 
+    @abstractmethod
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
         """Two times (n, d), and labels -> the loss, a number."""
-        raise NotImplementedError
 
     def get_config_dict(self) -> dict[str, Any]:
         return {"margin": self.margin}
