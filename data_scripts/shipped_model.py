@@ -94,8 +94,8 @@ def main() -> None:
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     work = args.work
     splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
-    teacher, start, bi_encoder, cross_encoder = (
-        work / name for name in ("teacher", "start", "bi-encoder", "cross-encoder")
+    teacher, start, bi_encoder, first, cross_encoder = (
+        work / name for name in ("teacher", "start", "bi-encoder", "first", "cross-encoder")
     )
     stock, shipped = work / "pipeline", work / "pipeline-int8"
     # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
@@ -125,8 +125,18 @@ def main() -> None:
     run("train", "bi-encoder", lessons, "-o", start, "--base", args.base, "--batch-size", "128", *student)
     run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
     also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
-    lessons = write(work / "cross-encoder.jsonl", [*soft, *also])
-    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", start, *student)
+    lessons = write(work / "first.jsonl", [*soft, *also])
+    run("train", "cross-encoder", lessons, "-o", first, "--base", start, *student)
+    # It goes on for two epochs, with the teacher's word on a part of the duplicates too, and with more of what it finds
+    # hard: word order, and contrast pairs of twice the number.
+    judged_duplicates, contrast = work / "judged-duplicates.jsonl", work / "more-contrast.jsonl"
+    lessons = write(work / "duplicates.jsonl", only_duplicates[:22_528])
+    run("distil", "targets", lessons, "-o", judged_duplicates, "--teacher", teacher)
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000")
+    soft += [dict(row) for _, row in read_rows(judged_duplicates)]
+    lessons = write(work / "cross-encoder.jsonl", [*soft, *word_order * 4, *news, *tweets, *rows_of(contrast)])
+    longer = ("--targets", "target", *validation, "--epochs", "2", "--learning-rate", "6e-5")
+    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", first, *longer)
 
     splits = held_out(splits, (bi_encoder, cross_encoder), work / "held-out")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dupq.errors import ModelFolderError
 from dupq.models.safety import read_json, refuse_code
+from dupq.models.words import WORD_INPUTS
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -205,7 +206,8 @@ def row_scales(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def build_graph(bert: Bert, products: Mapping[str, Int8Product] | None = None, taps: bool = False) -> ModelProto:
     """The ONNX graph: `ids` (and `types` if `bert.typed`), int64 (b, l) -> `scores` (b,) or `embeddings` (b, d).
 
-    There is no mask: all inputs of a batch have the same length. Embeddings are not normalised yet.
+    In int8 it also takes `WORD_INPUTS`. There is no mask: all inputs of a batch have the same length. Embeddings are
+    not normalised yet.
 
     Args:
         bert: The network.
@@ -236,13 +238,12 @@ OUTPUTS: Mapping[Kind, str] = {"bi-encoder": "embeddings", "cross-encoder": "sco
 
 
 def _embed(graph: _Graph, bert: Bert, int8: bool) -> str:
-    """Sums of word, position and type embeddings; in an int8 graph, a word's is int8 with a scale of its own."""
-    words = bert.tensors["embeddings.word_embeddings.weight"]
+    """Sums of word, position and type embeddings; an int8 graph is given its `Words` as inputs."""
     if not int8:
-        return _place(graph, bert, graph.node("Gather", graph.constant("words", words), "ids"))
-    scales = np.maximum(np.abs(words).max(axis=1, keepdims=True), 1e-12) / 127
-    rows = graph.node("Gather", graph.constant("words", np.round(words / scales).astype(np.int8)), "ids")
-    steps = graph.node("Gather", graph.constant("word_scales", scales.astype(np.float32)), "ids")
+        words = graph.constant("words", bert.tensors["embeddings.word_embeddings.weight"])
+        return _place(graph, bert, graph.node("Gather", words, "ids"))
+    graph.takes_words = True
+    rows, steps = (graph.node("Gather", table, "ids") for table in WORD_INPUTS)
     return _place(graph, bert, graph.node("Mul", graph.node("Cast", rows, to=1), steps))
 
 
@@ -284,6 +285,7 @@ class _Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self.taps: list[str] = []
+        self.takes_words = False
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         self.constants[name] = value
@@ -381,12 +383,15 @@ class _Graph:
     def model(self, bert: Bert) -> ModelProto:
         from onnx import TensorProto, helper, numpy_helper
 
-        inputs = ["ids", "types"] if bert.typed else ["ids"]
+        tokens, tables = ["ids", "types"] if bert.typed else ["ids"], WORD_INPUTS if self.takes_words else ()
+        inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in tokens]
+        for name, kind in zip(tables, (TensorProto.INT8, TensorProto.FLOAT), strict=False):
+            inputs.append(helper.make_tensor_value_info(name, kind, ["vocabulary", None]))
         outputs = [OUTPUTS[bert.kind], *self.taps]
         graph = helper.make_graph(
             self.nodes,
             bert.kind,
-            [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in inputs],
+            inputs,
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
             [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in self.constants.items()],
         )

@@ -14,6 +14,7 @@ from dupq.errors import InputError, ModelFolderError
 from dupq.models.bert import Bert, Int8Product, build_graph, product_names, read_bert, row_scales
 from dupq.models.runtime import FORMAT, Runner, RuntimeNetwork, unit_rows
 from dupq.models.scorers import UniquePairs
+from dupq.models.words import Words
 
 FITTING_PAIRS = 512
 """Pairs whose activations set the ranges; the shift is measured on as many others."""
@@ -56,7 +57,8 @@ def export(source: str | Path, left: Sequence[str], right: Sequence[str]) -> Run
         settings["dimensions"] = len(bert.tensors["embeddings.LayerNorm.weight"])
     exact = RuntimeNetwork(_model(bert, taps=True), tokenizer, settings)
     smoothed, products = quantise(bert, _observe(exact, bert, pairs[:half]))
-    network = RuntimeNetwork(_model(smoothed, products), tokenizer, settings)
+    words = Words.rounded(bert.tensors["embeddings.word_embeddings.weight"])
+    network = RuntimeNetwork(_model(smoothed, products), tokenizer, settings, words)
     settings["shift"] = _shift(_scores(exact, pairs[half:]), _scores(network, pairs[half:]))
     return network
 

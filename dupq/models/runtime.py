@@ -23,6 +23,7 @@ from dupq.errors import ModelFolderError
 from dupq.models.networks import INT8
 from dupq.models.safety import read_json
 from dupq.models.scorers import Progress, UniquePairs, chunks
+from dupq.models.words import PLACE, WORD_INPUTS, WORDS, Words
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -33,7 +34,7 @@ Kind = Literal["bi-encoder", "cross-encoder"]
 MODEL = "model_int8.onnx"
 TOKENIZER = "tokenizer.json"
 SETTINGS = "runtime.json"
-FORMAT = 1
+FORMAT = 2
 
 _BATCH_TOKENS = 2048
 """More fall out of the processor's cache."""
@@ -43,17 +44,19 @@ _WINDOW = 8192
 
 @dataclass(frozen=True)
 class RuntimeNetwork:
-    """The three files of an exported network, as `export.export` makes them.
+    """The files of an exported network, as `export.export` makes them.
 
     Attributes:
-        model: An ONNX model, `ids` (and `types`) -> `scores` or `embeddings`.
+        model: An ONNX model, `ids` (and `types`, and the tables of `words`) -> `scores` or `embeddings`.
         tokenizer: The JSON of a `tokenizers.Tokenizer`.
         settings: "format", "kind", "max_length", "dimensions", and "shift": how far int8 moved the scores.
+        words: The word embeddings, if the model is given them.
     """
 
     model: bytes
     tokenizer: bytes
     settings: dict[str, Any]
+    words: Words | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> RuntimeNetwork:
@@ -66,14 +69,16 @@ class RuntimeNetwork:
         settings = read_json(folder / SETTINGS)
         if not isinstance(settings, dict) or not isinstance(settings.get("format"), int):
             raise ModelFolderError("it is damaged (no format)", where=str(folder / SETTINGS), mend="export it again")
-        if settings["format"] > FORMAT:
+        if settings["format"] != FORMAT:
+            newer = settings["format"] > FORMAT
             raise ModelFolderError(
-                f"it is of format {settings['format']}, newer than this dupq knows",
+                f"it is of format {settings['format']}, {'newer' if newer else 'older'} than this dupq knows",
                 where=str(folder / SETTINGS),
-                mend="pip install --upgrade dupq",
+                mend="pip install --upgrade dupq" if newer else "export it again",
             )
+        words = Words.read(folder, settings.pop(PLACE, WORDS))
         try:
-            return cls((folder / MODEL).read_bytes(), (folder / TOKENIZER).read_bytes(), settings)
+            return cls((folder / MODEL).read_bytes(), (folder / TOKENIZER).read_bytes(), settings, words)
         except OSError as error:
             raise ModelFolderError(
                 f"it cannot be read ({error.strerror or error})", where=str(error.filename), mend="fetch it again"
@@ -85,6 +90,8 @@ class RuntimeNetwork:
         (folder / MODEL).write_bytes(self.model)
         (folder / TOKENIZER).write_bytes(self.tokenizer)
         write_json(folder / SETTINGS, self.settings)
+        if self.words is not None:
+            self.words.save(folder)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,6 +100,7 @@ class RuntimeNetwork:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for content in (self.model, self.tokenizer):
             digest.update(hashlib.sha256(content).digest())
+        digest.update(self.words.digest if self.words else b"")
         return digest.hexdigest()[:16]
 
 
@@ -111,6 +119,8 @@ class Runner:
         self.tokenizer = _load_tokenizer(network)
         self.session = _load_session(network.model, threads or _available_threads())
         self.inputs = [value.name for value in self.session.get_inputs()]
+        words = network.words
+        self.tables = {} if words is None else dict(zip(WORD_INPUTS, (words.rows, words.scales), strict=True))
 
     def run(
         self, inputs: Sequence[str] | Sequence[tuple[str, str]], progress: Progress | None = None
@@ -121,7 +131,7 @@ class Runner:
             ids, types = self._tokens(inputs[part])
             lengths = np.fromiter(map(len, ids), np.int64, len(ids))
             for rows in _batches(lengths):
-                feeds = {"ids": np.array([ids[row] for row in rows])}
+                feeds = {"ids": np.array([ids[row] for row in rows]), **self.tables}
                 if "types" in self.inputs:
                     feeds["types"] = np.array([types[row] for row in rows])
                 yield rows + part.start, self.session.run(None, feeds)

@@ -13,8 +13,10 @@ from dupq.data.writing import write_json
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.cascade import Band
 from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
+from dupq.models.runtime import SETTINGS
 from dupq.models.safety import read_json
 from dupq.models.stock import read_fingerprints, write_fingerprints
+from dupq.models.words import share_words
 from dupq.sharing.card import write_pages
 from dupq.sharing.folder import folder_beside, naming, open_folder, read_report, write_manifest
 from dupq.sharing.hub import Token, fetch
@@ -61,6 +63,7 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
             if network is not None:
                 network.save(beside / name)
                 networks[name] = {"form": network.form, "fingerprint": network.fingerprint}
+        share_words(beside / CROSS_ENCODER, beside / BI_ENCODER, SETTINGS)
         _write_pointer(beside, networks)
         if pipeline.trained_on is not None:
             write_fingerprints(beside / TRAINED_ON, pipeline.trained_on)

@@ -15,6 +15,7 @@ import numpy as np
 
 from dupq.data.splits import PairTable
 from dupq.errors import InputError
+from dupq.training import contrast_lessons as lessons
 from dupq.training import contrast_words as words
 
 Draw = np.random.Generator
@@ -120,12 +121,16 @@ def _name(question: str, half: int, draw: Draw) -> Made:
 
 def _opposite(question: str, half: int, draw: Draw) -> Made:
     """A word for its opposite."""
-    return _turned(question, words.OPPOSITES[half::2], 0)
+    if half:
+        return _turned(question, words.OPPOSITES[half::2], 0)
+    known = [*words.OPPOSITES[half::2], *lessons.OPPOSITES]
+    start = int(draw.integers(len(known)))  # else the words that come first in the list would be met most
+    return _turned(question, known[start:] + known[:start], 0)
 
 
 def _gender(question: str, half: int, draw: Draw) -> Made:
     """He for she."""
-    return _turned(question, words.GENDERED[half::2], 0)
+    return _turned(question, (*words.GENDERED[half::2], *([] if half else lessons.GENDERED)), 0)
 
 
 NEGATABLE = (
@@ -176,12 +181,12 @@ def _surface(question: str, half: int, draw: Draw) -> Made:
 
 def _direction(question: str, half: int, draw: Draw) -> Made:
     """Two names change places where it matters who comes first."""
-    return _swapped(words.DIRECTED[half], half, draw, 0)
+    return _swapped((*words.DIRECTED[half], *([] if half else lessons.DIRECTED)), half, draw, 0)
 
 
 def _no_direction(question: str, half: int, draw: Draw) -> Made:
     """Two names change places where it does not matter."""
-    return _swapped(words.UNDIRECTED[half], half, draw, 1)
+    return _swapped((*words.UNDIRECTED[half], *([] if half else lessons.UNDIRECTED)), half, draw, 1)
 
 
 def _passive(question: str, half: int, draw: Draw) -> Made:
@@ -200,7 +205,7 @@ def _passive(question: str, half: int, draw: Draw) -> Made:
 
 def _alternative(question: str, half: int, draw: Draw) -> Made:
     """A or B against A and B."""
-    pairs = words.ALTERNATIVES[half]
+    pairs = (*words.ALTERNATIVES[half], *([] if half else lessons.ALTERNATIVES))
     one, other = pairs[int(draw.integers(len(pairs)))]
     fill = _filling(half, draw)
     return one.format(**fill), other.format(**fill), 0

@@ -106,6 +106,8 @@ def test_the_int8_form_travels_in_the_same_folder(pipeline: DuplicatePipeline, t
     exported.save(tmp_path / "int8")
     assert not (tmp_path / "int8/modules.json").exists()
     assert {path.suffix for path in (tmp_path / "int8").rglob("*") if path.is_file()} >= {".onnx"}
+    tables = {path.parent.name: path.stat().st_size for path in (tmp_path / "int8").rglob("words_int8.safetensors")}
+    assert tables.keys() == {"bi-encoder"}  # both tiny networks have the words of one base: they share its table
     opened = DuplicatePipeline.from_pretrained(tmp_path / "int8")
     assert np.array_equal(opened.raw_scores(left, right), exported.raw_scores(left, right))
     assert "stock loaders do not open them" in (tmp_path / "int8/README.md").read_text()

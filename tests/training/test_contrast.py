@@ -6,6 +6,7 @@ import pytest
 
 from dupq.data.text import normalise
 from dupq.errors import InputError
+from dupq.training import contrast_lessons as lessons
 from dupq.training import contrast_words as words
 from dupq.training.contrast import FROM_TEMPLATES, KINDS, contrast_pairs
 
@@ -50,6 +51,15 @@ def test_the_halves_share_no_word_and_no_template() -> None:
         assert not set(halves[0]) & set(halves[1])
     for pairs in (words.OPPOSITES, words.GENDERED, words.SYNONYMS, words.CONTRACTIONS):
         assert not set(pairs[::2]) & set(pairs[1::2])
+
+
+def test_lessons_have_no_held_out_pair_and_no_held_out_template() -> None:
+    for pairs, held_out in ((lessons.OPPOSITES, words.OPPOSITES[1::2]), (lessons.GENDERED, words.GENDERED[1::2])):
+        assert not {frozenset(pair) for pair in pairs} & {frozenset(pair) for pair in held_out}
+        assert all(one != other for one, other in pairs)
+    assert not set(lessons.DIRECTED) & {*words.DIRECTED[1], *words.UNDIRECTED[1]}
+    assert not set(lessons.UNDIRECTED) & {*words.DIRECTED[1], *words.UNDIRECTED[1]}
+    assert not set(lessons.ALTERNATIVES) & set(words.ALTERNATIVES[1])
 
 
 def test_swapped_names_are_the_same_words() -> None:
