@@ -4,6 +4,7 @@
     --model    the int8 pipeline, as `dupq export` makes it (the shipped model)
     --stock    the pipeline that it was exported from, whose networks sentence-transformers opens
     --cascade  the int8 pipeline with a cascade, as `dupq export --cascade` makes it
+    --vocabulary  files of pairs, the first of the forum itself: which words of the network occur there, and elsewhere
 
 Each part writes its JSON as soon as it is done, and can be run alone. `tables` makes `speed.md` of them. On two idle
 cores all take less than a quarter of an hour.
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.readme import RESULTS
-from benchmarks.speed import machine, same, scaling, tables, throughput
+from benchmarks.speed import machine, same, scaling, tables, throughput, vocabulary
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "start": throughput.start,
@@ -28,6 +29,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "lengths": scaling.lengths,
     "same": same.run,
     "numbers": scaling.numbers,
+    "vocabulary": vocabulary.run,
     "tables": tables.run,
 }
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--model", metavar="DIR")
     parser.add_argument("--stock", metavar="DIR", required=True)
     parser.add_argument("--cascade", metavar="DIR")
+    parser.add_argument("--vocabulary", metavar="FILE", nargs="*", default=[])
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="where the JSON and the tables go")
     parser.add_argument("--count", type=int, default=20_000, help="pairs (20,000)")
@@ -56,6 +59,8 @@ def main() -> None:
     parser.add_argument("--other-python", metavar="PYTHON", help="an interpreter that has what the backends need")
     args = parser.parse_args()
     for name in args.part:
+        if name == "vocabulary" and not args.vocabulary:
+            continue
         began = time.perf_counter()
         args.output = str(Path(args.results) / ("speed.md" if name == "tables" else f"speed_{name}.json"))
         PARTS[name](args)

@@ -146,6 +146,24 @@ def same_table(results: Any) -> str:
     )
 
 
+def vocabulary_table(results: Any) -> str:
+    others = list(results["rows"][0]["texts_changed"])
+    head = ["kept if it occurs", "dropped", "saved", *(f"texts of {name} that lose a word" for name in others)]
+    rows = [
+        [
+            f"{row['least']} times" if row["least"] > 1 else "at all",
+            f"{row['dropped']:,} of {results['words']:,}",
+            f"{row['mb']:.1f} of {results['mb']:.1f} MB",
+            *(f"{row['texts_changed'][name]:.0%}" for name in others),
+        ]
+        for row in results["rows"]
+    ]
+    return table(head, rows) + (
+        f"\nCounted in the {results['texts'][results['counted_in']]:,} texts of {results['counted_in']}. No word is "
+        "dropped; both networks share one table instead.\n"
+    )
+
+
 PARTS = {
     "pairs": ("Pairs a second", pairs_table),
     "sentences": ("Sentences a second", sentences_table),
@@ -154,6 +172,7 @@ PARTS = {
     "numbers": ("Against the number of pairs", numbers_table),
     "lengths": ("Against the length of a pair", lengths_table),
     "same": ("The same answer on every path", same_table),
+    "vocabulary": ("Words that never occur", vocabulary_table),
 }
 
 

@@ -40,6 +40,11 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--add", metavar="FILE", help="adapt --model to these verdicts of your own forum (50 or more)"
     )
     calibrate.add_argument("--validation", metavar="FILE", help="pairs on which two networks are blended")
+    calibrate.add_argument(
+        "--no-blend",
+        action="store_true",
+        help="of two networks, the cross-encoder alone makes the score: half the work; the bi-encoder finds candidates",
+    )
     add_policy_options(calibrate)
     add_reading_options(calibrate)
     calibrate.set_defaults(run=run_calibrate)
@@ -113,13 +118,14 @@ def calibrate_networks(
     pairs: PairTable,
     **policy: Any,
 ) -> DuplicatePipeline:
-    """A calibrated pipeline of one or two trained networks; two are blended on the validation pairs."""
+    """A calibrated pipeline of one or two trained networks.
+
+    Two are blended on the validation pairs; without those, the cross-encoder alone makes the score.
+    """
     from dupq.pipeline import DuplicatePipeline
 
     pipeline = DuplicatePipeline.from_networks(cross_encoder, bi_encoder)
-    if bi_encoder and cross_encoder:
-        if validation is None:
-            raise InputError("two networks are blended on validation pairs", mend="name them with --validation FILE")
+    if bi_encoder and cross_encoder and validation is not None:
         pipeline = pipeline.with_blend(validation)
     with progress_bar("calibrating") as bar:
         return pipeline.calibrate(pairs, **policy, progress=bar)
@@ -182,7 +188,13 @@ def run_calibrate(args: argparse.Namespace) -> int:
         with progress_bar("calibrating") as bar:
             pipeline = DuplicatePipeline.from_pretrained(args.model).calibrate(pairs, **policy, progress=bar)
     else:
-        validation = load_pairs(held, **options) if held and args.bi_encoder and args.cross_encoder else None
+        blended = bool(args.bi_encoder and args.cross_encoder and not args.no_blend)
+        if blended and not held:
+            raise InputError(
+                "two networks are blended on validation pairs",
+                mend="name them with --validation FILE, or give --no-blend",
+            )
+        validation = load_pairs(held, **options) if blended else None
         pipeline = calibrate_networks(args.bi_encoder, args.cross_encoder, validation, pairs, **policy)
     pipeline.save(args.output)
     emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")

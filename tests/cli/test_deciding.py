@@ -45,6 +45,23 @@ def test_verdicts_adapt_a_pipeline(capsys: pytest.CaptureFixture[str], model: Pa
     assert after.promise == json.loads(out)["promise"]
 
 
+def test_without_a_blend_the_cross_encoder_makes_the_score(
+    capsys: pytest.CaptureFixture[str], tiny_cross_encoder: Path, tiny_bi_encoder: Path, tmp_path: Path
+) -> None:
+    pairs = labelled_file(tmp_path / "pairs.csv", 60, tiny_cross_encoder)
+    named = ("--bi-encoder", tiny_bi_encoder, "--cross-encoder", tiny_cross_encoder)
+    status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "alone", *named)
+    assert status == 2
+    assert "--no-blend" in err
+    status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "alone", *named, "--no-blend")
+    assert status == 0, err
+    pipeline, stock = (DuplicatePipeline.from_pretrained(name) for name in (tmp_path / "alone", tiny_cross_encoder))
+    assert pipeline.blend is None
+    assert pipeline.bi_encoder is not None
+    ours, theirs = (each.raw_scores(TABLE.left, TABLE.right) for each in (pipeline, stock))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # a saved network's weights are rounded
+
+
 def test_too_few_verdicts_say_how_many_more(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
     verdicts = labelled_file(tmp_path / "verdicts.csv", 7, model)
     status, _, err = run(capsys, "calibrate", "--model", model, "--add", verdicts, "-o", tmp_path / "ours")
