@@ -73,9 +73,9 @@ class Words:
 
     def save(self, folder: Path) -> None:
         """Writes the table into a network's folder."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file({"rows": self.rows, "scales": self.scales}, folder / WORDS)
+        (folder / WORDS).write_bytes(save({"rows": self.rows, "scales": self.scales}))
 
     @cached_property
     def digest(self) -> bytes:
