@@ -15,6 +15,7 @@ from benchmarks.decisions.scored import Scored, Source
 from dupq.decisions.evidence import gather_evidence
 from dupq.decisions.metrics import evaluate
 from dupq.decisions.thresholds import Policy, choose_threshold
+from dupq.models.scorers import COSINE_SCALE
 
 CUTS = (0.8, 0.85)
 NAMES = ("precision", "recall", "f1", "accuracy")
@@ -31,7 +32,7 @@ def at(name: str, pairs: Scored, cut: float, said: str) -> dict[str, Any]:
 
 def run(source: Source) -> dict[str, Any]:
     test, cosines, calibration = source.split("test"), source.cosine("test"), source.split("calibration")
-    rows = [at(f"untrained cosine >= {cut}", cosines, cut, "nothing") for cut in CUTS]
+    rows = [at(f"untrained cosine >= {cut}", cosines, cut * COSINE_SCALE, "nothing") for cut in CUTS]
     evidence = gather_evidence(calibration.scores, calibration.labels, calibration.groups)
     for policy in (Policy.max_f1(), Policy.precision(0.8), Policy.precision(0.9)):
         threshold = choose_threshold(policy, evidence)
