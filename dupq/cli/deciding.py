@@ -194,7 +194,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
                 "two networks are blended on validation pairs",
                 mend="name them with --validation FILE, or give --no-blend",
             )
-        validation = load_pairs(held, **options) if blended else None
+        validation = load_pairs(held, **options) if held and blended else None
         pipeline = calibrate_networks(args.bi_encoder, args.cross_encoder, validation, pairs, **policy)
     pipeline.save(args.output)
     emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")

@@ -31,6 +31,7 @@ from dupq.models.export import (
     round_weight,
 )
 from dupq.models.runtime import (
+    _BATCH_TOKENS,
     FORMAT,
     MODEL,
     SETTINGS,
@@ -203,7 +204,7 @@ def test_batches_hold_equal_lengths_and_bounded_tokens(lengths: list[int]) -> No
     assert sorted(int(row) for rows in batches for row in rows) == list(range(len(lengths)))
     for rows in batches:
         assert len({lengths[row] for row in rows}) == 1
-        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= 2048
+        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= _BATCH_TOKENS
 
 
 def test_more_inputs_than_a_window_come_in_windows(bi_network: RuntimeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
