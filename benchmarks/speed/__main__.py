@@ -4,6 +4,7 @@
     --model    the int8 pipeline, as `dupq export` makes it (the shipped model)
     --stock    the pipeline that it was exported from, whose networks sentence-transformers opens
     --cascade  the int8 pipeline with a cascade, as `dupq export --cascade` makes it
+    --alone    the int8 pipeline without a blend, as `dupq calibrate --no-blend` and `dupq export` make it
     --vocabulary  files of pairs, the first of the forum itself: which words of the network occur there, and elsewhere
 
 Each part writes its JSON as soon as it is done, and can be run alone. `tables` makes `speed.md` of them. On two idle
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--model", metavar="DIR")
     parser.add_argument("--stock", metavar="DIR", required=True)
     parser.add_argument("--cascade", metavar="DIR")
+    parser.add_argument("--alone", metavar="DIR")
     parser.add_argument("--vocabulary", metavar="FILE", nargs="*", default=[])
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="where the JSON and the tables go")

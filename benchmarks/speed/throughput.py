@@ -31,8 +31,12 @@ def pairs(args: argparse.Namespace) -> None:
     for backend in args.backends:
         settings = {"kind": "stock", "backend": backend, "scratch": args.scratch}
         wanted[f"CrossEncoder.predict, {backend} int8"] = {**settings, "model": f"{args.stock}/cross-encoder"}
-    alone = {"kind": "cross-encoder", "model": args.model, "threads": args.threads}
-    wanted |= {"dupq, int8, cross-encoder alone": alone, **pipelines(args)}
+    if args.alone:
+        wanted["dupq, int8, no blend"] = {"kind": "pipeline", "model": args.alone, "threads": args.threads}
+    else:
+        alone = {"kind": "cross-encoder", "model": args.model, "threads": args.threads}
+        wanted["dupq, int8, cross-encoder alone"] = alone
+    wanted |= pipelines(args)
     bounds = np.linspace(0, len(table), args.rounds + 1).astype(int)
     with workers(wanted, args, table) as (running, failed):
         seconds: dict[str, list[float]] = {name: [] for name in running}
@@ -45,7 +49,7 @@ def pairs(args: argparse.Namespace) -> None:
                 print(f"{name:<40} {(last - first) / done['seconds']:,.0f} pairs/s", flush=True)
         rows = []
         for name, worker in running.items():
-            decided = worker.ask(decide=scores[name]) if name in pipelines(args) else {}
+            decided = worker.ask(decide=scores[name]) if wanted[name]["kind"] == "pipeline" else {}
             sizes = np.diff(bounds)
             ratios = [a / b for a, b in zip(seconds[STOCK], seconds[name], strict=True)]
             rows.append(
