@@ -8,6 +8,7 @@ listed in `removed`: so whoever knows the last slot and the last removal it saw 
 from __future__ import annotations
 
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -129,10 +130,12 @@ class Store:
 
     def _open(self) -> None:
         # Asked first: it reads the header, and fails for a file that is no database before anything is written.
-        application = self._one("PRAGMA application_id")
-        if application != APPLICATION and self._one("SELECT count(*) FROM sqlite_master"):
+        with self.reading():  # one view, or the tables that another process makes meanwhile would be a stranger's
+            application = self._one("PRAGMA application_id")
+            tables = self._one("SELECT count(*) FROM sqlite_master")
+        if application != APPLICATION and tables:
             raise InputError("this SQLite file is not an index of dupq", where=str(self.path), mend="name another file")
-        self._sql.execute("PRAGMA journal_mode=WAL")
+        self._use_wal()
         self._sql.execute("PRAGMA synchronous=FULL")
         if application != APPLICATION:
             self._make()
@@ -141,6 +144,18 @@ class Store:
             raise InputError(
                 f"this index has format {found}; this dupq reads {FORMAT}", where=str(self.path), mend="update dupq"
             )
+
+    def _use_wal(self) -> None:
+        """Waits where another process does the same to a new file: there SQLite gives up at once."""
+        until = time.monotonic() + self.wait
+        while True:
+            try:
+                self._sql.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.005)
 
     def _make(self) -> None:
         with self.writing():

@@ -170,8 +170,13 @@ def test_threads_and_device_reach_the_networks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    load = runtime._load_session
-    monkeypatch.setattr(runtime, "_load_session", lambda model, threads: asked.append(threads) or load(model, threads))
+
+    class Watched(runtime.Runner):
+        def __init__(self, network: runtime.RuntimeNetwork, threads: int | None = None) -> None:
+            super().__init__(network, threads)
+            asked.append(self.threads)
+
+    monkeypatch.setattr(runtime, "Runner", Watched)
     pair = ("Who invented chess?", "Who was it that invented chess?")
     assert run(capsys, "score", "--threads", "3", *pair)[0] == 0
     assert asked == [3, 3]

@@ -7,12 +7,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from dupq.errors import DupqError
 from dupq.forum.index import QuestionIndex
+from dupq.forum.store import Store
 from dupq.pipeline import DuplicatePipeline
 from tests.fakes import WordEmbedder
 
@@ -81,3 +84,23 @@ def test_writers_wait_for_each_other(tmp_path: Path, writers: int) -> None:
     with QuestionIndex(path, DuplicatePipeline(bi_encoder=WordEmbedder())) as index:
         assert len(index) == 200 * writers
         assert index.verify() == []
+
+
+def test_many_may_make_the_same_index_at_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    for turn in range(30):
+        path, together = tmp_path / f"forum{turn}.db", threading.Barrier(6)
+
+        def make(path: Path = path, together: threading.Barrier = together) -> None:
+            together.wait()
+            try:
+                Store(path).close()
+            except DupqError as error:
+                told.append(str(error))
+
+        running = [threading.Thread(target=make) for _ in range(6)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    assert told == []

@@ -55,5 +55,5 @@ def test_a_run_can_be_given_up(network: RuntimeNetwork) -> None:
 def test_an_error_in_a_thread_comes_through(network: RuntimeNetwork) -> None:
     runner = Runner(network, 2)
     runner.tables = {name: np.zeros((1, 1), dtype=np.int8) for name in runner.tables}
-    with pytest.raises(Exception, match="words"):
+    with pytest.raises(Exception, match="Unexpected input data type"):
         list(runner.run(PAIRS))
