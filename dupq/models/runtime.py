@@ -152,7 +152,7 @@ class Runner:
     def _computed(
         self, batches: Iterator[tuple[NDArray[np.int64], Feeds]]
     ) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.float32]]]]:
-        """Runs a batch a thread, a few ahead: a quarter faster than all threads on one batch after the other."""
+        """Runs a batch a thread, a few ahead: threads that share a batch would wait for each other at every node."""
         first, second = next(batches, None), next(batches, None)
         if self.threads == 1 or second is None:
             for rows, feeds in filter(None, chain((first, second), batches)):

@@ -80,7 +80,9 @@ class Words:
     @cached_property
     def digest(self) -> bytes:
         """A hash of the table."""
-        return hashlib.sha256(self.rows.tobytes() + self.scales.tobytes()).digest()
+        digest = hashlib.sha256(np.ascontiguousarray(self.rows).data)
+        digest.update(np.ascontiguousarray(self.scales).data)
+        return digest.digest()
 
 
 def share_words(folder: Path, other: Path, settings: str) -> None:

@@ -21,6 +21,13 @@ from dupq.training import contrast_words as words
 Draw = np.random.Generator
 Made = tuple[str, str, int] | None
 
+# To train on, and held out; the lessons belong to the first.
+OPPOSITES = ((*words.OPPOSITES[::2], *lessons.OPPOSITES), words.OPPOSITES[1::2])
+GENDERED = ((*words.GENDERED[::2], *lessons.GENDERED), words.GENDERED[1::2])
+DIRECTED = ((*words.DIRECTED[0], *lessons.DIRECTED), words.DIRECTED[1])
+UNDIRECTED = ((*words.UNDIRECTED[0], *lessons.UNDIRECTED), words.UNDIRECTED[1])
+ALTERNATIVES = ((*words.ALTERNATIVES[0], *lessons.ALTERNATIVES), words.ALTERNATIVES[1])
+
 
 @dataclass(frozen=True, slots=True)
 class ContrastTable:
@@ -121,16 +128,16 @@ def _name(question: str, half: int, draw: Draw) -> Made:
 
 def _opposite(question: str, half: int, draw: Draw) -> Made:
     """A word for its opposite."""
+    known = OPPOSITES[half]
     if half:
-        return _turned(question, words.OPPOSITES[half::2], 0)
-    known = [*words.OPPOSITES[half::2], *lessons.OPPOSITES]
+        return _turned(question, known, 0)
     start = int(draw.integers(len(known)))  # else the words that come first in the list would be met most
     return _turned(question, known[start:] + known[:start], 0)
 
 
 def _gender(question: str, half: int, draw: Draw) -> Made:
     """He for she."""
-    return _turned(question, (*words.GENDERED[half::2], *([] if half else lessons.GENDERED)), 0)
+    return _turned(question, GENDERED[half], 0)
 
 
 NEGATABLE = (
@@ -181,12 +188,12 @@ def _surface(question: str, half: int, draw: Draw) -> Made:
 
 def _direction(question: str, half: int, draw: Draw) -> Made:
     """Two names change places where it matters who comes first."""
-    return _swapped((*words.DIRECTED[half], *([] if half else lessons.DIRECTED)), half, draw, 0)
+    return _swapped(DIRECTED[half], half, draw, 0)
 
 
 def _no_direction(question: str, half: int, draw: Draw) -> Made:
     """Two names change places where it does not matter."""
-    return _swapped((*words.UNDIRECTED[half], *([] if half else lessons.UNDIRECTED)), half, draw, 1)
+    return _swapped(UNDIRECTED[half], half, draw, 1)
 
 
 def _passive(question: str, half: int, draw: Draw) -> Made:
@@ -205,7 +212,7 @@ def _passive(question: str, half: int, draw: Draw) -> Made:
 
 def _alternative(question: str, half: int, draw: Draw) -> Made:
     """A or B against A and B."""
-    pairs = (*words.ALTERNATIVES[half], *([] if half else lessons.ALTERNATIVES))
+    pairs = ALTERNATIVES[half]
     one, other = pairs[int(draw.integers(len(pairs)))]
     fill = _filling(half, draw)
     return one.format(**fill), other.format(**fill), 0
