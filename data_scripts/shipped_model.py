@@ -2,13 +2,14 @@
 
     python data_scripts/shipped_model.py --work DIR --base all-MiniLM-L6-v2 --teacher-base all-mpnet-base-v2 \\
         --pairs qqp.tsv.xz --paws paws_wiki_dev.tsv.xz --mrpc mrpc_train.tsv.xz --twitter twitter_url_train.tsv.xz \\
-        --elsewhere MRPC=mrpc_test.tsv.xz
+        --posts semeval2016_cqa_train_part1.tsv.xz semeval2016_cqa_train_part2.tsv.xz --elsewhere MRPC=mrpc_test.tsv.xz
 
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
-`--paws`, `--mrpc`, `--twitter`: labelled pairs of other worlds. Of PAWS and Twitter the splits' test parts are kept
-from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to start from. `--work`: where splits,
-networks and checkpoints go; an interrupted run goes on from there. `--elsewhere`: labelled pairs of another data set,
-by the name that it has on the card; may be given several times. The last step writes `dupq/pretrained/` and its card.
+`--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
+the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
+start from. `--work`: where splits, networks and checkpoints go; an interrupted run goes on from there. `--elsewhere`:
+labelled pairs of another data set, by the name that it has on the card; may be given several times. The last step
+writes `dupq/pretrained/` and its card.
 """
 
 from __future__ import annotations
@@ -63,6 +64,23 @@ def some(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return random.Random(0).sample(rows, min(count, len(rows)))
 
 
+def judged_worlds(args: argparse.Namespace, work: Path, tweets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole posts and tweets, labelled and not, with what labels and the untrained teacher's cosine say of them."""
+    posts = [row for path in args.posts for row in rows_of(path)]
+    judged: dict[str, list[dict[str, Any]]] = {}
+    for name, rows, count, seeds in (("posts", posts, "3000", "012"), ("tweets", some(tweets, 12_000), "6000", "0")):
+        files = [write(work / f"{name}.jsonl", rows)]
+        for seed in seeds:
+            files.append(work / f"{name}-{seed}.jsonl")
+            which = ("--bi-encoder", args.base, "--count", count, "--seed", seed)
+            run("distil", "candidates", files[0], "-o", files[-1], *which)
+        told = work / f"judged-{name}.jsonl"
+        run("distil", "targets", *files, "-o", told, "--encoder", args.teacher_base, "--trust", "0.5")
+        judged[name] = [dict(row) for _, row in read_rows(told)]
+    # Posts with a label are few, so they come twice.
+    return [*judged["tweets"], *judged["posts"], *(row for row in judged["posts"] if row["label"] is not None)]
+
+
 def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
     """The splits that were not trained on, less the groups a question of which has been met in training all the same.
 
@@ -84,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("pairs", "paws", "mrpc", "twitter"):
         parser.add_argument(f"--{name}", required=True, type=Path)
+    parser.add_argument("--posts", required=True, nargs="+", type=Path)
     parser.add_argument("--base", required=True)
     parser.add_argument("--teacher-base", required=True)
     parser.add_argument("--work", type=Path, required=True)
@@ -94,8 +113,8 @@ def main() -> None:
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     work = args.work
     splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
-    teacher, start, bi_encoder, first, cross_encoder = (
-        work / name for name in ("teacher", "start", "bi-encoder", "first", "cross-encoder")
+    teacher, start, labelled, bi_encoder, first, second, cross_encoder = (
+        work / name for name in ("teacher", "start", "bi-encoder-1", "bi-encoder", "first", "second", "cross-encoder")
     )
     stock, shipped = work / "pipeline", work / "pipeline-int8"
     # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
@@ -119,14 +138,16 @@ def main() -> None:
     soft = [dict(row) for _, row in read_rows(judged)]
 
     # The cross-encoder starts from a bi-encoder that learned the same. That one is worse alone, on calibration pairs,
-    # than one that learned from the labels, so the latter ships.
+    # than one that learned from the labels, so the latter ships, averaged with the untrained one: on texts of another
+    # kind it then forgets less.
     lessons = write(work / "start.jsonl", [*soft, *only_duplicates, *news, *tweets])
-    student = ("--targets", "target", *validation, "--epochs", "1")
-    run("train", "bi-encoder", lessons, "-o", start, "--base", args.base, "--batch-size", "128", *student)
-    run("train", "bi-encoder", splits, "-o", bi_encoder, "--base", args.base, "--epochs", "2", "--batch-size", "128")
+    student, base = ("--targets", "target", *validation), ("--base", args.base, "--batch-size", "128")
+    run("train", "bi-encoder", lessons, "-o", start, *base, "--epochs", "1", *student)
+    run("train", "bi-encoder", splits, "-o", labelled, *base, "--epochs", "2")
+    run("average", "bi-encoder", args.base, labelled, "-o", bi_encoder, "--weights", "0.25", "0.75")
     also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
     lessons = write(work / "first.jsonl", [*soft, *also])
-    run("train", "cross-encoder", lessons, "-o", first, "--base", start, *student)
+    run("train", "cross-encoder", lessons, "-o", first, "--base", start, "--epochs", "1", *student)
     # It goes on for two epochs, with the teacher's word on a part of the duplicates too, and with more of what it finds
     # hard: word order, and contrast pairs of twice the number.
     judged_duplicates, contrast = work / "judged-duplicates.jsonl", work / "more-contrast.jsonl"
@@ -134,9 +155,21 @@ def main() -> None:
     run("distil", "targets", lessons, "-o", judged_duplicates, "--teacher", teacher)
     run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000")
     soft += [dict(row) for _, row in read_rows(judged_duplicates)]
-    lessons = write(work / "cross-encoder.jsonl", [*soft, *word_order * 4, *news, *tweets, *rows_of(contrast)])
-    longer = ("--targets", "target", *validation, "--epochs", "2", "--learning-rate", "6e-5")
-    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", first, *longer)
+    lessons = write(work / "second.jsonl", [*soft, *word_order * 4, *news, *tweets, *rows_of(contrast)])
+    longer = (*student, "--epochs", "2", "--learning-rate", "6e-5")
+    run("train", "cross-encoder", lessons, "-o", second, "--base", first, *longer)
+    # And for two more: with pairs that the bi-encoder confuses, judged by the teacher, and with tweets and whole posts,
+    # of which the untrained teacher's cosine is told beside the labels: of texts unlike Quora's it knows more.
+    confused, again = work / "confused.jsonl", work / "yet-more-contrast.jsonl"
+    run("distil", "candidates", train, "-o", confused, "--bi-encoder", labelled, "--count", "24576", "--seed", "1")
+    run("distil", "targets", confused, "-o", work / "judged-confused.jsonl", "--teacher", teacher)
+    run("distil", "contrast", train, "-o", again, "--per-kind", "2000", "--seed", "1")
+    soft += [dict(row) for _, row in read_rows(work / "judged-confused.jsonl")]
+    harder = [row for kind in ("opposite", "gender") for row in rows_of(again, kind=kind)]
+    worlds = judged_worlds(args, work, rows_of(twitter / "train.jsonl"))
+    lessons = [*soft, *worlds, *word_order * 5, *news, *rows_of(contrast), *harder]
+    lessons = write(work / "cross-encoder.jsonl", lessons)
+    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", second, *longer, "--max-length", "192")
 
     splits = held_out(splits, (bi_encoder, cross_encoder), work / "held-out")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)

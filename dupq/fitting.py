@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dupq.decisions.thresholds import DecisionRule
     from dupq.pipeline import DuplicatePipeline
 
-MOST_LOST = 0.001
+MOST_LOST = 0.002
 """Of the average precision, that a cascade may lose on its calibration pairs."""
 
 

@@ -6,6 +6,7 @@
     --cascade  the int8 pipeline with a cascade, as `dupq export --cascade` makes it
     --alone    the int8 pipeline without a blend, as `dupq calibrate --no-blend` and `dupq export` make it
     --vocabulary  files of pairs, the first of the forum itself: which words of the network occur there, and elsewhere
+    --layers   pairs of the training split, to teach an early exit after each layer of the cross-encoder
 
 Each part writes its JSON as soon as it is done, and can be run alone. `tables` makes `speed.md` of them. On two idle
 cores all take less than a quarter of an hour.
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.readme import RESULTS
-from benchmarks.speed import machine, same, scaling, tables, throughput, vocabulary
+from benchmarks.speed import layers, machine, same, scaling, tables, throughput, vocabulary
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "start": throughput.start,
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "same": same.run,
     "numbers": scaling.numbers,
     "vocabulary": vocabulary.run,
+    "layers": layers.run,
     "tables": tables.run,
 }
 
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--cascade", metavar="DIR")
     parser.add_argument("--alone", metavar="DIR")
     parser.add_argument("--vocabulary", metavar="FILE", nargs="*", default=[])
+    parser.add_argument("--layers", metavar="FILE")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="where the JSON and the tables go")
     parser.add_argument("--count", type=int, default=20_000, help="pairs (20,000)")
@@ -61,7 +64,7 @@ def main() -> None:
     parser.add_argument("--other-python", metavar="PYTHON", help="an interpreter that has what the backends need")
     args = parser.parse_args()
     for name in args.part:
-        if name == "vocabulary" and not args.vocabulary:
+        if name in ("vocabulary", "layers") and not getattr(args, name):
             continue
         began = time.perf_counter()
         args.output = str(Path(args.results) / ("speed.md" if name == "tables" else f"speed_{name}.json"))

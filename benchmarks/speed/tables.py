@@ -164,6 +164,29 @@ def vocabulary_table(results: Any) -> str:
     )
 
 
+def layers_table(results: Any) -> str:
+    head = ["left after layer", "settled there", "pairs", "layers saved", "equal answers"]
+    head += ["average precision", "of a cut"]
+    rows = [
+        [
+            f"{row['layer']} of {results['layers']}",
+            "duplicates and distinct pairs" if row["settles"] == "both" else "distinct pairs only",
+            f"{row['settled']:.0%}",
+            f"{row['saved']:.0%}",
+            f"{row['equal']:.2%}",
+            f"{row['average_precision']:.3f}",
+            f"{row['guess_average_precision']:.3f}",
+        ]
+        for row in results["rows"]
+    ]
+    return table(head, rows) + (
+        f"\nThe cross-encoder alone, whose average precision is {results['average_precision']:.3f} on these "
+        f"{results['pairs']['count'] // 2:,} pairs. A head after the layer, taught on {results['taught']:,} training "
+        f"pairs, guesses the score; where that settles the pair, with {results['share']:.1%} of answers to stay the "
+        "same, the other layers would be saved. `of a cut`: the guesses alone, as if the network ended there.\n"
+    )
+
+
 PARTS = {
     "pairs": ("Pairs a second", pairs_table),
     "sentences": ("Sentences a second", sentences_table),
@@ -173,6 +196,7 @@ PARTS = {
     "lengths": ("Against the length of a pair", lengths_table),
     "same": ("The same answer on every path", same_table),
     "vocabulary": ("Words that never occur", vocabulary_table),
+    "layers": ("Fewer layers", layers_table),
 }
 
 

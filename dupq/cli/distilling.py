@@ -34,7 +34,11 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one = steps.add_parser("targets", parents=[shared], help="have a teacher say how likely each pair is a duplicate")
     one.add_argument("pairs", nargs="+", help="files of pairs, labelled or not")
     one.add_argument("-o", "--output", required=True, metavar="FILE")
-    one.add_argument("--teacher", required=True, metavar="DIR|ID", help="a trained cross-encoder")
+    judge = one.add_mutually_exclusive_group(required=True)
+    judge.add_argument("--teacher", metavar="DIR|ID", help="a trained cross-encoder")
+    judge.add_argument(
+        "--encoder", metavar="DIR|ID", help="a bi-encoder; the labels among the pairs make its cosine a probability"
+    )
     one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
     one.add_argument(
         "--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of files with the column"
@@ -85,8 +89,9 @@ def run_contrast(args: argparse.Namespace) -> int:
 
 
 def run_targets(args: argparse.Namespace) -> int:
+    from dupq.models.bi_encoder import BiEncoder
     from dupq.models.cross_encoder import CrossEncoderScorer
-    from dupq.training.distillation import read_mixed, teacher_targets, write_targets
+    from dupq.training.distillation import cosine_teacher, read_mixed, teacher_targets, write_targets
 
     pairs = read_mixed(args.pairs, parse_where(args.where))
     output = Path(args.output)
@@ -95,7 +100,7 @@ def run_targets(args: argparse.Namespace) -> int:
         progress = stack.enter_context(progress_bar("judged by the teacher", len(pairs)))
         table = teacher_targets(
             pairs,
-            CrossEncoderScorer(args.teacher),
+            cosine_teacher(pairs, BiEncoder(args.encoder)) if args.encoder else CrossEncoderScorer(args.teacher),
             trust=args.trust,
             work=output.with_name(f".{output.name}.scores"),
             progress=progress,

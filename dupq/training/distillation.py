@@ -2,7 +2,9 @@
 
 Labels say yes or no, and some are wrong; a teacher says how sure it is, of labelled pairs and of any others. So the
 student may also learn from pairs that nobody labelled: `candidate_pairs` finds those a bi-encoder confuses (Augmented
-SBERT, Thakur et al. 2021), `teacher_targets` has the teacher judge them.
+SBERT, Thakur et al. 2021), `teacher_targets` has the teacher judge them. A bi-encoder can teach too (`cosine_teacher`):
+the untrained one keeps a student from forgetting, on texts of another kind, what its base knew (learning without
+forgetting, Li & Hoiem 2016).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dupq.data.splits import PairTable, load_pairs
 from dupq.data.text import fingerprint
 from dupq.data.writing import write_rows
 from dupq.errors import InputError, OutputError
-from dupq.models.scorers import Embedder, Progress, Scorer, chunks, combined_fingerprint
+from dupq.models.scorers import CosineScorer, Embedder, Progress, Scorer, chunks, combined_fingerprint, fit_blend
 
 TARGET = "target"
 """The column of a file of pairs that holds the targets."""
@@ -90,6 +92,29 @@ def candidate_pairs(
             break
     drawn = list(found.values())[:count]
     return PairTable([texts[a] for a, _ in drawn], [texts[b] for _, b in drawn], np.full(len(drawn), -1, dtype=np.int8))
+
+
+def cosine_teacher(pairs: PairTable, embedder: Embedder) -> Scorer:
+    """A bi-encoder as a teacher: its cosine, made a logit by logistic regression (Platt 1999).
+
+    Args:
+        pairs: Those with a label, at least 20 of each, say what a cosine is worth; the others are passed over.
+        embedder: A bi-encoder, best one that was not trained on these pairs.
+
+    Returns:
+        A scorer for `teacher_targets`.
+
+    Raises:
+        InputError: Too few labels, or duplicates are no nearer to each other than distinct pairs are.
+    """
+    known = pairs.take(pairs.labels >= 0)
+    fewest = min(int((known.labels == label).sum()) for label in (0, 1))
+    if fewest < 20:
+        raise InputError(
+            f"{fewest} labelled pairs of a class are too few to make a cosine a probability",
+            mend="give a file with at least 20 duplicates and 20 distinct pairs among the pairs",
+        )
+    return fit_blend([CosineScorer(embedder)], known.left, known.right, known.labels)
 
 
 def teacher_targets(

@@ -9,15 +9,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
+from sklearn.linear_model import LogisticRegression
 
 from dupq.cli.main import main
 from dupq.data.splits import PairTable
 from dupq.data.text import normalise
 from dupq.errors import InputError
+from dupq.models.scorers import CosineScorer
 from dupq.training import distillation
 from dupq.training.distillation import (
     RANKS,
     candidate_pairs,
+    cosine_teacher,
     read_mixed,
     read_targets,
     teacher_targets,
@@ -92,6 +95,25 @@ def test_a_target_is_the_teachers_word_and_the_labels() -> None:
     assert table.targets == pytest.approx([0.75 * sure, 0.75 * 0.5 + 0.25, 1 / (1 + np.exp(1))])
     with pytest.raises(InputError, match=r"trust = 1\.5"):
         teacher_targets(pairs, LengthTeacher(), trust=1.5)
+
+
+def test_a_bi_encoder_teaches_by_what_the_labels_say_its_cosine_is_worth() -> None:
+    pairs = labelled_table().take(np.arange(200))
+    hidden = pairs.labels.copy()
+    hidden[100:] = -1
+    mixed = PairTable(pairs.left, pairs.right, hidden)
+    table = teacher_targets(mixed, cosine_teacher(mixed, LetterEmbedder()), trust=1)
+    cosines = CosineScorer(LetterEmbedder()).score(pairs.left, pairs.right)
+    by_hand = LogisticRegression(C=1e6, max_iter=10_000).fit(cosines[:100, None], pairs.labels[:100])
+    assert table.targets == pytest.approx(by_hand.predict_proba(cosines[:, None])[:, 1], abs=2e-3)
+    assert (np.diff(table.targets[np.argsort(cosines)]) >= 0).all()
+
+
+def test_a_cosine_cannot_teach_without_labels() -> None:
+    pairs = labelled_table().take(np.arange(100))
+    bare = PairTable(pairs.left, pairs.right, np.full(100, -1, dtype=np.int8))
+    with pytest.raises(InputError, match="0 labelled pairs of a class are too few"):
+        cosine_teacher(bare, LetterEmbedder())
 
 
 @pytest.mark.parametrize("torn", [False, True])
