@@ -77,6 +77,23 @@ def shipped() -> str:
     return "\n".join(lines) + "\n"
 
 
+def elsewhere() -> str:
+    """Other worlds, beside encoders that were not trained by us."""
+    rows = load("elsewhere")["rows"]
+    encoders = list(rows[0]["encoders"])
+    heads = [part for name in encoders for part in (f"untrained {name}", "gain")]
+    lines = [f"| pairs of | number | dupq | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
+    for row in rows:
+        cells = [row["name"], f"{row['pairs']:,}", figure(row["average_precision"])]
+        for told in row["encoders"].values():
+            gain = told["gain"]
+            cells += [figure(told["average_precision"])]
+            cells += [f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Average precision; 95 % intervals over question groups, of a gain within the same resamples."]
+    return "\n".join(lines) + "\n"
+
+
 def contrast() -> str:
     """How pairs of nearly the same words are decided."""
     results = load("contrast")
@@ -102,6 +119,7 @@ def speed() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "contrast": contrast,
+    "elsewhere": elsewhere,
     "forum": forum,
     "quality": quality,
     "output_score": output_score,
