@@ -21,19 +21,13 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.readme import RESULTS
 from dupq import DuplicatePipeline
+from dupq.data.grouping import holds_trained
 from dupq.data.reading import Skipped
 from dupq.data.splits import PairTable, load_pairs
-from dupq.data.text import fingerprints
 from dupq.data.writing import write_json
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.scorers import CosineScorer
 from dupq.training.precision import bfloat16_is_faster
-
-
-def unmet(pairs: PairTable, trained_on: NDArray[np.int64] | None) -> PairTable:
-    """The pairs no question of which was met in training."""
-    seen = np.zeros(0, dtype=np.int64) if trained_on is None else trained_on
-    return pairs.take(~(np.isin(fingerprints(pairs.left), seen) | np.isin(fingerprints(pairs.right), seen)))
 
 
 def precisions(
@@ -70,7 +64,7 @@ def main() -> None:
         name, _, place = told.partition("=")
         path, skipped = Path(place), Skipped()
         every = load_pairs(path / "test.jsonl" if path.is_dir() else path, skipped=skipped)
-        pairs = unmet(every, pipeline.trained_on)
+        pairs = every.take(~holds_trained(pipeline.trained_on, every.left, every.right))
         scores = [pipeline.raw_scores(pairs.left, pairs.right)]
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16_is_faster()):
             scores += [scorer.score(pairs.left, pairs.right) for scorer in encoders.values()]
