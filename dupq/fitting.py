@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from dupq.decisions.thresholds import DecisionRule
     from dupq.pipeline import DuplicatePipeline
 
-MOST_LOST = 0.002
-"""Of the average precision, that a cascade may lose on its calibration pairs."""
-
 
 def open_networks(
     cross_encoder: str | Path | None, bi_encoder: str | Path | None, half: bool, device: str | None
@@ -124,9 +121,11 @@ def _chosen(
 
 
 def cascade(
-    pipeline: DuplicatePipeline, pairs: PairTable, share: float, progress: Progress | None
+    pipeline: DuplicatePipeline, pairs: PairTable, share: float, most_lost: float, progress: Progress | None
 ) -> DuplicatePipeline:
     """See `DuplicatePipeline.with_cascade`."""
+    if not 0 <= most_lost <= 1:
+        raise InputError(f"an average precision of {most_lost} cannot be lost", mend="give one such as 0.002")
     rule, full = pipeline.rule, replace(pipeline, cascade=None).scorer
     if pipeline.cross_encoder is None or pipeline.bi_encoder is None:
         raise InputError("a cascade needs both networks", mend="calibrate a pipeline of a bi-encoder and cross-encoder")
@@ -144,7 +143,7 @@ def cascade(
     if isinstance(full, BlendScorer):
         firsts["cross-encoder"], scores = cross, full.combine(np.stack([cross, bi]))
     wishes = _wishes(rule)
-    band = _best_band(firsts, scores, rule, pairs, share, wishes)
+    band = _best_band(firsts, scores, rule, pairs, share, most_lost, wishes)
     own = _settled(band, firsts[band.first], scores)
     return _decided(replace(pipeline, cascade=band), pairs, own, **wishes)
 
@@ -164,9 +163,10 @@ def _best_band(
     rule: DecisionRule,
     pairs: PairTable,
     share: float,
+    most_lost: float,
     wishes: Mapping[str, Any],
 ) -> Band:
-    """The band that settles the most pairs, of those that keep the share and next to all of the average precision.
+    """The band that settles the most pairs, of those that keep the share and the average precision.
 
     Thresholds are chosen anew on what a band makes of the scores, and the share is counted with them. The two networks
     cost about the same, as a pair is about as long as its two texts.
@@ -186,13 +186,14 @@ def _best_band(
             again = _chosen(own, pairs, **wishes)
         except NotEnoughLabelsError:
             continue
-        band = replace(band, share=share, first=first, equal=float((again.codes(own) == decided).mean()))
-        if band.equal >= share and ranked - average_precision_score(pairs.labels, own) <= MOST_LOST:
-            found.append(band)
+        equal = float((again.codes(own) == decided).mean())
+        lost = float(ranked - average_precision_score(pairs.labels, own))
+        if equal >= share and lost <= most_lost:
+            found.append(replace(band, share=share, first=first, equal=equal, most_lost=most_lost, lost=lost))
     if not found:
         raise InputError(
             f"no cascade keeps {share:.2%} of the decisions, the promises and the average precision on these pairs",
-            mend="give more pairs, or use the pipeline as it is",
+            mend="give more pairs, allow a smaller share or a larger loss, or use the pipeline as it is",
         )
     return max(found, key=lambda band: band.settled)
 
@@ -241,7 +242,8 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
         return exported
     miss_rate = 1 - rule.distinct.policy.level if rule.distinct else None
     decided = calibrate(exported, pairs, rule.duplicate.policy, miss_rate, progress)
-    return cascade(decided, pairs, pipeline.cascade.share, progress) if pipeline.cascade else decided
+    band = pipeline.cascade
+    return cascade(decided, pairs, band.share, band.most_lost, progress) if band else decided
 
 
 def evaluate(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | None) -> Report:

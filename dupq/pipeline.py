@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dupq.models.cascade import MOST_LOST
 from dupq.models.scorers import Progress
 from dupq.scoring import Scoring
 
@@ -135,7 +136,12 @@ class DuplicatePipeline(Scoring):
         return fitting.export(self, pairs, progress)
 
     def with_cascade(
-        self, pairs: PairTable, *, share: float = 0.999, progress: Progress | None = None
+        self,
+        pairs: PairTable,
+        *,
+        share: float = 0.999,
+        most_lost: float = MOST_LOST,
+        progress: Progress | None = None,
     ) -> DuplicatePipeline:
         """The same pipeline, faster: one network settles the pairs that it can, and only the rest goes to both.
 
@@ -148,16 +154,19 @@ class DuplicatePipeline(Scoring):
         Args:
             pairs: Labelled pairs in their natural class mix that no network was trained on: those of `calibrate` do.
             share: In (0, 1): of decisions that have to equal this pipeline's.
+            most_lost: In [0, 1]: of the average precision on these pairs; more lets it settle likely duplicates too,
+                whose order among themselves is then the first network's.
             progress: Called with (done, total).
 
         Raises:
-            InputError: A network is missing, the base rate was moved, a share outside (0, 1), or too few pairs for it.
+            InputError: A network is missing, the base rate was moved, a share or a loss outside its range, or no
+                cascade of these pairs keeps both.
             NotCalibratedError: The pipeline does not decide yet.
             LeakError, NotEnoughLabelsError: As of `calibrate`.
         """
         from dupq import fitting
 
-        return fitting.cascade(self, pairs, share, progress)
+        return fitting.cascade(self, pairs, share, most_lost, progress)
 
     def evaluate(self, pairs: PairTable, progress: Progress | None = None) -> Report:
         """Measures the pipeline on labelled pairs that nothing of it was fitted on.

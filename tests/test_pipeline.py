@@ -14,8 +14,7 @@ from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.decisions.thresholds import Policy
 from dupq.errors import InputError, LeakError, ModelFolderError, NotCalibratedError, NotEnoughLabelsError
-from dupq.fitting import MOST_LOST
-from dupq.models.cascade import fit_band
+from dupq.models.cascade import MOST_LOST, fit_band
 from dupq.models.scorers import CosineScorer
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import labelled_table
@@ -199,7 +198,8 @@ def test_a_cascade_loses_next_to_no_average_precision() -> None:
     whole = DuplicatePipeline(cross_encoder=WordScorer(), bi_encoder=WordEmbedder()).calibrate(table)
     fast = cascaded(whole, share=0.9)
     ranked = [average_precision_score(table.labels, one.raw_scores(table.left, table.right)) for one in (whole, fast)]
-    assert ranked[0] - ranked[1] <= MOST_LOST
+    assert ranked[0] - ranked[1] == pytest.approx(fast.cascade.lost)
+    assert fast.cascade.lost <= fast.cascade.most_lost == MOST_LOST
     # Settling both sides within the same share would have cost more.
     both = fit_band(
         *(one.score(table.left, table.right) for one in (CosineScorer(WordEmbedder()), WordScorer())),
@@ -208,6 +208,10 @@ def test_a_cascade_loses_next_to_no_average_precision() -> None:
     )
     scores = replace(whole, cascade=both).raw_scores(table.left, table.right)
     assert ranked[0] - average_precision_score(table.labels, scores) > MOST_LOST
+    # Who allows a larger loss is given more speed.
+    faster = whole.with_cascade(table, share=0.9, most_lost=0.1).cascade
+    assert faster.settled > fast.cascade.settled
+    assert MOST_LOST < faster.lost <= faster.most_lost == 0.1
 
 
 def test_a_blend_may_begin_with_either_network(trained: DuplicatePipeline, tmp_path: Path) -> None:
@@ -236,6 +240,8 @@ def test_what_makes_no_cascade_is_told(calibrated: DuplicatePipeline) -> None:
         cascaded(calibrated.with_base_rate(0.1))
     with pytest.raises(InputError, match="cannot show"):
         cascaded(calibrated, share=1 - 1e-6)
+    with pytest.raises(InputError, match="cannot be lost"):
+        calibrated.with_cascade(table, most_lost=-0.1)
     with pytest.raises(InputError, match=r"no cascade keeps 99\.50%"):
         cascaded(calibrated.with_policy(Policy.max_f1(), miss_rate=0.3), share=0.995)
     with pytest.raises(LeakError):

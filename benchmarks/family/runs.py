@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,13 @@ class Setup:
     max_length: int
     ensemble_of: str
     largest: int
+    precision: str
     fingerprints: dict[str, str]
+
+
+def setup_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The setup of a result; the first ones, all in float32, do not name their precision."""
+    return {"precision": "float32", **row["setup"]}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of training (float32)")
     parser.add_argument("--held", type=int, default=8000, help="pairs at most of each other split (8000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME")
@@ -105,6 +112,7 @@ class Family:
             max_length=args.max_length,
             ensemble_of=args.ensemble_of,
             largest=max(1, args.held // 100),
+            precision=args.precision,
             fingerprints={"train": self.pairs.fingerprint, **{name: t.fingerprint for name, t in self.held.items()}},
         )
 
@@ -113,7 +121,7 @@ class Family:
 
     def is_done(self, name: str, seed: int) -> bool:
         path = self.place(name, seed)
-        return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["setup"] == asdict(self.setup)
+        return path.is_file() and setup_of(json.loads(path.read_text(encoding="utf-8"))) == asdict(self.setup)
 
     def train(
         self, name: str, seed: int, pairs: PairTable | None = None, base: str | None = None, steps: int | None = None
@@ -126,7 +134,7 @@ class Family:
             learning_rate=self.setup.learning_rate,
             max_length=self.setup.max_length,
             dropout=0.1 if method.unsupervised else 0.0,
-            precision="float32",
+            precision=self.setup.precision,
             seed=seed,
             max_steps=steps,
             save_steps=100_000,

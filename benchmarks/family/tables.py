@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.family.fewshot import RESULT as FEWSHOT
-from benchmarks.family.runs import FOLDER, MADE_OF
+from benchmarks.family.runs import FOLDER, MADE_OF, setup_of
 from benchmarks.readme import ROOT
 from dupq.data.writing import write_text
 from dupq.training.methods import METHODS
@@ -34,7 +34,7 @@ def load(folder: Path) -> dict[str, list[Row]]:
     for path in sorted(folder.glob("*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault(row["name"], []).append(row)
-    setups = {json.dumps(row["setup"], sort_keys=True) for rows in found.values() for row in rows}
+    setups = {json.dumps(setup_of(row), sort_keys=True) for rows in found.values() for row in rows}
     if len(setups) > 1:
         raise SystemExit(f"{folder} holds results of {len(setups)} setups: run the others again, or remove them")
     return found
@@ -77,15 +77,16 @@ def encoder_part(folder: Path) -> str:
     found = load(folder)
     ranked = sorted(found.items(), key=lambda item: -mean(item[1], "average_precision"))
     first = ranked[0][1][0]
-    setup = first["setup"]
+    setup = setup_of(first)
     head = ["method", "what it is", "average precision", "accuracy", "ECE", "trained/s", "scored/s", "seeds"]
     lines = [
         f"## {folder.name}",
         "",
         f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
-        f"{setup['learning_rate']:g}. Test: {first['pairs']:,} pairs of {first['groups']:,} question groups that no "
-        f"training pair reaches, {first['base_rate']:.1%} duplicates; groups of more than {setup['largest']} pairs are "
-        f"left out, for one of them would decide the figures. Ensembles are of `{setup['ensemble_of']}`.",
+        f"{setup['learning_rate']:g}, {setup['precision']}. Test: {first['pairs']:,} pairs of {first['groups']:,} "
+        f"question groups that no training pair reaches, {first['base_rate']:.1%} duplicates; groups of more than "
+        f"{setup['largest']} pairs are left out, for one of them would decide the figures. Ensembles are of "
+        f"`{setup['ensemble_of']}`.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",

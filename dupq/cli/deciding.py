@@ -61,6 +61,13 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="let one network settle what it can; so many decisions are to stay the same (0.999)",
     )
+    export.add_argument(
+        "--most-lost",
+        type=float,
+        default=0.002,
+        metavar="AP",
+        help="of the average precision, that the cascade may lose on these pairs (0.002)",
+    )
     add_reading_options(export)
     export.set_defaults(run=run_export)
 
@@ -237,13 +244,13 @@ def run_export(args: argparse.Namespace) -> int:
             pipeline = pipeline.export(pairs, bar)
     if args.cascade is not None:
         with progress_bar("fitting the cascade") as bar:
-            pipeline = pipeline.with_cascade(pairs, share=args.cascade, progress=bar)
+            pipeline = pipeline.with_cascade(pairs, share=args.cascade, most_lost=args.most_lost, progress=bar)
     pipeline.save(args.output)
     text = f"{pipeline.report}\n-> {args.output}"
     if band := pipeline.cascade:
         text += (
             f"\ncascade: the {band.first} alone settles {band.settled:.1%} of the pairs; {band.equal:.2%} of all "
-            "decisions are those of the whole"
+            f"decisions are those of the whole, and {band.lost:.4f} of the average precision is lost"
         )
     emit(args, {**pipeline.report.to_dict(), "cascade": band.to_dict() if band else None}, text)
     return 0

@@ -15,6 +15,9 @@ from dupq.models.scorers import BlendScorer, Progress, Scorer, UniquePairs, comb
 
 First = Literal["bi-encoder", "cross-encoder"]
 
+MOST_LOST = 0.002
+"""Of the average precision, that a cascade may lose on its calibration pairs, unless another limit is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -45,6 +48,8 @@ class Band:
         settled: The share of them that the cheap scorer settles.
         equal: The share of them whose decision equals the full scorer's.
         first: The network that is the cheap scorer.
+        most_lost: Of the average precision, that was allowed to be lost on them.
+        lost: Of the average precision, that is lost on them; below 0 where it is gained.
     """
 
     low: float | None
@@ -56,6 +61,8 @@ class Band:
     settled: float
     equal: float
     first: First = "bi-encoder"
+    most_lost: float = MOST_LOST
+    lost: float = 0.0
 
     def settles(self, cheap: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which pairs are settled as distinct, and which as duplicates: two boolean arrays (n,)."""
@@ -89,7 +96,7 @@ class Band:
             raise ModelFolderError(f"the cascade's band is damaged ({error})", mend="fit it again") from error
         edges = (band.low, band.high, band.below.lowest, band.below.highest, band.above.lowest, band.above.highest)
         numbers = [edge for edge in edges if edge is not None]
-        numbers += [band.share, band.pairs, band.settled, band.equal]
+        numbers += [band.share, band.pairs, band.settled, band.equal, band.most_lost, band.lost]
         numbers += [number for line in (band.below, band.above) for number in (line.offset, line.slope)]
         sound = all(type(number) in (int, float) and isfinite(number) for number in numbers)
         if not sound or band.first not in ("bi-encoder", "cross-encoder"):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.bert import Bert, Int8Product, build_graph, product_names, read_bert, row_scales
+from dupq.models.bert import Bert, product_names, read_bert
+from dupq.models.graph import Int8Product, build_graph, row_scales
 from dupq.models.runtime import FORMAT, Runner, RuntimeNetwork, unit_rows
 from dupq.models.scorers import UniquePairs
 from dupq.models.words import Words

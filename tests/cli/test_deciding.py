@@ -12,6 +12,7 @@ import pytest
 from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
+from dupq.models.cascade import MOST_LOST
 from dupq.pipeline import DuplicatePipeline
 from tests.cli.test_commands import model, run
 from tests.test_pipeline import TABLE
@@ -125,6 +126,13 @@ def test_export_with_a_cascade(
     )
     assert status == 0, err
     assert json.loads(out)["cascade"]["share"] == 0.8
+    assert json.loads(out)["cascade"]["most_lost"] == MOST_LOST
+    most = "--most-lost", "0.2", "--json"
+    status, out, err = run(
+        capsys, "export", tmp_path / "fast", labelled, "--cascade", "0.8", *most, "-o", tmp_path / "y"
+    )
+    assert status == 0, err
+    assert json.loads(out)["cascade"]["most_lost"] == 0.2
 
 
 def test_a_policy_is_chosen_on_the_evidence_of_the_folder(capsys: pytest.CaptureFixture[str], model: Path) -> None:
