@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -113,11 +113,12 @@ def _chosen(
     policy: Policy | None,
     miss_rate: float | None = None,
     delta: float = DELTA,
-    cuts: Sequence[float] | None = None,
+    near: DecisionRule | None = None,
     **fingerprints: Any,
 ) -> DecisionRule:
+    cuts = near.evidence.cuts if near and near.evidence else None
     evidence = gather_evidence(scores, pairs.labels, pairs.groups, cuts=cuts, **fingerprints)
-    return choose_rule(evidence, policy, miss_rate=miss_rate, delta=delta)
+    return choose_rule(evidence, policy, miss_rate=miss_rate, delta=delta, near=near)
 
 
 def cascade(
@@ -149,8 +150,8 @@ def cascade(
 
 
 def _wishes(rule: DecisionRule) -> dict[str, Any]:
-    """What a rule was chosen for, and among which cuts."""
-    wishes: dict[str, Any] = {"policy": rule.duplicate.policy, "cuts": rule.evidence.cuts if rule.evidence else None}
+    """What a rule was chosen for, and that its like is to stay near it."""
+    wishes: dict[str, Any] = {"policy": rule.duplicate.policy, "near": rule}
     if rule.distinct is not None:
         policy = rule.distinct.policy
         wishes |= {"miss_rate": 1 - policy.level, "delta": policy.delta or DELTA}
@@ -176,7 +177,7 @@ def _best_band(
     thresholds = [cut.score for cut in (rule.duplicate, rule.distinct) if cut is not None]
     decided, ranked = rule.codes(scores), average_precision_score(pairs.labels, scores)
     found: list[Band] = []
-    for first, duplicates, tighter in product(firsts, (False, True), (1, 2, 4, 8)):
+    for first, duplicates, tighter in product(firsts, (False, True), (1, 1.2, 1.5, 2, 3, 4, 8)):
         sides = 2 if duplicates else 1
         if sides * tighter > 1 and (1 - share) / (sides * tighter) * (len(pairs) + 1) < 1:
             continue  # too few pairs for more than was asked for
@@ -188,7 +189,7 @@ def _best_band(
             continue
         equal = float((again.codes(own) == decided).mean())
         lost = float(ranked - average_precision_score(pairs.labels, own))
-        if equal >= share and lost <= most_lost:
+        if band.settled and equal >= share and lost <= most_lost:
             found.append(replace(band, share=share, first=first, equal=equal, most_lost=most_lost, lost=lost))
     if not found:
         raise InputError(
@@ -240,8 +241,11 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
     exported = replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
     if rule is None:
         return exported
-    miss_rate = 1 - rule.distinct.policy.level if rule.distinct else None
-    decided = calibrate(exported, pairs, rule.duplicate.policy, miss_rate, progress)
+    refuse_overlap(pipeline.trained_on, pairs.left, pairs.right, "calibrate it")
+    wishes = _wishes(rule)
+    if rule.duplicate.data_fingerprint != pairs.fingerprint:
+        del wishes["near"]
+    decided = _decided(exported, pairs, exported.raw_scores(pairs.left, pairs.right, progress), **wishes)
     band = pipeline.cascade
     return cascade(decided, pairs, band.share, band.most_lost, progress) if band else decided
 

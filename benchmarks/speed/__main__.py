@@ -1,9 +1,9 @@
-"""How fast, part by part: `python -m benchmarks.speed PAIRS --model DIR --stock DIR --cascade DIR [--part PART ...]`.
+"""How fast, part by part: `python -m benchmarks.speed PAIRS --model DIR --stock DIR [--part PART ...]`.
 
     PAIRS      labelled pairs that no network was trained on, in their natural mix
     --model    the int8 pipeline, as `dupq export` makes it (the shipped model)
     --stock    the pipeline that it was exported from, whose networks sentence-transformers opens
-    --cascade  the int8 pipeline with a cascade, as `dupq export --cascade` makes it
+    --cascade  the int8 pipeline with a cascade, as `dupq export --cascade` makes it, once or at several shares
     --alone    the int8 pipeline without a blend, as `dupq calibrate --no-blend` and `dupq export` make it
     --vocabulary  files of pairs, the first of the forum itself: which words of the network occur there, and elsewhere
     --layers   pairs of the training split, to teach an early exit after each layer of the cross-encoder
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("pairs", metavar="PAIRS")
     parser.add_argument("--model", metavar="DIR")
     parser.add_argument("--stock", metavar="DIR", required=True)
-    parser.add_argument("--cascade", metavar="DIR")
+    parser.add_argument("--cascade", metavar="DIR", nargs="*", default=[])
     parser.add_argument("--alone", metavar="DIR")
     parser.add_argument("--vocabulary", metavar="FILE", nargs="*", default=[])
     parser.add_argument("--layers", metavar="FILE")

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.readme import ROOT
 from dupq.data.splits import PairTable, load_pairs
+from dupq.pipeline import DuplicatePipeline
 
 WORKER = Path(__file__).with_name("worker.py")
 WARM_UP = 64
@@ -78,10 +79,14 @@ def workers(
 
 def pipelines(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Our own paths."""
-    found = {"dupq, int8": {"kind": "pipeline", "model": args.model, "threads": args.threads}}
-    if args.cascade:
-        found["dupq, int8, cascade"] = {"kind": "pipeline", "model": args.cascade, "threads": args.threads}
-    return found
+    folders = {"dupq, int8": args.model, **cascades(args)}
+    return {name: {"kind": "pipeline", "model": folder, "threads": args.threads} for name, folder in folders.items()}
+
+
+def cascades(args: argparse.Namespace) -> dict[str, str]:
+    """Name -> folder; a cascade is named by the share of decisions that it was to keep."""
+    shares = {folder: DuplicatePipeline.from_pretrained(folder).cascade.share for folder in args.cascade}
+    return {f"dupq, int8, cascade that keeps {share:.1%}": folder for folder, share in shares.items()}
 
 
 def read(args: argparse.Namespace, count: int) -> PairTable:

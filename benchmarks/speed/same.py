@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
-from benchmarks.speed.contenders import about, read
+from benchmarks.speed.contenders import about, cascades, read
 from dupq.data.splits import PairTable
 from dupq.data.writing import write_json
 from dupq.pipeline import DuplicatePipeline
@@ -18,10 +18,8 @@ from dupq.pipeline import DuplicatePipeline
 def run(args: argparse.Namespace) -> None:
     table = read(args, args.same)
     found: dict[str, Any] = {}
-    paths = {"torch, float32": args.stock, "dupq, int8": args.model, "dupq, int8, cascade": args.cascade}
+    paths = {"torch, float32": args.stock, "dupq, int8": args.model, **cascades(args)}
     for name, folder in paths.items():
-        if folder is None and name != "dupq, int8":
-            continue
         pipeline = DuplicatePipeline.from_pretrained(folder, device="cpu", threads=args.threads)
         scores = pipeline.raw_scores(table.left, table.right)
         found[name] = {
@@ -46,11 +44,9 @@ def run(args: argparse.Namespace) -> None:
                 "spread": float(whole["scores"].std()),
                 "average_precision": float(average_precision_score(table.labels, one["scores"])),
                 "largest_change": one["alone"],
+                "equal_to_int8": float((one["codes"] == found["dupq, int8"]["codes"]).mean()),
             }
         )
-    if "dupq, int8, cascade" in found:
-        equal = found["dupq, int8, cascade"]["codes"] == found["dupq, int8"]["codes"]
-        rows[-1]["equal_to_int8"] = float(equal.mean())
     write_json(args.output, {**about(args, table), "rows": rows})
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,11 +17,12 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.readme import ROOT
 from benchmarks.speed.contenders import about, pipelines, read, workers
-from dupq.data.splits import PairTable
-from dupq.data.writing import write_json
+from dupq.data.splits import PairTable, load_pairs
+from dupq.data.writing import write_json, write_rows
 from dupq.decisions.metrics import evaluate
 
 STOCK = "CrossEncoder.predict, float32"
+FITTING_PAIRS = 300
 FIRST_PAIR = ("How old are you?", "What is your age?")
 
 
@@ -29,7 +31,7 @@ def pairs(args: argparse.Namespace) -> None:
     table = read(args, args.count)
     wanted: dict[str, dict[str, Any]] = {STOCK: {"kind": "stock", "model": f"{args.stock}/cross-encoder"}}
     for backend in args.backends:
-        settings = {"kind": "stock", "backend": backend, "scratch": args.scratch}
+        settings = {"kind": "stock", "backend": backend, "scratch": args.scratch, "texts": _fitting_texts(args)}
         wanted[f"CrossEncoder.predict, {backend} int8"] = {**settings, "model": f"{args.stock}/cross-encoder"}
     if args.alone:
         wanted["dupq, int8, no blend"] = {"kind": "pipeline", "model": args.alone, "threads": args.threads}
@@ -65,6 +67,17 @@ def pairs(args: argparse.Namespace) -> None:
             )
         failures = [{"name": name, "error": error} for name, error in failed.items()]
     write_json(args.output, {**about(args, table), "rows": rows, "failed": failures})
+
+
+def _fitting_texts(args: argparse.Namespace) -> str:
+    """A data set of unlabelled pairs, the last of the file, for a quantiser to take the ranges of values from."""
+    table = load_pairs(args.pairs)
+    some = slice(max(0, len(table) - FITTING_PAIRS), len(table))
+    folder = Path(args.scratch) / "fitting-texts"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"text": f"{a} [SEP] {b}"} for a, b in zip(table.left[some], table.right[some], strict=True)]
+    write_rows(folder / "train.jsonl", rows, ["text"])
+    return str(folder)
 
 
 def _quality(table: PairTable, scores: Any, decided: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 class Stock:
     """What a user of sentence-transformers calls today."""
 
-    def __init__(self, model: str, backend: str = "torch", scratch: str = "", left=(), right=()) -> None:
+    def __init__(self, model: str, backend: str = "torch", scratch: str = "", texts: str = "") -> None:
         from sentence_transformers import CrossEncoder
 
         if backend == "torch":
@@ -56,7 +56,10 @@ class Stock:
             if backend == "onnx":
                 exporting.export_dynamic_quantized_onnx_model(full, "avx512_vnni", str(folder))
             else:
-                exporting.export_static_quantized_openvino_model(full, None, str(folder))
+                # Its own default fetches sentences of another task from the Hub.
+                exporting.export_static_quantized_openvino_model(
+                    full, None, str(folder), texts, "default", "train", "text"
+                )
         self.model = CrossEncoder(
             str(folder), device="cpu", backend=backend, model_kwargs={"file_name": INT8_FILES[backend]}
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -181,7 +182,9 @@ class Threshold:
         return cls(**values)
 
 
-def choose_threshold(policy: Policy, evidence: Evidence, base_rate: float | None = None) -> Threshold:
+def choose_threshold(
+    policy: Policy, evidence: Evidence, base_rate: float | None = None, *, near: float | None = None
+) -> Threshold:
     """The threshold that the policy asks for, on this evidence, at a base rate.
 
     For a promise, candidates are tested one after the other from the safe end on, each at the level that all before it
@@ -196,6 +199,9 @@ def choose_threshold(policy: Policy, evidence: Evidence, base_rate: float | None
         base_rate: The share of duplicates where the threshold will be used; the evidence's own if None. At another
             one the precision follows from the recall and the false-positive rate, each bounded (delta/5 and
             4 delta/5), and the other policies weight the labels. The recall does not depend on it.
+        near: A raw score that the cut is to stay at, for instance that of the same pairs scored by a slower form of the
+            same networks. Of all candidates that passed, whose promises hold together, the nearest is taken; where
+            nothing is promised, the nearest of all.
 
     Raises:
         NotEnoughLabelsError: No candidate keeps the promise; `needed` says how many more labelled pairs would let one,
@@ -205,13 +211,15 @@ def choose_threshold(policy: Policy, evidence: Evidence, base_rate: float | None
     values = _values(policy, evidence, rate)
     drawn, every = evidence.drawn(), evidence.all()
     if policy.delta is None:
-        index, bound, method = best_cut(policy, values), None, "chosen on all pairs, no bound"
+        index = best_cut(policy, values) if near is None else _nearest(evidence, range(len(evidence.cuts)), near)
+        bound, method = None, "chosen on all pairs, no bound"
         passed, errors = evidence.pairs, every.false[index] + every.duplicates - every.found[index]
     else:
-        kept = _furthest(policy, evidence, base_rate)
-        if kept is None:
+        kept = _passed(policy, evidence, base_rate)
+        if not kept:
             raise _too_few(policy, evidence, base_rate)
-        index, level = kept
+        index = list(kept)[-1] if near is None else _nearest(evidence, kept, near)
+        level = kept[index]
         bound = float(_bounds(policy, drawn, every, base_rate, level)[index])
         method = "one-sided Clopper-Pearson, fixed sequence"
         if policy.kind == "recall":
@@ -235,6 +243,10 @@ def choose_threshold(policy: Policy, evidence: Evidence, base_rate: float | None
         scorer_fingerprint=evidence.scorer_fingerprint,
         method=method,
     )
+
+
+def _nearest(evidence: Evidence, indices: Iterable[int], score: float) -> int:
+    return min(indices, key=lambda index: abs(evidence.cuts[index] - score))
 
 
 def best_cut(policy: Policy, values: Floats) -> int:
@@ -276,17 +288,16 @@ def _bounds(policy: Policy, drawn: Counts, every: Counts, base_rate: float | Non
     return np.minimum(drawn.precision_bound(level, base_rate), every.precision_bound(level, base_rate))
 
 
-def _furthest(
-    policy: Policy, evidence: Evidence, base_rate: float | None, factor: float = 1.0
-) -> tuple[int, float] | None:
-    """The furthest candidate that passed, and the level it was tested at."""
+def _passed(policy: Policy, evidence: Evidence, base_rate: float | None, factor: float = 1.0) -> dict[int, float]:
+    """The candidates that passed, the furthest last, and the level that each was tested at."""
     drawn, every = evidence.drawn(factor), evidence.all(factor)
     delta = policy.delta or DELTA
     if policy.kind == "recall":
         order, starts = range(len(evidence.cuts) - 1, -1, -1), {len(evidence.cuts) - 1: 1.0}
     else:
         order, starts = range(len(evidence.cuts)), _starts(policy.level, drawn, base_rate, delta)
-    found, share = None, 0.0
+    found: dict[int, float] = {}
+    share = 0.0
     passes: dict[float, NDArray[np.bool_]] = {}
     for index in order:
         share += starts.get(index, 0.0)
@@ -295,7 +306,7 @@ def _furthest(
         if share not in passes:
             passes[share] = _bounds(policy, drawn, every, base_rate, share * delta) >= policy.level
         if passes[share][index]:
-            found = index, share * delta
+            found[index] = share * delta
         else:
             share = 0.0
     return found
@@ -328,7 +339,7 @@ def _too_few(policy: Policy, evidence: Evidence, base_rate: float | None) -> Not
     """The error, with the least number of further labels that would let some cut pass if shares stay as they are."""
 
     def enough(factor: float) -> bool:
-        return _furthest(policy, evidence, base_rate, factor) is not None
+        return bool(_passed(policy, evidence, base_rate, factor))
 
     low, high = 1.0, 2.0
     while high <= MOST_TIMES and not enough(high):

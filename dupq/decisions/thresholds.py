@@ -151,6 +151,7 @@ def choose_rule(
     miss_rate: float | None = None,
     delta: float = DELTA,
     base_rate: float | None = None,
+    near: DecisionRule | None = None,
 ) -> DecisionRule:
     """The rule that a policy, and a miss rate if there is to be a review zone, ask for.
 
@@ -161,15 +162,18 @@ def choose_rule(
             that holds at any base rate. None: two answers, no review.
         delta: Of the promise about misses.
         base_rate: The share of duplicates where the rule will be used; the evidence's own if None.
+        near: A rule whose cuts these are to stay at as far as the promises allow; see `choose_threshold`.
 
     Raises:
         NotEnoughLabelsError: The evidence cannot support a promise.
     """
-    duplicate = choose_threshold(policy or Policy.max_f1(), evidence, base_rate)
+    stay = near.duplicate.score if near else None
+    duplicate = choose_threshold(policy or Policy.max_f1(), evidence, base_rate, near=stay)
     distinct = None
     if miss_rate is not None:
         wanted = Policy.recall(1 - checks.checked_rate(miss_rate, "miss rate"), delta)
-        distinct = lower_of(choose_threshold(wanted, evidence, base_rate), duplicate)
+        stay = near.distinct.score if near and near.distinct else None
+        distinct = lower_of(choose_threshold(wanted, evidence, base_rate, near=stay), duplicate)
     return DecisionRule(duplicate, distinct, evidence)
 
 

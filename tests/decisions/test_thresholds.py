@@ -138,6 +138,26 @@ def test_a_stricter_promise_is_a_higher_cut():
     assert lower == sorted(lower)
 
 
+def test_a_cut_stays_near_another_as_far_as_its_promise_allows():
+    evidence = gather_evidence(*sample(4000))
+    for policy, safer, bolder in ((Policy.precision(0.9), 0.5, -5.0), (Policy.recall(0.9), -0.5, 5.0)):
+        furthest = choose_threshold(policy, evidence)
+        wanted = furthest.score + safer
+        kept = choose_threshold(policy, evidence, near=wanted)
+        assert abs(kept.score - wanted) < 0.1
+        assert kept.bound >= policy.level
+        assert kept.score in evidence.cuts
+        assert choose_threshold(policy, evidence, near=furthest.score + bolder) == furthest
+    # Without a promise it stays wherever it is asked to.
+    cut = evidence.cuts[37]
+    assert choose_threshold(Policy.max_f1(), evidence, near=cut + 1e-9).score == cut
+    rule = choose_rule(evidence, Policy.precision(0.8), miss_rate=0.05)
+    assert choose_rule(evidence, Policy.precision(0.8), miss_rate=0.05, near=rule) == rule
+    stricter = choose_rule(evidence, Policy.precision(0.9), miss_rate=0.02)
+    moved = choose_rule(evidence, Policy.precision(0.8), miss_rate=0.05, near=stricter)
+    assert (moved.duplicate.score, moved.distinct.score) == (stricter.duplicate.score, stricter.distinct.score)
+
+
 def test_large_groups_cannot_be_outvoted_by_small_ones():
     # Singles are clean; a few big groups are full of false flags, which one pair a group hardly shows.
     rng = np.random.default_rng(0)
