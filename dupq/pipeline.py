@@ -125,7 +125,8 @@ class DuplicatePipeline(Scoring):
         """The same pipeline on int8 networks, which run without torch and faster.
 
         The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
-        them by the same policies, since int8 shifts scores; a cascade too.
+        them by the same policies, since int8 shifts scores; a cascade too. Where they are the pairs that this pipeline
+        was calibrated on, its thresholds stay where they are as far as their promises allow.
 
         Raises:
             InputError: The networks are in that form already, or onnx is not installed.
@@ -147,9 +148,9 @@ class DuplicatePipeline(Scoring):
 
         The bi-encoder goes first; where the two are blended, whichever of them settles more. Which pairs it settles is
         fitted so that a share of all decisions equals this pipeline's; see `dupq.models.cascade.fit_band`. Calibrator
-        and thresholds are fitted anew on the cascade's own scores, by the same policies and among the same cuts. Fit it
-        last: what moves the thresholds later keeps its promises, but not that share, which `cascade.equal` tells of
-        these pairs.
+        and promises are fitted anew on the cascade's own scores; thresholds stay near these as far as the promises
+        allow. Fit it last: what moves the thresholds later keeps its promises, but not that share, which
+        `cascade.equal` tells of these pairs.
 
         Args:
             pairs: Labelled pairs in their natural class mix that no network was trained on: those of `calibrate` do.

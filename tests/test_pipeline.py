@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dupq import Decision, DuplicatePipeline
 from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
-from dupq.decisions.thresholds import Policy
+from dupq.decisions.thresholds import Policy, choose_rule
 from dupq.errors import InputError, LeakError, ModelFolderError, NotCalibratedError, NotEnoughLabelsError
 from dupq.models.cascade import MOST_LOST, fit_band
 from dupq.models.scorers import CosineScorer, Progress
@@ -175,6 +175,23 @@ def test_the_folder_keeps_every_bit(trained: DuplicatePipeline, tmp_path: Path, 
     assert again.fingerprint == pipeline.fingerprint
     assert again.promise == pipeline.promise
     assert again.report == pipeline.report
+
+
+def test_an_export_on_the_same_pairs_stays_at_their_thresholds(trained: DuplicatePipeline) -> None:
+    table = noisy(TABLE)
+    scores = trained.raw_scores(table.left, table.right)
+    table.labels[:] = scores > np.median(scores)
+    table.labels[::9] = 1 - table.labels[::9]
+    # Another threshold than the best one, so that staying and choosing anew differ.
+    best = trained.calibrate(table)
+    cut = next(cut for cut in best.rule.evidence.cuts if cut < best.rule.duplicate.score - scores.std() / 2)
+    asked = replace(best, rule=replace(best.rule, duplicate=replace(best.rule.duplicate, score=cut)))
+    exported = asked.export(table)
+    assert exported.rule.duplicate.score == cut
+    assert exported.rule.evidence.scorer_fingerprint == exported.fingerprint
+    anew = asked.export(table.take(np.arange(len(table) - 1)))
+    assert anew.rule.duplicate == choose_rule(anew.rule.evidence).duplicate
+    assert anew.rule.duplicate.score > cut
 
 
 def cascaded(pipeline: DuplicatePipeline, share: float = 0.98) -> DuplicatePipeline:
