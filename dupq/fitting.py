@@ -243,8 +243,8 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
         return exported
     refuse_overlap(pipeline.trained_on, pairs.left, pairs.right, "calibrate it")
     wishes = _wishes(rule)
-    if rule.duplicate.data_fingerprint != pairs.fingerprint:
-        del wishes["near"]
+    if rule.duplicate.data_fingerprint != pairs.fingerprint or rule.duplicate.rebased:
+        del wishes["near"]  # other pairs, or another base rate, may well ask for another threshold
     decided = _decided(exported, pairs, exported.raw_scores(pairs.left, pairs.right, progress), **wishes)
     band = pipeline.cascade
     return cascade(decided, pairs, band.share, band.most_lost, progress) if band else decided

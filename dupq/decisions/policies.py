@@ -211,8 +211,11 @@ def choose_threshold(
     values = _values(policy, evidence, rate)
     drawn, every = evidence.drawn(), evidence.all()
     if policy.delta is None:
-        index = best_cut(policy, values) if near is None else _nearest(evidence, range(len(evidence.cuts)), near)
-        bound, method = None, "chosen on all pairs, no bound"
+        if near is None:
+            index, method = best_cut(policy, values), "chosen on all pairs, no bound"
+        else:
+            index, method = _nearest(evidence, range(len(evidence.cuts)), near), "kept from a like rule, no bound"
+        bound = None
         passed, errors = evidence.pairs, every.false[index] + every.duplicates - every.found[index]
     else:
         kept = _passed(policy, evidence, base_rate)
