@@ -44,6 +44,9 @@ def pairs_table(results: Any, failures: bool = True) -> str:
                 f"\n{row['name']}: the {band['first']} alone settled {band['settled']:.1%} of the calibration "
                 f"pairs, and {band['equal']:.2%} of all decisions stayed the same.\n"
             )
+    others = [row for row in results["rows"] if (row.get("versions") or results["versions"]) != results["versions"]]
+    if others:
+        told += f"\n{' and '.join(row['name'] for row in others)}: {_listed(others[0]['versions'])}.\n"
     count, rounds = results["pairs"]["count"], len(results["rows"][0]["seconds"])
     return told + (
         f"\n{count:,} pairs in {rounds} rounds of fresh pairs, each contender on the same ones; medians. Ours use "
@@ -219,9 +222,12 @@ def summary() -> str:
 
 
 def _machine(results: Any) -> str:
-    used = results["versions"]
-    versions = ", ".join(f"{name} {used[name]}" for name in used)
+    versions = _listed(results["versions"])
     return f"{results['cores']} cores of {results['cpu']} ({', '.join(results['int8_instructions'])}); {versions}."
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def run(args: argparse.Namespace) -> None:
