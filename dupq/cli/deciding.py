@@ -64,7 +64,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--most-lost",
         type=float,
-        default=0.002,
         metavar="AP",
         help="of the average precision, that the cascade may lose on these pairs (0.002)",
     )
@@ -231,9 +230,12 @@ def _run_adapt(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     from dupq.data.splits import load_pairs
+    from dupq.models.cascade import MOST_LOST
     from dupq.pipeline import DuplicatePipeline
 
     options = reading_options(args)
+    if args.most_lost is not None and args.cascade is None:
+        raise InputError("--most-lost is said of a cascade", mend="give --cascade too, or leave it out")
     folder = Path(args.pairs)
     pairs = load_pairs(folder / "calibration.jsonl" if folder.is_dir() else folder, **options)
     report_skipped(options["skipped"])
@@ -243,8 +245,9 @@ def run_export(args: argparse.Namespace) -> int:
         with progress_bar("exporting") as bar:
             pipeline = pipeline.export(pairs, bar)
     if args.cascade is not None:
+        most_lost = MOST_LOST if args.most_lost is None else args.most_lost
         with progress_bar("fitting the cascade") as bar:
-            pipeline = pipeline.with_cascade(pairs, share=args.cascade, most_lost=args.most_lost, progress=bar)
+            pipeline = pipeline.with_cascade(pairs, share=args.cascade, most_lost=most_lost, progress=bar)
     pipeline.save(args.output)
     text = f"{pipeline.report}\n-> {args.output}"
     if band := pipeline.cascade:

@@ -133,6 +133,9 @@ def test_export_with_a_cascade(
     )
     assert status == 0, err
     assert json.loads(out)["cascade"]["most_lost"] == 0.2
+    status, out, err = run(capsys, "export", tmp_path / "whole", labelled, "--most-lost", "0.2", "-o", tmp_path / "z")
+    assert (status, (tmp_path / "z").exists()) == (2, False)
+    assert "give --cascade too" in err
 
 
 def test_a_policy_is_chosen_on_the_evidence_of_the_folder(capsys: pytest.CaptureFixture[str], model: Path) -> None:
