@@ -169,8 +169,8 @@ def _best_band(
 ) -> Band:
     """The band that settles the most pairs, of those that keep the share and the average precision.
 
-    Thresholds are chosen anew on what a band makes of the scores, and the share is counted with them. The two networks
-    cost about the same, as a pair is about as long as its two texts.
+    Thresholds are fitted anew on what a band makes of the scores, near the old, and the share is counted with them. The
+    two networks cost about the same, as a pair is about as long as its two texts.
     """
     from sklearn.metrics import average_precision_score
 
