@@ -42,6 +42,26 @@ charge/discharge activate/deactivate encode/decode ignore/notice praise/criticiz
 lengthen/shorten strengthen/weaken widen/narrow speed_up/slow_down turn_on/turn_off log_in/log_out sign_in/sign_out
 check_in/check_out put_on/take_off get_on/get_off go_up/go_down without/with against/for despite/because_of
 everyone/nobody everything/nothing all/none many/few often/rarely
+earliest/latest nearest/farthest widest/narrowest strongest/weakest smartest/dumbest happiest/saddest
+greatest/smallest coolest/warmest newest/oldest safest/riskiest greater/smaller fewer/more closer/farther
+thinner/fatter kinder/crueler warmer/cooler sweeter/sourer smarter/dumber newer/older safer/riskier brighter/darker
+fat/thin sweet/sour sweet/bitter warm/cool new/used new/old near/far simple/complex simple/complicated tight/loose
+bold/timid calm/nervous rude/courteous guilty/innocent awake/asleep present/absent native/foreign natural/artificial
+real/fake literal/figurative formal/informal explicit/implicit finite/infinite linear/nonlinear rational/irrational
+regular/irregular reversible/irreversible sufficient/insufficient relevant/irrelevant responsible/irresponsible
+mortal/immortal ethical/unethical healthier/unhealthier productive/unproductive lose/find teach/learn ask/answer
+question/answer give/receive lead/follow stay/leave sit/stand laugh/cry live/die sink/float hit/miss
+earn/spend lengthening/shortening rewind/fast-forward zoom_in/zoom_out move_in/move_out wake_up/fall_asleep
+break_up/get_together inhale/exhale inflate/deflate dilute/concentrate evaporate/condense promote/demote
+acquit/convict marry/divorce adopt/abandon approve/disapprove qualify/disqualify obey/disobey assemble/disassemble
+gaining/shedding falling_in/falling_out entering/leaving arriving/departing opening/closing
+supply/demand asset/liability assets/liabilities debit/credit gross/net income/expense victory/defeat
+strength/weakness virtue/vice hope/despair pleasure/pain comedy/tragedy truth/lie fact/fiction birth/death
+beginning/end childhood/adulthood sunrise/sunset winner/loser leader/follower teacher/student host/guest ally/enemy
+predator/prey creditor/debtor optimism/pessimism theism/atheism democracy/dictatorship deflation/inflation
+acid/base proton/electron input/output cause/effect entrance/exit ceiling/floor north-east/south-west
+northward/southward upward/downward upstairs/downstairs clockwise/counterclockwise above_average/below_average
+too_much/too_little too_many/too_few at_least/at_most
 """)
 
 GENDERED = _pairs("""
