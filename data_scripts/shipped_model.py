@@ -190,7 +190,8 @@ def main() -> None:
         run("distil", "contrast", train, "-o", told, "--per-kind", "2000", "--seed", seed)
     contrast_again = [*rows_of(words["2"]), *rows_of(words["3"], kind="opposite")]
     tweets = [dict(row) for _, row in read_rows(work / "judged-tweets.jsonl")]
-    lessons = [*soft, *tweets, *judged_long_texts(args, work, train), *word_order * 3, *news, *contrast_again]
+    lessons = [*some(soft, 100_000), *some(tweets, 9000), *judged_long_texts(args, work, train)]
+    lessons += [*word_order, *word_order, *news, *contrast_again]
     lessons = write(work / "cross-encoder.jsonl", lessons)
     last = (*student, "--epochs", "1", "--learning-rate", "6e-5", "--max-length", "192")
     run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", third, *last)

@@ -132,7 +132,7 @@ def cascade(
         raise InputError("a cascade needs both networks", mend="calibrate a pipeline of a bi-encoder and cross-encoder")
     if rule is None:
         raise NotCalibratedError("a cascade keeps decisions, and this pipeline takes none", mend="use calibrate(pairs)")
-    if pipeline.calibrator and pipeline.base_rate not in (None, pipeline.calibrator.base_rate):
+    if _moved(pipeline):
         raise InputError(
             "the pipeline was moved to another base rate than its labels'", mend="fit the cascade first, then move it"
         )
@@ -246,8 +246,10 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
     if rule.duplicate.data_fingerprint != pairs.fingerprint or rule.duplicate.rebased:
         del wishes["near"]  # other pairs, or another base rate, may well ask for another threshold
     decided = _decided(exported, pairs, exported.raw_scores(pairs.left, pairs.right, progress), **wishes)
-    band = pipeline.cascade
-    return cascade(decided, pairs, band.share, band.most_lost, progress) if band else decided
+    if band := pipeline.cascade:
+        decided = cascade(decided, pairs, band.share, band.most_lost, progress)
+    # The rate of the stream that it was moved to is no matter of the networks' form.
+    return decided.with_base_rate(pipeline.base_rate) if pipeline.base_rate and _moved(pipeline) else decided
 
 
 def evaluate(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | None) -> Report:
@@ -270,6 +272,11 @@ def evaluate(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress |
         stated_at=pipeline.base_rate,
         **_fingerprints(pipeline, pairs),
     )
+
+
+def _moved(pipeline: DuplicatePipeline) -> bool:
+    """Whether its probabilities are stated at another base rate than that of its labels."""
+    return pipeline.calibrator is not None and pipeline.base_rate not in (None, pipeline.calibrator.base_rate)
 
 
 def _fingerprints(pipeline: DuplicatePipeline, pairs: PairTable) -> dict[str, Any]:

@@ -126,7 +126,8 @@ class DuplicatePipeline(Scoring):
 
         The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
         them by the same policies, since int8 shifts scores; a cascade too. Where they are the pairs that this pipeline
-        was calibrated on, its thresholds stay where they are as far as their promises allow.
+        was calibrated on, its thresholds stay where they are as far as their promises allow. A base rate that it was
+        moved to, it keeps.
 
         Raises:
             InputError: The networks are in that form already, or onnx is not installed.

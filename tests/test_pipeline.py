@@ -177,11 +177,18 @@ def test_the_folder_keeps_every_bit(trained: DuplicatePipeline, tmp_path: Path, 
     assert again.report == pipeline.report
 
 
-def test_an_export_on_the_same_pairs_stays_at_their_thresholds(trained: DuplicatePipeline) -> None:
+def labelled_as_scored(pipeline: DuplicatePipeline) -> PairTable:
+    """Pairs whose labels mostly follow the pipeline's own scores."""
     table = noisy(TABLE)
-    scores = trained.raw_scores(table.left, table.right)
+    scores = pipeline.raw_scores(table.left, table.right)
     table.labels[:] = scores > np.median(scores)
     table.labels[::9] = 1 - table.labels[::9]
+    return table
+
+
+def test_an_export_on_the_same_pairs_stays_at_their_thresholds(trained: DuplicatePipeline) -> None:
+    table = labelled_as_scored(trained)
+    scores = trained.raw_scores(table.left, table.right)
     # Another threshold than the best one, so that staying and choosing anew differ.
     best = trained.calibrate(table)
     cut = next(cut for cut in best.rule.evidence.cuts if cut < best.rule.duplicate.score - scores.std() / 2)
@@ -189,9 +196,18 @@ def test_an_export_on_the_same_pairs_stays_at_their_thresholds(trained: Duplicat
     exported = asked.export(table)
     assert exported.rule.duplicate.score == cut
     assert exported.rule.evidence.scorer_fingerprint == exported.fingerprint
-    for anew in (asked.export(table.take(np.arange(len(table) - 1))), best.with_base_rate(0.01).export(table)):
-        assert anew.rule.duplicate == choose_rule(anew.rule.evidence).duplicate
-        assert anew.rule.duplicate.score > cut
+    anew = asked.export(table.take(np.arange(len(table) - 1)))
+    assert anew.rule.duplicate == choose_rule(anew.rule.evidence).duplicate
+    assert anew.rule.duplicate.score > cut
+
+
+def test_an_export_keeps_the_base_rate_it_was_moved_to(trained: DuplicatePipeline) -> None:
+    table = labelled_as_scored(trained)
+    exported = trained.calibrate(table).with_base_rate(0.01).export(table)
+    assert exported.base_rate == 0.01
+    assert exported.calibrator.base_rate == pytest.approx(table.base_rate)
+    assert exported.rule.duplicate == choose_rule(exported.rule.evidence, base_rate=0.01).duplicate
+    assert exported.rule.duplicate != choose_rule(exported.rule.evidence).duplicate
 
 
 def cascaded(pipeline: DuplicatePipeline, share: float = 0.98) -> DuplicatePipeline:
