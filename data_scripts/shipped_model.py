@@ -65,7 +65,7 @@ def some(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def judged_worlds(args: argparse.Namespace, work: Path, tweets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Posts and tweets, labelled and not, with what labels and the untrained teacher's cosine say of them."""
+    """Whole posts and tweets, labelled and not, with what labels and the untrained teacher's cosine say of them."""
     posts = [row for path in args.posts for row in rows_of(path)]
     judged: dict[str, list[dict[str, Any]]] = {}
     for name, rows, count, seeds in (("posts", posts, "3000", "012"), ("tweets", some(tweets, 12_000), "6000", "0")):
@@ -79,20 +79,6 @@ def judged_worlds(args: argparse.Namespace, work: Path, tweets: list[dict[str, A
         judged[name] = [dict(row) for _, row in read_rows(told)]
     # Posts with a label are few, so they come twice.
     return [*judged["tweets"], *judged["posts"], *(row for row in judged["posts"] if row["label"] is not None)]
-
-
-def judged_long_texts(args: argparse.Namespace, work: Path, train: Path) -> list[dict[str, Any]]:
-    """More pairs of posts, and long texts on all that the questions are about, judged as `judged_worlds` does it."""
-    files = [work / "posts.jsonl", work / "long-texts.jsonl"]
-    near = ("--bi-encoder", args.base, "--count")
-    run("distil", "candidates", train, "-o", files[1], *near, "24000", "--sentences", "4")
-    for seed in range(8):
-        files.append(work / f"more-posts-{seed}.jsonl")
-        run("distil", "candidates", files[0], "-o", files[-1], *near, "3000", "--seed", str(seed))
-    told = work / "judged-long-texts.jsonl"
-    run("distil", "targets", *files, "-o", told, "--encoder", args.teacher_base, "--trust", "0.5")
-    rows = [dict(row) for _, row in read_rows(told)]
-    return [*rows, *(row for row in rows if row["label"] is not None)]
 
 
 def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
@@ -127,8 +113,9 @@ def main() -> None:
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     work = args.work
     splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
-    names = ("teacher", "start", "bi-encoder-1", "bi-encoder", "first", "second", "third", "cross-encoder")
-    teacher, start, labelled, bi_encoder, first, second, third, cross_encoder = (work / name for name in names)
+    teacher, start, labelled, bi_encoder, first, second, cross_encoder = (
+        work / name for name in ("teacher", "start", "bi-encoder-1", "bi-encoder", "first", "second", "cross-encoder")
+    )
     stock, shipped = work / "pipeline", work / "pipeline-int8"
     # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
     run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
@@ -181,20 +168,8 @@ def main() -> None:
     harder = [row for kind in ("opposite", "gender") for row in rows_of(again, kind=kind)]
     worlds = judged_worlds(args, work, rows_of(twitter / "train.jsonl"))
     lessons = [*soft, *worlds, *word_order * 5, *news, *rows_of(contrast), *harder]
-    lessons = write(work / "third.jsonl", lessons)
-    run("train", "cross-encoder", lessons, "-o", third, "--base", second, *longer, "--max-length", "192")
-    # The last epoch has five times the posts, long texts made of questions, and opposites of twice as many words: what
-    # the third was still worse at than the encoder it comes from.
-    words = {seed: work / f"last-contrast-{seed}.jsonl" for seed in ("2", "3")}
-    for seed, told in words.items():
-        run("distil", "contrast", train, "-o", told, "--per-kind", "2000", "--seed", seed)
-    contrast_again = [*rows_of(words["2"]), *rows_of(words["3"], kind="opposite")]
-    tweets = [dict(row) for _, row in read_rows(work / "judged-tweets.jsonl")]
-    lessons = [*some(soft, 100_000), *some(tweets, 9000), *judged_long_texts(args, work, train)]
-    lessons += [*word_order, *word_order, *news, *contrast_again]
     lessons = write(work / "cross-encoder.jsonl", lessons)
-    last = (*student, "--epochs", "1", "--learning-rate", "6e-5", "--max-length", "192")
-    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", third, *last)
+    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", second, *longer, "--max-length", "192")
 
     splits = held_out(splits, (bi_encoder, cross_encoder), work / "held-out")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)

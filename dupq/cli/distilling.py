@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dupq.cli.console import add_reading_options, emit, parse_where, progress_bar, reading_options, report_skipped
-from dupq.errors import InputError
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -20,13 +19,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one.add_argument("--bi-encoder", required=True, metavar="DIR|ID", help="what finds the neighbours")
     one.add_argument("--count", type=int, default=50_000, help="pairs to draw (default: 50000)")
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument(
-        "--sentences",
-        type=int,
-        default=1,
-        metavar="N",
-        help="make long texts: up to N questions that are near to each other, one after the other (default: 1)",
-    )
     add_reading_options(one)
     one.set_defaults(run=run_candidates)
 
@@ -58,10 +50,7 @@ def run_candidates(args: argparse.Namespace) -> int:
     from dupq.data.splits import load_pairs
     from dupq.models.bi_encoder import BiEncoder
     from dupq.training.distillation import candidate_pairs
-    from dupq.training.long_texts import long_pairs
 
-    if args.sentences < 1:
-        raise InputError(f"--sentences {args.sentences} leaves nothing of a text", mend="give 1 or more")
     options = reading_options(args)
     pairs = load_pairs(args.pairs, **options)
     report_skipped(options["skipped"])
@@ -69,11 +58,7 @@ def run_candidates(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.enter_context(_fast_arithmetic())
         progress = stack.enter_context(progress_bar("candidates"))
-        drawing: dict[str, Any] = {"seed": args.seed, "progress": progress}
-        if args.sentences > 1:
-            found = long_pairs(pairs, embedder, args.count, sentences=args.sentences, **drawing)
-        else:
-            found = candidate_pairs(pairs, embedder, args.count, **drawing)
+        found = candidate_pairs(pairs, embedder, args.count, seed=args.seed, progress=progress)
     _write_unlabelled(args.output, found)
     emit(args, {"pairs": len(found)}, f"{len(found):,} unlabelled pairs -> {args.output}")
     return 0
