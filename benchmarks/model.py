@@ -1,9 +1,11 @@
 """The log of the networks that were trained on the way to the shipped model, from the records beside their weights.
 
     python -m benchmarks.model FOLDER...      # adds to benchmarks/results/model.json, writes benchmarks/model.md
+    python -m benchmarks.model FOLDER --name long-texts --left "ranks posts better, questions worse"
 
-A FOLDER is one that `dupq train` wrote; its name is that of the run. Average precision is that on the validation split
-after each epoch: it decided what was tried next, so it flatters; the figures of the test split stand in README.md.
+A FOLDER is one that `dupq train` wrote; its name is that of the run, or else `--name`. Average precision is that on the
+validation split after each epoch: it decided what was tried next, so it flatters; the figures of the test split stand
+in README.md. What was tried and left has its reason in the last column.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dupq.models.stock import RECORD
 SHOWN = ("epochs", "batch_size", "learning_rate", "dropout", "freeze_layers")
 
 
-def row(folder: Path) -> dict[str, Any]:
+def row(folder: Path, name: str | None, left: str) -> dict[str, Any]:
     """What one record tells."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     precisions = [
@@ -30,7 +32,8 @@ def row(folder: Path) -> dict[str, Any]:
         if name.endswith(("average_precision", "cosine_ap"))
     ]
     return {
-        "run": folder.name,
+        "run": name or folder.name,
+        "left": left,
         "identity": record["identity"],
         "kind": record["kind"],
         "base": Path(record["settings"]["base"]).name,
@@ -45,9 +48,10 @@ def row(folder: Path) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     head = (
-        "| run | network | from | pairs | targets | epochs | rate | dropout | frozen | minutes | AP after each epoch |"
+        "| run | network | from | pairs | targets | epochs | rate | dropout | frozen | minutes | AP after each epoch "
+        "| left because it |"
     )
-    lines = [head, "|---" * 11 + "|"]
+    lines = [head, "|---" * 12 + "|"]
     for told in rows:
         s = told["settings"]
         cells = [
@@ -62,6 +66,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{s['freeze_layers']}",
             f"{told['seconds'] / 60:.0f}",
             ", ".join(f"{value:.3f}" for value in told["validation"]),
+            told.get("left", ""),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -70,10 +75,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--name", help="of the run, where the folder's would mislead")
+    parser.add_argument("--left", default="", help="why what was tried did not go on to the shipped model")
     args = parser.parse_args()
+    if args.name and len(args.folders) != 1:
+        parser.error("--name is that of one folder")
     store = RESULTS / "model.json"
     rows = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else []
-    new = [row(folder) for folder in args.folders]
+    new = [row(folder, args.name, args.left) for folder in args.folders]
     rows = [told for told in rows if told["identity"] not in {added["identity"] for added in new}] + new
     write_json(store, rows)
     about = (__doc__ or "").split("\n\n")
