@@ -79,6 +79,8 @@ def encoder_part(folder: Path) -> str:
     first = ranked[0][1][0]
     setup = setup_of(first)
     head = ["method", "what it is", "average precision", "accuracy", "ECE", "trained/s", "scored/s", "seeds"]
+    every = [row for rows in found.values() for row in rows]
+    threads, loads = sorted({str(row["threads"]) for row in every}), [row["load"] for row in every]
     lines = [
         f"## {folder.name}",
         "",
@@ -86,7 +88,8 @@ def encoder_part(folder: Path) -> str:
         f"{setup['learning_rate']:g}, {setup['precision']}. Test: {first['pairs']:,} pairs of {first['groups']:,} "
         f"question groups that no training pair reaches, {first['base_rate']:.1%} duplicates; groups of more than "
         f"{setup['largest']} pairs are left out, for one of them would decide the figures. Ensembles are of "
-        f"`{setup['ensemble_of']}`.",
+        f"`{setup['ensemble_of']}`. Speeds: threads of a run: {' or '.join(threads)}; load of the machine, its own "
+        f"included: {min(loads):.1f} to {max(loads):.1f}, so they tell orders of magnitude.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
