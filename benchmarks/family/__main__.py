@@ -1,6 +1,7 @@
-"""`python -m benchmarks.family run|fewshot|table`: the Siamese family on the same pairs, as JSON, then as a table.
+"""`python -m benchmarks.family run|speed|fewshot|table`: the Siamese family on the same pairs, as JSON and a table.
 
     python -m benchmarks.family run --splits DIR --base DIR --work DIR
+    python -m benchmarks.family speed --splits DIR --base DIR --work DIR
     python -m benchmarks.family fewshot --network NAME=DIR ... --train FILE --test FILE
     python -m benchmarks.family table
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.family import fewshot, runs, tables
+from benchmarks.family import fewshot, runs, speed, tables
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
         prog="python -m benchmarks.family", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    for name, module in (("run", runs), ("fewshot", fewshot), ("table", tables)):
+    for name, module in (("run", runs), ("speed", speed), ("fewshot", fewshot), ("table", tables)):
         command = commands.add_parser(name, description=module.__doc__)
         module.add_options(command)
         command.set_defaults(run=module.run)

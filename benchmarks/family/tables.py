@@ -1,4 +1,4 @@
-"""Writes `benchmarks/family.md` from the JSON that `run` and `fewshot` left, and nothing else."""
+"""Writes `benchmarks/family.md` from the JSON that `run`, `speed` and `fewshot` left, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.family.fewshot import RESULT as FEWSHOT
 from benchmarks.family.runs import FOLDER, MADE_OF, setup_of
+from benchmarks.family.speed import place
 from benchmarks.readme import ROOT
 from dupq.data.writing import write_text
 from dupq.training.methods import METHODS
@@ -54,11 +55,19 @@ def spread(values: NDArray[np.float64], digits: int = 3) -> str:
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def cells(name: str, rows: list[Row]) -> list[str]:
+def speeds_of(encoder: str) -> tuple[dict[str, Any], str]:
+    """Of each method, and a sentence on how they were taken; nothing where `speed` was not run."""
+    if not place(encoder).is_file():
+        return {}, "Speeds were not measured"
+    found = json.loads(place(encoder).read_text(encoding="utf-8"))
+    return found["rows"], f"Speeds: {found['threads']} threads, one method after the other, nothing else running"
+
+
+def cells(name: str, rows: list[Row], speeds: dict[str, Any]) -> list[str]:
     line, source = MADE_OF.get(name) or (METHODS[name].line.removesuffix(" (default)"), METHODS[name].source)
     errors = [row["metrics"]["ece_mass"]["value"] for row in rows]
     trained, scored = (
-        float(np.median([row[f"{what}_pairs_per_second"] for row in rows])) for what in ("train", "score")
+        f"{speeds[name][f'{what}_pairs_per_second']:,.0f}" if name in speeds else "-" for what in ("train", "score")
     )
     collapsed = sum(row["collapse"] is not None for row in rows)
     return [
@@ -67,8 +76,8 @@ def cells(name: str, rows: list[Row]) -> list[str]:
         f"**{mean(rows, 'average_precision'):.3f}** ({spread(pooled(rows, 'average_precision'))})",
         f"{mean(rows, 'accuracy'):.3f} ({spread(pooled(rows, 'accuracy'))})",
         f"{np.mean(errors):.3f} ({min(errors):.3f} to {max(errors):.3f})",
-        f"{trained:,.0f}",
-        f"{scored:,.0f}",
+        trained,
+        scored,
         str(len(rows)),
     ]
 
@@ -79,8 +88,7 @@ def encoder_part(folder: Path) -> str:
     first = ranked[0][1][0]
     setup = setup_of(first)
     head = ["method", "what it is", "average precision", "accuracy", "ECE", "trained/s", "scored/s", "seeds"]
-    every = [row for rows in found.values() for row in rows]
-    threads, loads = sorted({str(row["threads"]) for row in every}), [row["load"] for row in every]
+    speeds, taken = speeds_of(setup["encoder"])
     lines = [
         f"## {folder.name}",
         "",
@@ -88,12 +96,11 @@ def encoder_part(folder: Path) -> str:
         f"{setup['learning_rate']:g}, {setup['precision']}. Test: {first['pairs']:,} pairs of {first['groups']:,} "
         f"question groups that no training pair reaches, {first['base_rate']:.1%} duplicates; groups of more than "
         f"{setup['largest']} pairs are left out, for one of them would decide the figures. Ensembles are of "
-        f"`{setup['ensemble_of']}`. Speeds: threads of a run: {' or '.join(threads)}; load of the machine, its own "
-        f"included: {min(loads):.1f} to {max(loads):.1f}, so they tell orders of magnitude.",
+        f"`{setup['ensemble_of']}`. {taken}.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(cells(name, rows))} |" for name, rows in ranked),
+        *(f"| {' | '.join(cells(name, rows, speeds))} |" for name, rows in ranked),
         "",
         order_part(found),
     ]
@@ -166,9 +173,9 @@ def page() -> str:
         "Every method of `dupq methods` on the same encoder, rows, batches, steps and seeds. Written by `python -m "
         "benchmarks.family table` from `benchmarks/results/family/`. Average precision and accuracy (at the threshold "
         "that is best on validation): mean over seeds, and the 95 % interval over seeds and question groups. ECE: "
-        "after calibration on a split of its own, mean and range over seeds. Speeds: median pairs a second. All share "
-        "one learning rate; a comparer or an embedding head learns at ten times that. Methods without training are the "
-        "same for every seed.",
+        "after calibration on a split of its own, mean and range over seeds. Speeds: pairs a second; of training, "
+        "without what comes before the first step. All share one learning rate; a comparer or an embedding head learns "
+        "at ten times that. Methods without training are the same for every seed.",
         "",
         *(encoder_part(folder) for folder in folders),
     ]
