@@ -30,8 +30,8 @@ SHORT, LONG = 10, 50
 SCORED = 1000
 
 
-def place(encoder: str) -> Path:
-    return FOLDER / f"speed-{encoder}.json"
+def place(encoder: str, folder: Path = FOLDER) -> Path:
+    return folder / f"speed-{encoder}.json"
 
 
 def measured(family: Family, name: str) -> dict[str, float]:

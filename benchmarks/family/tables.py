@@ -55,11 +55,12 @@ def spread(values: NDArray[np.float64], digits: int = 3) -> str:
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def speeds_of(encoder: str) -> tuple[dict[str, Any], str]:
+def speeds_of(folder: Path) -> tuple[dict[str, Any], str]:
     """Of each method, and a sentence on how they were taken; nothing where `speed` was not run."""
-    if not place(encoder).is_file():
+    path = place(folder.name, folder.parent)
+    if not path.is_file():
         return {}, "Speeds were not measured"
-    found = json.loads(place(encoder).read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"))
     return found["rows"], f"Speeds: {found['threads']} threads, one method after the other, nothing else running"
 
 
@@ -88,7 +89,7 @@ def encoder_part(folder: Path) -> str:
     first = ranked[0][1][0]
     setup = setup_of(first)
     head = ["method", "what it is", "average precision", "accuracy", "ECE", "trained/s", "scored/s", "seeds"]
-    speeds, taken = speeds_of(setup["encoder"])
+    speeds, taken = speeds_of(folder)
     lines = [
         f"## {folder.name}",
         "",

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.family import tables
 from benchmarks.family.runs import MADE_OF, NAMES, best_cut, draws, mean_of, whole_groups
+from benchmarks.family.speed import put_together
 from dupq.training.methods import METHODS
 from tests.questions import labelled_table
 
@@ -33,8 +34,6 @@ def row(name: str, seed: int, precision: float, noise: float = 0.001, **others: 
         "groups": 30,
         "base_rate": 0.37,
         "collapse": None,
-        "train_pairs_per_second": 1234.0,
-        "score_pairs_per_second": 4321.0,
         "metrics": {
             metric: {"value": value}
             for metric, value in (("average_precision", precision), ("accuracy", 0.8), ("ece_mass", 0.02))
@@ -92,7 +91,13 @@ def test_the_page_is_of_the_results_alone(tmp_path: Path, monkeypatch: pytest.Mo
             }
         )
     )
+    assert "Speeds were not measured" in tables.page()
+    speeds = {"train_pairs_per_second": 1234.4, "score_pairs_per_second": 4321.0}
+    told = {"threads": 4, "rows": {name: speeds for name in NAMES if name != "arc-1"}}
+    (tmp_path / "speed-tiny.json").write_text(json.dumps(told))
     text = tables.page()
+    assert "Speeds: 4 threads, one method after the other" in text
+    assert text.count("| 1,234 | 4,321 | 1 |") == len(NAMES) - 1
     assert all(f"| `{name}`" in text for name in (*METHODS, *MADE_OF) if name != "dropout-contrast")
     assert "`triplet-hard` (told of a collapse with 1 of 1 seeds)" in text
     assert "| tiny | 1 | 0.500 (0.400 to 0.600) | 0.500 (0.400 to 0.600) |" in text
@@ -133,6 +138,18 @@ def test_the_best_cut_is_right_most_often() -> None:
     scores, labels = np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])
     assert best_cut(scores, labels) in (0.8, 0.35)
     assert ((scores >= best_cut(scores, labels)) == labels).mean() == 0.75
+
+
+def test_speeds_of_what_is_made_of_several_networks() -> None:
+    def speeds(trained: float, scored: float) -> dict[str, float]:
+        return {"train_pairs_per_second": trained, "score_pairs_per_second": scored}
+
+    found = {"hybrid": speeds(300, 900), "dropout-contrast": speeds(100, 50), "cosent+ranking": speeds(100, 40)}
+    made = put_together(found, "hybrid", 5)
+    assert set(made) == set(MADE_OF)
+    assert made["dropout-start"] == pytest.approx(speeds(50, 40))  # twice the steps for the same rows
+    assert made["ensemble-clusters"] == pytest.approx(speeds(300, 300))
+    assert made["ensemble-seeds"] == pytest.approx(speeds(60, 180))
 
 
 def test_an_ensemble_is_a_mean_of_scores_of_one_spread() -> None:
