@@ -19,6 +19,7 @@ from benchmarks.readme import RESULTS, ROOT
 from dupq.data.writing import write_json, write_text
 from dupq.models.stock import RECORD
 
+DISTILLED = RESULTS / "distilled.json"
 SHOWN = ("epochs", "batch_size", "learning_rate", "dropout", "freeze_layers")
 
 
@@ -72,6 +73,32 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def distilled(told: dict[str, Any]) -> str:
+    """What `python -m benchmarks.distilled` found, as a section."""
+
+    def shown(figure: dict[str, float], sign: str = "") -> str:
+        low, high = (format(figure[end], f"{sign}.3f") for end in ("low", "high"))
+        return f"{figure['value']:{sign}.3f} ({low} to {high})"
+
+    lines = [
+        "## Students and their teacher",
+        "",
+        f"`{told['command']}`: average precision on {told['pairs']:,} pairs that the networks learned from and as many "
+        "that they never met; what a student is behind its teacher there; and the mean distance of its probability "
+        "from the teacher's. Intervals of 95 % over question groups.",
+        "",
+        "| network | AP, learned | behind | distance | AP, new | behind | distance |",
+        "|---" * 7 + "|",
+    ]
+    for row in told["rows"]:
+        cells = [row["network"]]
+        for name in ("learned", "new"):
+            figures = row[name]
+            cells += [shown(figures["average_precision"]), shown(figures["behind"], "+"), f"{figures['distance']:.3f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
@@ -86,7 +113,10 @@ def main() -> None:
     rows = [told for told in rows if told["identity"] not in {added["identity"] for added in new}] + new
     write_json(store, rows)
     about = (__doc__ or "").split("\n\n")
-    write_text(ROOT / "benchmarks" / "model.md", f"# {about[0].rstrip('.')}\n\n{about[2].rstrip()}\n\n{table(rows)}")
+    sections = [f"# {about[0].rstrip('.')}\n", f"{about[2].rstrip()}\n", table(rows)]
+    if DISTILLED.is_file():
+        sections.append(distilled(json.loads(DISTILLED.read_text(encoding="utf-8"))))
+    write_text(ROOT / "benchmarks" / "model.md", "\n".join(sections))
 
 
 if __name__ == "__main__":

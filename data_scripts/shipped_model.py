@@ -34,10 +34,12 @@ from dupq.models.stock import QUESTIONS, read_fingerprints
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
 ABOUT = Path(__file__).with_suffix(".json")
+JUDGED_FIRST = 22_528
+"""Of the rows that are all duplicates: how many the teacher judges before the others."""
 CARD = ROOT / "model_cards" / "dupq-quora-minilm.md"
 
 
-def run(*arguments: str | Path) -> None:
+def run(*arguments: str | int | Path) -> None:
     """One dupq command; stops at the first that fails."""
     print("$ dupq", *arguments, flush=True)
     if dupq([str(argument) for argument in arguments]):
@@ -59,26 +61,45 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, with all of their columns."""
+    return [dict(row) for _, row in read_rows(path)]
+
+
 def some(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """So many of the rows, always the same."""
     return random.Random(0).sample(rows, min(count, len(rows)))
 
 
-def judged_worlds(args: argparse.Namespace, work: Path, tweets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Whole posts and tweets, labelled and not, with what labels and the untrained teacher's cosine say of them."""
-    posts = [row for path in args.posts for row in rows_of(path)]
-    judged: dict[str, list[dict[str, Any]]] = {}
-    for name, rows, count, seeds in (("posts", posts, "3000", "012"), ("tweets", some(tweets, 12_000), "6000", "0")):
-        files = [write(work / f"{name}.jsonl", rows)]
-        for seed in seeds:
-            files.append(work / f"{name}-{seed}.jsonl")
-            which = ("--bi-encoder", args.base, "--count", count, "--seed", seed)
-            run("distil", "candidates", files[0], "-o", files[-1], *which)
-        told = work / f"judged-{name}.jsonl"
-        run("distil", "targets", *files, "-o", told, "--encoder", args.teacher_base, "--trust", "0.5")
-        judged[name] = [dict(row) for _, row in read_rows(told)]
-    # Posts with a label are few, so they come twice.
-    return [*judged["tweets"], *judged["posts"], *(row for row in judged["posts"] if row["label"] is not None)]
+def learn(kind: str, rows: list[dict[str, Any]], network: Path, base: str | Path, *options: str | Path) -> None:
+    """Trains a network on rows, which are kept beside it."""
+    run("train", kind, write(network.with_suffix(".jsonl"), rows), "-o", network, "--base", base, *options)
+
+
+def mean(kind: str, network: Path, *networks: str | Path, weights: tuple[str, ...] = ()) -> None:
+    """One network of several, made anew if it is there: that takes a second."""
+    shutil.rmtree(network, ignore_errors=True)
+    run("average", kind, *networks, "-o", network, *(("--weights", *weights) if weights else ()))
+
+
+def judge(told: Path, teacher: Path, *files: Path) -> list[dict[str, Any]]:
+    """What the teacher says of the pairs in files, labelled or not; `told` keeps it."""
+    run("distil", "targets", *files, "-o", told, "--teacher", teacher)
+    return read(told)
+
+
+def judged_world(
+    args: argparse.Namespace, name: str, rows: list[dict[str, Any]], count: int, seeds: str
+) -> list[dict[str, Any]]:
+    """Pairs of another world, and candidates among their texts: what labels and the untrained teacher's cosine say."""
+    files = [write(args.work / f"{name}.jsonl", rows)]
+    for seed in seeds:
+        files.append(args.work / f"{name}-{seed}.jsonl")
+        which = ("--bi-encoder", args.base, "--count", count, "--seed", seed)
+        run("distil", "candidates", files[0], "-o", files[-1], *which)
+    told = args.work / f"judged-{name}-{len(seeds)}.jsonl"
+    run("distil", "targets", *files, "-o", told, "--encoder", args.teacher_base, "--trust", "0.5")
+    return read(told)
 
 
 def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
@@ -98,6 +119,107 @@ def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
     return folder
 
 
+def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The bi-encoder and the cross-encoder that ship."""
+    work = args.work
+    splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
+    teacher, start, first, second, third, fourth, cross_encoder = (
+        work / name for name in ("teacher", "start", "first", "second", "third", "fourth", "cross-encoder")
+    )
+    labelled, averaged, taught, bi_encoder = (
+        work / name for name in ("bi-encoder-1", "bi-encoder-2", "bi-encoder-3", "bi-encoder")
+    )
+    # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
+    run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
+    run("split", args.paws, "-o", paws)
+    run("split", args.twitter, "-o", twitter)
+    train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
+    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
+    word_order, news = rows_of(paws / "train.jsonl"), rows_of(args.mrpc)
+    tweets, posts = some(rows_of(twitter / "train.jsonl"), 8000), [row for path in args.posts for row in rows_of(path)]
+
+    # A teacher three times as deep and wide, on all that is labelled naturally.
+    slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "160", *validation)
+    learn("cross-encoder", [*natural, *word_order, *word_order, *news, *tweets], teacher, args.teacher_base, *slow)
+    # What it says of the natural rows, and of pairs that nobody labelled.
+    candidates, contrast, judged = (work / name for name in ("candidates.jsonl", "contrast.jsonl", "judged.jsonl"))
+    run("distil", "candidates", train, "-o", candidates, "--bi-encoder", args.base, "--count", "40000")
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000")
+    run("distil", "targets", train, candidates, "-o", judged, "--teacher", teacher, "--where", "natural=1")
+    soft = read(judged)
+
+    # The cross-encoder starts from a bi-encoder that learned the same. The one that ships learned from the labels first
+    # and was averaged with the untrained one: on texts of another kind it then forgets less.
+    batch, student = ("--batch-size", "128"), ("--targets", "target", *validation)
+    learn("bi-encoder", [*soft, *only_duplicates, *news, *tweets], start, args.base, *batch, *student, "--epochs", "1")
+    run("train", "bi-encoder", splits, "-o", labelled, "--base", args.base, *batch, *validation, "--epochs", "2")
+    mean("bi-encoder", averaged, args.base, labelled, weights=("0.25", "0.75"))
+    also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
+    learn("cross-encoder", [*soft, *also], first, start, "--epochs", "1", *student)
+    # It goes on for two epochs, with the teacher's word on a part of the duplicates too, and with more of what it finds
+    # hard: word order, and contrast pairs of twice the number.
+    student = (*student, "--learning-rate", "6e-5")
+    duplicates = write(work / "duplicates.jsonl", only_duplicates[:JUDGED_FIRST])
+    soft_too = judge(work / "judged-duplicates.jsonl", teacher, duplicates)
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000")
+    also = [*word_order * 4, *news, *tweets, *rows_of(contrast)]
+    learn("cross-encoder", [*soft, *soft_too, *also], second, first, "--epochs", "2", *student)
+    # And for two more: with pairs that the bi-encoder confuses, judged by the teacher, and with tweets and whole posts,
+    # of which the untrained teacher's cosine is told beside the labels: of texts unlike Quora's it knows more.
+    student = (*student, "--max-length", "192")
+    confused, opposites = work / "confused.jsonl", work / "opposites.jsonl"
+    run("distil", "candidates", train, "-o", confused, "--bi-encoder", labelled, "--count", "24576", "--seed", "1")
+    soft_too += judge(work / "judged-confused.jsonl", teacher, confused)
+    run("distil", "contrast", train, "-o", opposites, "--per-kind", "2000", "--seed", "1")
+    judged_tweets = judged_world(args, "tweets", some(rows_of(twitter / "train.jsonl"), 12_000), 6000, "0")
+    judged_posts = judged_world(args, "posts", posts, 3000, "012")
+    # Posts with a label are few, so they come twice.
+    worlds = [*judged_tweets, *judged_posts, *(row for row in judged_posts if row["label"] is not None)]
+    harder = [row for kind in ("opposite", "gender") for row in rows_of(opposites, kind=kind)]
+    also = [*worlds, *word_order * 5, *news, *rows_of(contrast), *harder]
+    learn("cross-encoder", [*soft, *soft_too, *also], third, second, "--epochs", "2", *student)
+
+    # The bi-encoder learns for one epoch what the teachers say, of more posts too. Of either network the mean of before
+    # and after the last epoch ships: it keeps most of what either was better at (model soups, Wortsman et al. 2022).
+    judged_posts = judged_world(args, "posts", posts, 3000, "01234567")
+    also = [*some(judged_tweets, 10_000), *some(judged_posts, 12_000), *news]
+    gently = (*student, *batch, "--epochs", "1", "--learning-rate", "5e-5", "--max-length", "128")
+    learn("bi-encoder", [*some(soft, 60_000), *some(soft_too, 30_000), *also], taught, averaged, *gently)
+    mean("bi-encoder", bi_encoder, averaged, taught)
+    # What the cross-encoder was told several times, it has by heart: the last epoch is mostly of pairs new to it.
+    fresh, duplicates = work / "fresh.jsonl", write(work / "more-duplicates.jsonl", only_duplicates[JUDGED_FIRST:])
+    run("distil", "candidates", train, "-o", fresh, "--bi-encoder", taught, "--count", "160000", "--seed", "2")
+    new = judge(work / "judged-fresh.jsonl", teacher, fresh, duplicates)
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000", "--seed", "2")
+    run("distil", "contrast", train, "-o", opposites, "--per-kind", "2000", "--seed", "3")
+    worlds = [*some(judged_tweets, 9000), *some(judged_posts, 8000), *word_order * 2, *news]
+    harder = [*some(rows_of(contrast), 12_000), *some(rows_of(opposites, kind="opposite"), 2000)]
+    also = [*some([*soft, *soft_too], 25_000), *worlds, *harder]
+    learn("cross-encoder", [*new, *also], fourth, third, "--epochs", "1", *student)
+    mean("cross-encoder", cross_encoder, third, fourth)
+    return bi_encoder, cross_encoder
+
+
+def ship(work: Path, bi_encoder: Path, cross_encoder: Path, elsewhere: list[tuple[str, str]]) -> None:
+    """Calibrates, exports and measures; writes the shipped folder and its card."""
+    stock, shipped = work / "pipeline", work / "pipeline-int8"
+    splits = held_out(work / "splits", (bi_encoder, cross_encoder), work / "held-out")
+    networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
+    run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
+    run("export", stock, splits, "-o", shipped)
+    run("evaluate", shipped, splits, "--attach")
+    reports: list[str] = []
+    parts = [("PAWS-Wiki, held-out part", work / "paws"), ("Twitter URL, held-out part", work / "twitter")]
+    for number, (name, pairs) in enumerate([*parts, *elsewhere]):
+        report = work / f"elsewhere-{number}.json"
+        run("evaluate", shipped, pairs, "-o", report, "--skip-bad", "--unseen")
+        reports += ["--elsewhere", f"{name}={report}"]
+    run("card", shipped, "--about", ABOUT, *reports)
+    shutil.rmtree(PRETRAINED, ignore_errors=True)
+    shutil.copytree(shipped, PRETRAINED)
+    run("card", PRETRAINED, "-o", CARD)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("pairs", "paws", "mrpc", "twitter"):
@@ -108,84 +230,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
     args = parser.parse_args()
-    others = [told.partition("=")[::2] for told in args.elsewhere]
+    others = [(name, pairs) for name, _, pairs in (told.partition("=") for told in args.elsewhere)]
     if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    work = args.work
-    splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
-    teacher, start, labelled, bi_encoder, first, second, cross_encoder = (
-        work / name for name in ("teacher", "start", "bi-encoder-1", "bi-encoder", "first", "second", "cross-encoder")
-    )
-    stock, shipped = work / "pipeline", work / "pipeline-int8"
-    # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
-    run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
-    run("split", args.paws, "-o", paws)
-    run("split", args.twitter, "-o", twitter)
-    train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
-    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
-    word_order, news = rows_of(paws / "train.jsonl"), rows_of(args.mrpc)
-    tweets = some(rows_of(twitter / "train.jsonl"), 8000)
-
-    # A teacher three times as deep and wide, on all that is labelled naturally.
-    lessons = write(work / "teacher.jsonl", [*natural, *word_order, *word_order, *news, *tweets])
-    slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "160")
-    run("train", "cross-encoder", lessons, "-o", teacher, "--base", args.teacher_base, *slow, *validation)
-    # What it says of the natural rows, and of pairs that nobody labelled.
-    candidates, contrast, judged = (work / name for name in ("candidates.jsonl", "contrast.jsonl", "judged.jsonl"))
-    run("distil", "candidates", train, "-o", candidates, "--bi-encoder", args.base, "--count", "40000")
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000")
-    run("distil", "targets", train, candidates, "-o", judged, "--teacher", teacher, "--where", "natural=1")
-    soft = [dict(row) for _, row in read_rows(judged)]
-
-    # The cross-encoder starts from a bi-encoder that learned the same. That one is worse alone, on calibration pairs,
-    # than one that learned from the labels, so the latter ships, averaged with the untrained one: on texts of another
-    # kind it then forgets less.
-    lessons = write(work / "start.jsonl", [*soft, *only_duplicates, *news, *tweets])
-    student, base = ("--targets", "target", *validation), ("--base", args.base, "--batch-size", "128")
-    run("train", "bi-encoder", lessons, "-o", start, *base, "--epochs", "1", *student)
-    run("train", "bi-encoder", splits, "-o", labelled, *base, "--epochs", "2")
-    run("average", "bi-encoder", args.base, labelled, "-o", bi_encoder, "--weights", "0.25", "0.75")
-    also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
-    lessons = write(work / "first.jsonl", [*soft, *also])
-    run("train", "cross-encoder", lessons, "-o", first, "--base", start, "--epochs", "1", *student)
-    # It goes on for two epochs, with the teacher's word on a part of the duplicates too, and with more of what it finds
-    # hard: word order, and contrast pairs of twice the number.
-    judged_duplicates, contrast = work / "judged-duplicates.jsonl", work / "more-contrast.jsonl"
-    lessons = write(work / "duplicates.jsonl", only_duplicates[:22_528])
-    run("distil", "targets", lessons, "-o", judged_duplicates, "--teacher", teacher)
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000")
-    soft += [dict(row) for _, row in read_rows(judged_duplicates)]
-    lessons = write(work / "second.jsonl", [*soft, *word_order * 4, *news, *tweets, *rows_of(contrast)])
-    longer = (*student, "--epochs", "2", "--learning-rate", "6e-5")
-    run("train", "cross-encoder", lessons, "-o", second, "--base", first, *longer)
-    # And for two more: with pairs that the bi-encoder confuses, judged by the teacher, and with tweets and whole posts,
-    # of which the untrained teacher's cosine is told beside the labels: of texts unlike Quora's it knows more.
-    confused, again = work / "confused.jsonl", work / "yet-more-contrast.jsonl"
-    run("distil", "candidates", train, "-o", confused, "--bi-encoder", labelled, "--count", "24576", "--seed", "1")
-    run("distil", "targets", confused, "-o", work / "judged-confused.jsonl", "--teacher", teacher)
-    run("distil", "contrast", train, "-o", again, "--per-kind", "2000", "--seed", "1")
-    soft += [dict(row) for _, row in read_rows(work / "judged-confused.jsonl")]
-    harder = [row for kind in ("opposite", "gender") for row in rows_of(again, kind=kind)]
-    worlds = judged_worlds(args, work, rows_of(twitter / "train.jsonl"))
-    lessons = [*soft, *worlds, *word_order * 5, *news, *rows_of(contrast), *harder]
-    lessons = write(work / "cross-encoder.jsonl", lessons)
-    run("train", "cross-encoder", lessons, "-o", cross_encoder, "--base", second, *longer, "--max-length", "192")
-
-    splits = held_out(splits, (bi_encoder, cross_encoder), work / "held-out")
-    networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
-    run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
-    run("export", stock, splits, "-o", shipped)
-    run("evaluate", shipped, splits, "--attach")
-    reports: list[str] = []
-    parts = [("PAWS-Wiki, held-out part", paws), ("Twitter URL, held-out part", twitter)]
-    for number, (name, pairs) in enumerate([*parts, *others]):
-        report = args.work / f"elsewhere-{number}.json"
-        run("evaluate", shipped, pairs, "-o", report, "--skip-bad", "--unseen")
-        reports += ["--elsewhere", f"{name}={report}"]
-    run("card", shipped, "--about", ABOUT, *reports)
-    shutil.rmtree(PRETRAINED, ignore_errors=True)
-    shutil.copytree(shipped, PRETRAINED)
-    run("card", PRETRAINED, "-o", CARD)
+    ship(args.work, *train_networks(args), others)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny_base(folder: Path, seed: int = 0) -> Path:
-    """An untrained BERT of two layers, as a plain transformers folder."""
+def save_tiny_base(folder: Path, seed: int = 0, *, layers: int = 2, tokens: int = MAX_TOKENS) -> Path:
+    """An untrained BERT, as a plain transformers folder."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -53,10 +53,10 @@ def save_tiny_base(folder: Path, seed: int = 0) -> Path:
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=2 * HIDDEN,
-        max_position_embeddings=MAX_TOKENS,
+        max_position_embeddings=tokens,
     )
     torch.manual_seed(seed)
     BertModel(config).save_pretrained(folder)

@@ -1,0 +1,97 @@
+"""The shipped model's recipe as the one command that it is documented as, on tiny networks and questions of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from dupq import DuplicatePipeline
+from dupq.data.writing import write_rows
+from tests.networks import save_tiny_base, save_tiny_bi_encoder
+from tests.questions import labelled_pairs
+
+SCRIPT = Path(__file__).parents[1] / "data_scripts" / "shipped_model.py"
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script as a module, which writes nowhere but under `tmp_path`, and trains for a moment."""
+    spec = importlib.util.spec_from_file_location("shipped_model", SCRIPT)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(module, "CARD", tmp_path / "card.md")
+    monkeypatch.setattr(module, "JUDGED_FIRST", 20)
+    whole = module.run
+
+    def short(*arguments: str | int | Path) -> None:
+        told = list(arguments)
+        for option, value in (("--per-kind", 20), ("--epochs", 1), ("--miss-rate", 0.5)):
+            if option in told:
+                told[told.index(option) + 1] = value
+        whole(*told)
+
+    monkeypatch.setattr(module, "run", short)
+    return module
+
+
+def world(path: Path, name: str) -> Path:
+    """Labelled pairs of which no question is another world's; near questions are duplicates, so that a cosine tells."""
+    asked = sorted({pair.question1.rstrip("?") for pair in labelled_pairs()})
+    columns = ["question1", "question2", "is_duplicate", "natural"]
+    rows = [(a, f"{a} {name}", f"please {a} {name}", 1) for a in asked]
+    rows += [(a, f"{a} {name}", f"{b} {name}", 0) for a, b in zip(asked, reversed(asked), strict=True)]
+    write_rows(
+        path, ({"question1": a, "question2": b, "is_duplicate": y, "natural": 1} for _, a, b, y in rows), columns
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
+    recipe: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base, teacher = (
+        save_tiny_bi_encoder(tmp_path / name, save_tiny_base(tmp_path / f"{name}-base", layers=layers, tokens=192))
+        for name, layers in (("small", 2), ("large", 5))
+    )
+    pairs = [
+        {"question1": p.question1, "question2": p.question2, "is_duplicate": p.label, "natural": int(group % 4 > 0)}
+        for group in range(96)
+        for p in labelled_pairs()[10 * group : 10 * group + 10]
+    ]
+    pairs = [row for row in pairs if row["natural"] or row["is_duplicate"]]
+    write_rows(tmp_path / "pairs.csv", pairs, ["question1", "question2", "is_duplicate", "natural"])
+    files = {
+        name: world(tmp_path / f"{name}.csv", name) for name in ("paws", "mrpc", "twitter", "posts", "more", "new")
+    }
+    arguments = [
+        "--work",
+        tmp_path / "work",
+        "--base",
+        base,
+        "--teacher-base",
+        teacher,
+        "--pairs",
+        tmp_path / "pairs.csv",
+    ]
+    arguments += [part for name in ("paws", "mrpc", "twitter") for part in (f"--{name}", files[name])]
+    arguments += ["--posts", files["posts"], files["more"], "--elsewhere", f"New={files['new']}"]
+    monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
+    recipe.main()
+    recipe.main()  # goes on where it was: here, at its end
+    pipeline = DuplicatePipeline.from_pretrained(tmp_path / "pretrained")
+    assert pipeline.score("Is chess dangerous?", "Is chess dangerous for children?").decision in (
+        "duplicate",
+        "distinct",
+    )
+    manifest = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
+    assert [form["form"] for form in manifest["networks"].values()] == ["onnx-int8", "onnx-int8"]
+    assert "New" in (tmp_path / "card.md").read_text(encoding="utf-8")
