@@ -34,9 +34,9 @@ from dupq.models.stock import QUESTIONS, read_fingerprints
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
 ABOUT = Path(__file__).with_suffix(".json")
+CARD = ROOT / "model_cards" / "dupq-quora-minilm.md"
 JUDGED_FIRST = 22_528
 """Of the rows that are all duplicates: how many the teacher judges before the others."""
-CARD = ROOT / "model_cards" / "dupq-quora-minilm.md"
 
 
 def run(*arguments: str | int | Path) -> None:
