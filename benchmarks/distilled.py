@@ -2,8 +2,8 @@
 
     python -m benchmarks.distilled --teacher DIR --student NAME=DIR... --learned PAIRS --new PAIRS [--where natural=1]
 
-Of either file `--count` pairs are drawn. Where a student knows its own pairs better than the teacher does and is behind
-on new ones, it has learned them by heart; where more pairs do not help then, it is as large as it can be useful. The
+Of either file `--count` pairs are drawn. A student that is ahead of its teacher on the pairs it learned from, and behind
+on new ones, has them by heart; where neither more pairs nor more layers help it, what its base knew is the limit. The
 networks run in bfloat16 where that is faster. Results go to `benchmarks/results/distilled.json`;
 `python -m benchmarks.model` puts them beside the log of training.
 """
