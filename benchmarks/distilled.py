@@ -2,8 +2,8 @@
 
     python -m benchmarks.distilled --teacher DIR --student NAME=DIR... --learned PAIRS --new PAIRS [--where natural=1]
 
-Of either file `--count` pairs are drawn. A student that is ahead of its teacher on the pairs it learned from, and behind
-on new ones, has them by heart; where neither more pairs nor more layers help it, what its base knew is the limit. The
+Of either file `--count` pairs are drawn. A student that is ahead of its teacher on pairs it learned from, and behind on
+new ones, has them by heart; where neither more pairs nor more layers help it, what its base knew is the limit. The
 networks run in bfloat16 where that is faster. Results go to `benchmarks/results/distilled.json`;
 `python -m benchmarks.model` puts them beside the log of training.
 """
