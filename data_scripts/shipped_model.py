@@ -46,9 +46,9 @@ def run(*arguments: str | int | Path) -> None:
         sys.exit(1)
 
 
-def rows_of(path: Path, labelled: bool = True, **where: str) -> list[dict[str, Any]]:
+def rows_of(path: Path, **where: str) -> list[dict[str, Any]]:
     """The pairs of a file, by the column names that all files here have."""
-    pairs = read_pairs(path, labelled=labelled, where=where or None)
+    pairs = read_pairs(path, labelled=True, where=where or None)
     return [{"question1": pair.question1, "question2": pair.question2, "label": pair.label} for pair in pairs]
 
 

@@ -44,13 +44,10 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 def world(path: Path, name: str) -> Path:
     """Labelled pairs of which no question is another world's; near questions are duplicates, so that a cosine tells."""
-    asked = sorted({pair.question1.rstrip("?") for pair in labelled_pairs()})
-    columns = ["question1", "question2", "is_duplicate", "natural"]
-    rows = [(a, f"{a} {name}", f"please {a} {name}", 1) for a in asked]
-    rows += [(a, f"{a} {name}", f"{b} {name}", 0) for a, b in zip(asked, reversed(asked), strict=True)]
-    write_rows(
-        path, ({"question1": a, "question2": b, "is_duplicate": y, "natural": 1} for _, a, b, y in rows), columns
-    )
+    asked = sorted({f"{pair.question1.rstrip('?')} {name}" for pair in labelled_pairs()})
+    rows = [{"question1": a, "question2": f"please {a}", "label": 1} for a in asked]
+    rows += [{"question1": a, "question2": b, "label": 0} for a, b in zip(asked, reversed(asked), strict=True)]
+    write_rows(path, rows, ["question1", "question2", "label"])
     return path
 
 
@@ -62,36 +59,27 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
         save_tiny_bi_encoder(tmp_path / name, save_tiny_base(tmp_path / f"{name}-base", layers=layers, tokens=192))
         for name, layers in (("small", 2), ("large", 5))
     )
-    pairs = [
-        {"question1": p.question1, "question2": p.question2, "is_duplicate": p.label, "natural": int(group % 4 > 0)}
-        for group in range(96)
-        for p in labelled_pairs()[10 * group : 10 * group + 10]
+    pairs = [  # ten a question group; of every fourth group the duplicates alone, which then only train
+        {"question1": pair.question1, "question2": pair.question2, "is_duplicate": pair.label, "natural": natural}
+        for number, pair in enumerate(labelled_pairs())
+        if (natural := int(number // 10 % 4 > 0)) or pair.label
     ]
-    pairs = [row for row in pairs if row["natural"] or row["is_duplicate"]]
     write_rows(tmp_path / "pairs.csv", pairs, ["question1", "question2", "is_duplicate", "natural"])
     files = {
         name: world(tmp_path / f"{name}.csv", name) for name in ("paws", "mrpc", "twitter", "posts", "more", "new")
     }
-    arguments = [
-        "--work",
-        tmp_path / "work",
-        "--base",
-        base,
-        "--teacher-base",
-        teacher,
-        "--pairs",
-        tmp_path / "pairs.csv",
-    ]
+    arguments = ["--work", tmp_path / "work", "--base", base, "--teacher-base", teacher]
+    arguments += ["--pairs", tmp_path / "pairs.csv", "--posts", files["posts"], files["more"]]
     arguments += [part for name in ("paws", "mrpc", "twitter") for part in (f"--{name}", files[name])]
-    arguments += ["--posts", files["posts"], files["more"], "--elsewhere", f"New={files['new']}"]
+    arguments += ["--elsewhere", f"New={files['new']}"]
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
     recipe.main()
-    recipe.main()  # goes on where it was: here, at its end
-    pipeline = DuplicatePipeline.from_pretrained(tmp_path / "pretrained")
-    assert pipeline.score("Is chess dangerous?", "Is chess dangerous for children?").decision in (
-        "duplicate",
-        "distinct",
-    )
+    trained = tmp_path / "work" / "fourth" / "model.safetensors"
+    written = trained.stat().st_mtime_ns
+    recipe.main()  # goes on where it was, here at its end: nothing is trained again
+    assert trained.stat().st_mtime_ns == written
+    score = DuplicatePipeline.from_pretrained(tmp_path / "pretrained").score("Is chess fun?", "Is chess dangerous?")
+    assert score.threshold is not None
     manifest = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     assert [form["form"] for form in manifest["networks"].values()] == ["onnx-int8", "onnx-int8"]
     assert "New" in (tmp_path / "card.md").read_text(encoding="utf-8")
