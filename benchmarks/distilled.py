@@ -3,9 +3,8 @@
     python -m benchmarks.distilled --teacher DIR --student NAME=DIR... --learned PAIRS --new PAIRS [--where natural=1]
 
 Of either file `--count` pairs are drawn. A student that is ahead of its teacher on pairs it learned from, and behind on
-new ones, has them by heart; where neither more pairs nor more layers help it, what its base knew is the limit. The
-networks run in bfloat16 where that is faster. Results go to `benchmarks/results/distilled.json`;
-`python -m benchmarks.model` puts them beside the log of training.
+new ones, has them by heart. The networks run in bfloat16 where that is faster. Results go to
+`benchmarks/results/distilled.json`; `python -m benchmarks.model` puts them beside the log of training.
 """
 
 from __future__ import annotations
@@ -18,18 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.elsewhere import interval, precisions
-from benchmarks.readme import RESULTS
+from benchmarks.model import DISTILLED
+from dupq.cli.console import parse_where
 from dupq.data.splits import PairTable, load_pairs
 from dupq.data.writing import write_json
 from dupq.models.cross_encoder import CrossEncoderScorer
 from dupq.training.precision import bfloat16_is_faster
 
-RESULT = RESULTS / "distilled.json"
 
-
-def sample(path: str, where: str | None, count: int) -> PairTable:
+def sample(path: str, where: list[str] | None, count: int) -> PairTable:
     """So many pairs of a file, always the same."""
-    pairs = load_pairs(path, where=dict([where.split("=", 1)]) if where else None)
+    pairs = load_pairs(path, where=parse_where(where))
     return pairs.take(np.sort(np.random.default_rng(0).permutation(len(pairs))[:count]))
 
 
@@ -53,7 +51,7 @@ def main() -> None:
     parser.add_argument("--student", required=True, action="append", metavar="NAME=DIR")
     parser.add_argument("--learned", required=True, help="labelled pairs that all of them were trained on")
     parser.add_argument("--new", required=True, help="labelled pairs that none of them was trained on")
-    parser.add_argument("--where", help="of the pairs learned from, such rows only")
+    parser.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="of the pairs learned from, such rows only")
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--resamples", type=int, default=500)
     args = parser.parse_args()
@@ -67,7 +65,7 @@ def main() -> None:
         for row, figures in zip(rows, compare(scores, pairs, args.resamples), strict=True):
             row[name] = figures
             print(name, row["network"], figures, flush=True)
-    write_json(RESULT, {"command": "python -m benchmarks.distilled", "pairs": args.count, "rows": rows})
+    write_json(DISTILLED, {"command": "python -m benchmarks.distilled", "pairs": args.count, "rows": rows})
 
 
 if __name__ == "__main__":

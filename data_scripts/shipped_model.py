@@ -7,7 +7,7 @@
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
-start from. `--work`: where splits, networks and checkpoints go; an interrupted run goes on from there. `--elsewhere`:
+start from. `--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`:
 labelled pairs of another data set, by the name that it has on the card; may be given several times. The last step
 writes `dupq/pretrained/` and its card.
 """
@@ -158,15 +158,15 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     learn("cross-encoder", [*soft, *also], first, start, "--epochs", "1", *student)
     # It goes on for two epochs, with the teacher's word on a part of the duplicates too, and with more of what it finds
     # hard: word order, and contrast pairs of twice the number.
-    student = (*student, "--learning-rate", "6e-5")
+    slower = (*student, "--learning-rate", "6e-5")
     duplicates = write(work / "duplicates.jsonl", only_duplicates[:JUDGED_FIRST])
     soft_too = judge(work / "judged-duplicates.jsonl", teacher, duplicates)
     run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000")
     also = [*word_order * 4, *news, *tweets, *rows_of(contrast)]
-    learn("cross-encoder", [*soft, *soft_too, *also], second, first, "--epochs", "2", *student)
+    learn("cross-encoder", [*soft, *soft_too, *also], second, first, "--epochs", "2", *slower)
     # And for two more: with pairs that the bi-encoder confuses, judged by the teacher, and with tweets and whole posts,
     # of which the untrained teacher's cosine is told beside the labels: of texts unlike Quora's it knows more.
-    student = (*student, "--max-length", "192")
+    longer = (*slower, "--max-length", "192")
     confused, opposites = work / "confused.jsonl", work / "opposites.jsonl"
     run("distil", "candidates", train, "-o", confused, "--bi-encoder", labelled, "--count", "24576", "--seed", "1")
     soft_too += judge(work / "judged-confused.jsonl", teacher, confused)
@@ -177,7 +177,7 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     worlds = [*judged_tweets, *judged_posts, *(row for row in judged_posts if row["label"] is not None)]
     harder = [row for kind in ("opposite", "gender") for row in rows_of(opposites, kind=kind)]
     also = [*worlds, *word_order * 5, *news, *rows_of(contrast), *harder]
-    learn("cross-encoder", [*soft, *soft_too, *also], third, second, "--epochs", "2", *student)
+    learn("cross-encoder", [*soft, *soft_too, *also], third, second, "--epochs", "2", *longer)
 
     # The bi-encoder learns for one epoch what the teachers say, of more posts too. Of either network the mean of before
     # and after the last epoch ships: it keeps most of what either was better at (model soups, Wortsman et al. 2022).
@@ -195,7 +195,7 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     worlds = [*some(judged_tweets, 9000), *some(judged_posts, 8000), *word_order * 2, *news]
     harder = [*some(rows_of(contrast), 12_000), *some(rows_of(opposites, kind="opposite"), 2000)]
     also = [*some([*soft, *soft_too], 25_000), *worlds, *harder]
-    learn("cross-encoder", [*new, *also], fourth, third, "--epochs", "1", *student)
+    learn("cross-encoder", [*new, *also], fourth, third, "--epochs", "1", *longer)
     mean("cross-encoder", cross_encoder, third, fourth)
     return bi_encoder, cross_encoder
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -16,9 +18,8 @@ def test_a_student_is_behind_by_what_it_ranks_worse() -> None:
     same, blind = compare([teacher, teacher, np.zeros(len(pairs))], pairs, resamples=20)[1:]
     assert same["behind"] == {"value": 0, "low": 0, "high": 0}
     assert same["distance"] == 0
-    assert blind["behind"]["value"] == pytest.approx(
-        1 - pairs.labels.mean()
-    )  # a blind one's precision is the base rate
+    # A blind one's precision is the base rate.
+    assert blind["behind"]["value"] == pytest.approx(1 - pairs.labels.mean())
     assert blind["behind"]["low"] <= blind["behind"]["value"] <= blind["behind"]["high"]
     assert blind["distance"] == pytest.approx(1 / (1 + np.exp(-2)) - 0.5)
     row = {"network": "blind", "learned": blind, "new": same}
@@ -27,8 +28,8 @@ def test_a_student_is_behind_by_what_it_ranks_worse() -> None:
     assert told.endswith("| 1.000 (1.000 to 1.000) | +0.000 (+0.000 to +0.000) | 0.000 |")
 
 
-def test_the_pairs_drawn_are_the_same_each_time(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+def test_the_pairs_drawn_are_the_same_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
     pairs = labelled_table(24)
     rows = [f"{a},{b},{y}\n" for a, b, y in zip(pairs.left, pairs.right, pairs.labels, strict=True)]
     path.write_text("question1,question2,label\n" + "".join(rows), encoding="utf-8")
