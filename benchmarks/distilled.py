@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--student", required=True, action="append", metavar="NAME=DIR")
     parser.add_argument("--learned", required=True, help="labelled pairs that all of them were trained on")
     parser.add_argument("--new", required=True, help="labelled pairs that none of them was trained on")
-    parser.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="of the pairs learned from, such rows only")
+    parser.add_argument("--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of the former")
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--resamples", type=int, default=500)
     args = parser.parse_args()
