@@ -252,6 +252,26 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
     return decided.with_base_rate(pipeline.base_rate) if pipeline.base_rate and _moved(pipeline) else decided
 
 
+def dequantise(pipeline: DuplicatePipeline) -> DuplicatePipeline:
+    """See `DuplicatePipeline.dequantise`."""
+    from dupq.models.bi_encoder import BiEncoder
+    from dupq.models.cross_encoder import CrossEncoderScorer
+    from dupq.models.dequantise import dequantise as stock_form
+    from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder
+
+    parts: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        if isinstance(pipeline.cross_encoder, RuntimeCrossEncoder):
+            stock_form(pipeline.cross_encoder.network, Path(folder) / "cross")
+            parts["cross_encoder"] = CrossEncoderScorer(Path(folder) / "cross")
+        if isinstance(pipeline.bi_encoder, RuntimeBiEncoder):
+            stock_form(pipeline.bi_encoder.network, Path(folder) / "bi")
+            parts["bi_encoder"] = BiEncoder(Path(folder) / "bi")
+    if not parts:
+        raise InputError("its networks are in their stock form already", mend="train on them as they are")
+    return replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
+
+
 def evaluate(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | None) -> Report:
     """See `DuplicatePipeline.evaluate`."""
     if pipeline.calibrator is None or pipeline.rule is None:

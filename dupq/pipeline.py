@@ -137,6 +137,19 @@ class DuplicatePipeline(Scoring):
 
         return fitting.export(self, pairs, progress)
 
+    def dequantise(self) -> DuplicatePipeline:
+        """The same pipeline on stock networks with the weights of the int8 ones, to train on; uncalibrated.
+
+        What rounding lost stays lost; the pipeline that an export was made of is the better start where it is at hand.
+
+        Raises:
+            InputError: It holds no network in int8, or onnx is not installed.
+            ModelFolderError: A network is not as `export` makes it.
+        """
+        from dupq import fitting
+
+        return fitting.dequantise(self)
+
     def with_cascade(
         self,
         pairs: PairTable,

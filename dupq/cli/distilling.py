@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dupq.cli.console import add_reading_options, emit, parse_where, progress_bar, reading_options, report_skipped
+from dupq.errors import InputError
+
+if TYPE_CHECKING:
+    from dupq.data.splits import PairTable
+    from dupq.models.scorers import Scorer
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -16,7 +21,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one = steps.add_parser("candidates", parents=[shared], help="draw unlabelled pairs that a bi-encoder finds alike")
     one.add_argument("pairs", help="labelled pairs of a training split")
     one.add_argument("-o", "--output", required=True, metavar="FILE")
-    one.add_argument("--bi-encoder", required=True, metavar="DIR|ID", help="what finds the neighbours")
+    one.add_argument("--bi-encoder", required=True, metavar="DIR|ID", help="what finds the neighbours; int8 is faster")
     one.add_argument("--count", type=int, default=50_000, help="pairs to draw (default: 50000)")
     one.add_argument("--seed", type=int, default=0)
     add_reading_options(one)
@@ -39,6 +44,10 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     judge.add_argument(
         "--encoder", metavar="DIR|ID", help="a bi-encoder; the labels among the pairs make its cosine a probability"
     )
+    judge.add_argument(
+        "--pipeline", metavar="DIR|ID", help="both networks of a pipeline, in both orders, and the words a pair shares"
+    )
+    one.add_argument("--held-out", metavar="FILE", help="with --pipeline: labelled pairs that set the weights of these")
     one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
     one.add_argument(
         "--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of files with the column"
@@ -48,13 +57,15 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def run_candidates(args: argparse.Namespace) -> int:
     from dupq.data.splits import load_pairs
-    from dupq.models.bi_encoder import BiEncoder
+    from dupq.models.networks import INT8, STOCK, open_bi_encoder
+    from dupq.models.runtime import SETTINGS
     from dupq.training.distillation import candidate_pairs
 
     options = reading_options(args)
     pairs = load_pairs(args.pairs, **options)
     report_skipped(options["skipped"])
-    embedder = BiEncoder(args.bi_encoder)
+    folder = Path(args.bi_encoder)
+    embedder = open_bi_encoder(INT8 if (folder / SETTINGS).is_file() else STOCK, folder)
     with ExitStack() as stack:
         stack.enter_context(_fast_arithmetic())
         progress = stack.enter_context(progress_bar("candidates"))
@@ -89,10 +100,10 @@ def run_contrast(args: argparse.Namespace) -> int:
 
 
 def run_targets(args: argparse.Namespace) -> int:
-    from dupq.models.bi_encoder import BiEncoder
-    from dupq.models.cross_encoder import CrossEncoderScorer
-    from dupq.training.distillation import cosine_teacher, read_mixed, teacher_targets, write_targets
+    from dupq.training.distillation import read_mixed, teacher_targets, write_targets
 
+    if bool(args.pipeline) != bool(args.held_out):
+        raise InputError("--pipeline and --held-out go together", mend="give both, or another teacher")
     pairs = read_mixed(args.pairs, parse_where(args.where))
     output = Path(args.output)
     with ExitStack() as stack:
@@ -100,7 +111,7 @@ def run_targets(args: argparse.Namespace) -> int:
         progress = stack.enter_context(progress_bar("judged by the teacher", len(pairs)))
         table = teacher_targets(
             pairs,
-            cosine_teacher(pairs, BiEncoder(args.encoder)) if args.encoder else CrossEncoderScorer(args.teacher),
+            _teacher(args, pairs),
             trust=args.trust,
             work=output.with_name(f".{output.name}.scores"),
             progress=progress,
@@ -110,6 +121,33 @@ def run_targets(args: argparse.Namespace) -> int:
     told = f"{data['pairs']:,} pairs, {data['labelled']:,} of them labelled -> {output}"
     emit(args, data, f"{told}; mean target {data['mean_target']:.3f}")
     return 0
+
+
+def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
+    from dupq.models.bi_encoder import BiEncoder
+    from dupq.models.caching import CachedEmbedder
+    from dupq.models.cross_encoder import CrossEncoderScorer
+    from dupq.training.distillation import cosine_teacher
+
+    if args.teacher:
+        return CrossEncoderScorer(args.teacher)
+    texts = sorted({*pairs.left, *pairs.right})
+    if args.encoder:
+        # A text stands in several pairs, mostly far apart.
+        return cosine_teacher(pairs, CachedEmbedder(BiEncoder(args.encoder), len(texts)))
+
+    from dupq.data.grouping import refuse_overlap
+    from dupq.data.splits import load_pairs
+    from dupq.models.networks import in_both_orders
+    from dupq.pipeline import DuplicatePipeline
+    from dupq.training.stacked_teacher import stacked_teacher
+
+    pipeline, held_out = DuplicatePipeline.from_pretrained(args.pipeline), load_pairs(args.held_out)
+    if pipeline.cross_encoder is None or pipeline.bi_encoder is None:
+        raise InputError("it holds one network", where=args.pipeline, mend="name a pipeline of both, or use --teacher")
+    refuse_overlap(pipeline.trained_on, held_out.left, held_out.right, "weigh its networks")
+    embedder = CachedEmbedder(pipeline.bi_encoder, max(1, len(texts)))
+    return stacked_teacher(in_both_orders(pipeline.cross_encoder), embedder, held_out, texts)
 
 
 def _fast_arithmetic() -> Any:

@@ -1,4 +1,4 @@
-"""`dupq train bi-encoder|cross-encoder`, `dupq methods`, `dupq average` and `dupq fit`, the whole chain."""
+"""`dupq train bi-encoder|cross-encoder`, `dupq methods|dequantise|average`, and `dupq fit`, the whole chain."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
     methods = commands.add_parser("methods", parents=[shared], help="list the ways of training a network")
     methods.set_defaults(run=run_methods)
+
+    dequantise = commands.add_parser(
+        "dequantise", parents=[shared], help="the stock networks of an int8 pipeline, to train on from there"
+    )
+    dequantise.add_argument("model", nargs="?", metavar="DIR|ID", help="a pipeline in int8 (default: the shipped one)")
+    dequantise.add_argument("-o", "--output", required=True, metavar="DIR", help="the pipeline folder to write")
+    dequantise.set_defaults(run=run_dequantise)
 
     average = commands.add_parser("average", help="one network of several: the mean of their weights")
     kinds = average.add_subparsers(dest="kind", required=True, metavar="bi-encoder|cross-encoder")
@@ -157,6 +164,18 @@ def run_average(args: argparse.Namespace) -> int:
 
     record = average(args.kind, args.networks, args.output, args.weights)
     emit(args, record, f"the mean of {len(args.networks)} networks -> {args.output}")
+    return 0
+
+
+def run_dequantise(args: argparse.Namespace) -> int:
+    from dupq.pipeline import DuplicatePipeline
+
+    pipeline = DuplicatePipeline.from_pretrained(args.model).dequantise()
+    pipeline.save(args.output)
+    networks = [
+        f"{args.output}/{name}" for name in ("bi-encoder", "cross-encoder") if (Path(args.output) / name).is_dir()
+    ]
+    emit(args, {"networks": networks}, f"stock networks to train on, not calibrated -> {', '.join(networks)}")
     return 0
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import ModelFolderError
-from dupq.models.scorers import Progress, UniquePairs, chunks, combined_fingerprint
+from dupq.models.scorers import Progress, Symmetry, UniquePairs, chunks, combined_fingerprint
 from dupq.models.stock import open_stock, save_stock, weights_fingerprint
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
-
-Symmetry = Literal["canonical", "both"]
 
 
 class CrossEncoderScorer:

@@ -25,7 +25,7 @@ from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError
 from dupq.models.networks import INT8
 from dupq.models.safety import read_json
-from dupq.models.scorers import Progress, UniquePairs, chunks
+from dupq.models.scorers import Progress, Symmetry, UniquePairs, chunks, combined_fingerprint
 from dupq.models.words import PLACE, WORD_INPUTS, WORDS, Words
 
 if TYPE_CHECKING:
@@ -229,17 +229,22 @@ class RuntimeCrossEncoder:
     Args:
         network: An exported network, or its folder.
         threads: Of the processor; None for all that this process may use.
+        symmetry: As of `CrossEncoderScorer`: one canonical order, or the mean of both at twice the cost.
     """
 
     form = INT8
 
-    def __init__(self, network: RuntimeNetwork | str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, network: RuntimeNetwork | str | Path, *, threads: int | None = None, symmetry: Symmetry = "canonical"
+    ) -> None:
         self.network = _of_kind("cross-encoder", network)
+        self.symmetry: Symmetry = symmetry
         self._runner = Runner(self.network, threads)
 
     @property
     def fingerprint(self) -> str:
-        return self.network.fingerprint
+        both = self.symmetry == "both"
+        return combined_fingerprint("both", self.network.fingerprint) if both else self.network.fingerprint
 
     def save(self, folder: Path) -> None:
         """Writes the network's folder."""
@@ -251,6 +256,9 @@ class RuntimeCrossEncoder:
         scores = np.empty(len(unique.left))
         for rows, outputs in self._runner.run(list(zip(unique.left, unique.right, strict=True)), progress):
             scores[rows] = outputs[0]
+        if self.symmetry == "both":
+            for rows, outputs in self._runner.run(list(zip(unique.right, unique.left, strict=True)), progress):
+                scores[rows] = (scores[rows] + outputs[0]) / 2
         return scores[unique.inverse]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from dupq.errors import InputError
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while long work goes on."""
+
+Symmetry = Literal["canonical", "both"]
+"""How a cross-encoder is made symmetric: the text that sorts first is the first input, or the mean of both orders."""
 
 COSINE_SCALE = 20.0
 """A cosine times this is on the scale of a logit; it is also the scale of the losses that train the bi-encoder."""
@@ -171,16 +174,19 @@ def fit_blend(
     return BlendScorer(tuple(scorers), weights, offset)
 
 
-def fit_weights(members: NDArray[np.float64], labels: NDArray[Any]) -> tuple[tuple[float, ...], float]:
+def fit_weights(
+    members: NDArray[np.float64], labels: NDArray[Any], signed: bool = False
+) -> tuple[tuple[float, ...], float]:
     """How to add up the scores of several networks: stacking by logistic regression (Wolpert 1992).
 
     Args:
         members: Scores (members, n) of pairs that no member was trained on.
         labels: (n,) of 0 and 1.
+        signed: Let a member count against the others, as one may that is no network and corrects them.
 
     Returns:
         Weights, one a member, and the offset, that make of the scores the regression's log-odds. Weights are never
-        negative (Breiman 1996): a member that would count against the others has weight 0.
+        negative unless `signed` (Breiman 1996): a member that would count against the others has weight 0.
 
     Raises:
         InputError: No member rises from distinct pairs to duplicates.
@@ -191,7 +197,7 @@ def fit_weights(members: NDArray[np.float64], labels: NDArray[Any]) -> tuple[tup
     kept = np.arange(len(members))
     while len(kept):
         fitted = LogisticRegression(C=1e4, max_iter=1000).fit((members / spread)[kept].T, labels)
-        if (fitted.coef_[0] >= 0).all():
+        if signed or (fitted.coef_[0] >= 0).all():
             weights = np.zeros(len(members))
             weights[kept] = fitted.coef_[0] / spread[kept, 0]
             return tuple(weights.tolist()), float(fitted.intercept_[0])

@@ -18,6 +18,8 @@ from dupq.models.safety import read_json, refuse_code
 RECORD = "dupq_training.json"
 QUESTIONS = "dupq_training_questions.safetensors"
 """What `dupq train` leaves beside a network: how it was made, and fingerprints of the questions it has seen."""
+TRAINED_ON = "training_questions.safetensors"
+"""What a pipeline folder holds: fingerprints of the questions that its networks have seen."""
 
 
 def open_stock(kind: str, name: str, device: str | None = None, half: bool = False) -> Any:

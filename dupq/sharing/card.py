@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from dupq.data.writing import write_text
 from dupq.errors import ModelFolderError
+from dupq.models.stock import TRAINED_ON
 from dupq.sharing.about import TEXTS
 from dupq.sharing.elsewhere import current, has_interval, outdated
-from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, REPORT_PAGE, TRAINED_ON
+from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, REPORT_PAGE
 from dupq.sharing.metadata import METRICS, is_stock, metadata, title
 
 if TYPE_CHECKING:

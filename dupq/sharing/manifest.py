@@ -19,7 +19,6 @@ FORMAT = 1
 
 MANIFEST = "dupq.json"
 CROSS_ENCODER, BI_ENCODER = "cross-encoder", "bi-encoder"
-TRAINED_ON = "training_questions.safetensors"
 REPORT, REPORT_PAGE = "report.json", "report.html"
 PAGES = frozenset({".md", ".html", ".svg"})
 """Files for people. No loader reads them: they are not fetched from the Hub, and a card edited there does no harm."""

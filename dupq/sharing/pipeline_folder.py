@@ -15,12 +15,12 @@ from dupq.models.cascade import Band
 from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
 from dupq.models.runtime import SETTINGS
 from dupq.models.safety import read_json
-from dupq.models.stock import read_fingerprints, write_fingerprints
+from dupq.models.stock import TRAINED_ON, read_fingerprints, write_fingerprints
 from dupq.models.words import share_words
 from dupq.sharing.card import write_pages
 from dupq.sharing.folder import folder_beside, naming, open_folder, read_report, write_manifest
 from dupq.sharing.hub import Token, fetch
-from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST, REPORT, TRAINED_ON, walk
+from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST, REPORT, walk
 from dupq.sharing.probe import probe
 
 SYMMETRY = "canonical order: the text that sorts first by code point is the first input"

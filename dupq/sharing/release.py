@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError
 from dupq.models.safety import refuse_code
+from dupq.models.stock import TRAINED_ON, read_fingerprints
 from dupq.sharing.card import CARD, HERE, write_pages
 from dupq.sharing.elsewhere import taken
 from dupq.sharing.folder import open_folder, read_report
-from dupq.sharing.manifest import MANIFEST, PAGES, REPORT, TRAINED_ON, seal, sha256, walk
+from dupq.sharing.manifest import MANIFEST, PAGES, REPORT, seal, sha256, walk
 from dupq.sharing.metadata import METRICS
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def _entries(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _questions(folder: Path) -> int:
-    from dupq.models.stock import read_fingerprints
-
     return len(read_fingerprints(folder / TRAINED_ON))
 
 

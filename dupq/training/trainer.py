@@ -22,6 +22,7 @@ from dupq.errors import InputError, OutputError, TrainingError
 from dupq.models.stock import (
     QUESTIONS,
     RECORD,
+    TRAINED_ON,
     no_loading_bar,
     read_fingerprints,
     write_fingerprints,
@@ -318,8 +319,9 @@ def _build_trainer(
 def _questions(pairs: PairTable, base: str) -> NDArray[np.int64]:
     """Fingerprints of all questions that the network has seen: of these pairs, and of those its base was trained on."""
     seen = fingerprints([*pairs.left, *pairs.right])
-    earlier = Path(base) / QUESTIONS
-    return np.unique(np.concatenate([seen, read_fingerprints(earlier)]) if earlier.is_file() else seen)
+    # A base may also be a network of a pipeline's folder, which keeps them for both.
+    earlier = [place for place in (Path(base) / QUESTIONS, Path(base).parent / TRAINED_ON) if place.is_file()]
+    return np.unique(np.concatenate([seen, *map(read_fingerprints, earlier)]))
 
 
 def _save(model: BaseModel, questions: NDArray[np.int64], record: dict[str, Any], output: Path) -> None:
