@@ -2,9 +2,10 @@
 
     python -m benchmarks.quality --splits DIR --base DIR --bi-encoder DIR --cross-encoder DIR
 
-Splits come from `dupq split`, networks from `dupq train`. Scores are stacked on the validation split; for each scorer a
-calibrator is fitted on the calibration split, a pair counts as called a duplicate from a calibrated probability of 0.5,
-and all is measured on the test split. Results go to `benchmarks/results/quality.json`.
+Splits come from `dupq split`; networks from `dupq train`, or, in int8, out of a pipeline that was exported. Scores are
+stacked on the validation split; for each scorer a calibrator is fitted on the calibration split, a pair counts as called
+a duplicate from a calibrated probability of 0.5, and all is measured on the test split. Results go to
+`benchmarks/results/quality.json`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from dupq.data.writing import write_json
 from dupq.decisions.calibration import fit_calibrator
 from dupq.decisions.metrics import evaluate
 from dupq.models.bi_encoder import BiEncoder
-from dupq.models.cross_encoder import CrossEncoderScorer
+from dupq.models.networks import form_of, in_both_orders, open_bi_encoder, open_cross_encoder
 from dupq.models.scorers import BlendScorer, CosineScorer, Scorer, fit_weights
+from dupq.training.stacked_teacher import SharedWordsScorer
 from dupq.training.trainer import versions
 
 
@@ -71,7 +73,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", default=str(RESULTS / "quality.json"))
     args = parser.parse_args()
     splits = {name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")}
-    bi_encoder, cross_encoder = CosineScorer(BiEncoder(args.bi_encoder)), CrossEncoderScorer(args.cross_encoder)
+    bi_encoder = CosineScorer(open_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder)))
+    cross_encoder = open_cross_encoder(form_of(args.cross_encoder), Path(args.cross_encoder))
     bi, cross = score("bi-encoder", bi_encoder, splits), score("cross-encoder", cross_encoder, splits)
     members, labels = [cross, bi], splits["validation"].labels
     weights, offset = fit_weights(np.stack([member["scores"]["validation"] for member in members]), labels)
@@ -79,13 +82,21 @@ def main() -> None:
     # A plain mean, each first put on the scale of log-odds by itself.
     alone = [fit_weights(member["scores"]["validation"][None], labels) for member in members]
     averaged = BlendScorer(stacked.scorers, tuple(w[0] / 2 for w, _ in alone), sum(b for _, b in alone) / 2)
+    twice = in_both_orders(cross_encoder)
+    both_orders = score("cross-encoder, both orders averaged", twice, splits)
+    # The same stack as `dupq distil targets --pipeline` makes.
+    shared = SharedWordsScorer.of(text for pairs in splits.values() for text in (*pairs.left, *pairs.right))
+    teachers = [both_orders, bi, score("shared words", shared, splits)]
+    weights, offset = fit_weights(np.stack([one["scores"]["validation"] for one in teachers]), labels, signed=True)
+    teacher = BlendScorer((twice, bi_encoder, shared), weights, offset)
     rows = [
         score("untrained encoder (cosine)", CosineScorer(BiEncoder(args.base)), splits),
         bi,
         cross,
-        score("cross-encoder, both orders averaged", CrossEncoderScorer(args.cross_encoder, symmetry="both"), splits),
+        both_orders,
         combined("both, averaged logits", averaged, members),
         combined("both, stacked logits", stacked, members),
+        combined("both orders and both networks, stacked with the shared words", teacher, teachers),
     ]
     rows = [measure(row, splits, args.resamples) for row in rows]
     write_json(
@@ -97,6 +108,7 @@ def main() -> None:
                 for name, pairs in splits.items()
             },
             "versions": versions(),
+            "forms": {"bi-encoder": form_of(args.bi_encoder), "cross-encoder": form_of(args.cross_encoder)},
             "rows": rows,
         },
     )

@@ -48,7 +48,8 @@ def quality() -> str:
         cells = (figure(metrics["average_precision"]), figure(metrics["accuracy"]), figure(metrics["ece_mass"]))
         lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     size = f"{test['pairs']:,} pairs, {test['base_rate']:.1%} duplicates"
-    lines += ["", f"Test split: {size}; 95 % intervals over question groups."]
+    form = "; the trained networks in int8" if "onnx-int8" in results.get("forms", {}).values() else ""
+    lines += ["", f"Test split: {size}; 95 % intervals over question groups{form}."]
     return "\n".join(lines) + "\n"
 
 

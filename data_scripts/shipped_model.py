@@ -7,7 +7,8 @@
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
-start from. `--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`:
+start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there, and
+no teacher. `--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`:
 labelled pairs of another data set, by the name that it has on the card; may be given several times. The last step
 writes `dupq/pretrained/` and its card.
 """
@@ -29,7 +30,7 @@ from dupq.data.reading import read_pairs, read_rows
 from dupq.data.splits import load_pairs
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
-from dupq.models.stock import QUESTIONS, read_fingerprints
+from dupq.models.stock import QUESTIONS, TRAINED_ON, read_fingerprints
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
@@ -89,16 +90,16 @@ def judge(told: Path, teacher: Path, *files: Path) -> list[dict[str, Any]]:
 
 
 def judged_world(
-    args: argparse.Namespace, name: str, rows: list[dict[str, Any]], count: int, seeds: str
+    args: argparse.Namespace, name: str, rows: list[dict[str, Any]], count: int, seeds: str, encoder: str
 ) -> list[dict[str, Any]]:
-    """Pairs of another world, and candidates among their texts: what labels and the untrained teacher's cosine say."""
+    """Pairs of another world, and candidates among their texts: what labels and an untrained encoder's cosine say."""
     files = [write(args.work / f"{name}.jsonl", rows)]
     for seed in seeds:
         files.append(args.work / f"{name}-{seed}.jsonl")
         which = ("--bi-encoder", args.base, "--count", count, "--seed", seed)
         run("distil", "candidates", files[0], "-o", files[-1], *which)
-    told = args.work / f"judged-{name}-{len(seeds)}.jsonl"
-    run("distil", "targets", *files, "-o", told, "--encoder", args.teacher_base, "--trust", "0.5")
+    told = args.work / f"judged-{name}-{len(seeds)}-{Path(encoder).name}.jsonl"
+    run("distil", "targets", *files, "-o", told, "--encoder", encoder, "--trust", "0.5")
     return read(told)
 
 
@@ -107,7 +108,9 @@ def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
 
     A rewritten question, or one of another data set, may happen to be one of theirs.
     """
-    seen = np.concatenate([read_fingerprints(network / QUESTIONS) for network in networks])
+    # Beside a trained network, or, for those of a pipeline, beside both.
+    places = [place for network in networks for place in (network / QUESTIONS, network.parent / TRAINED_ON)]
+    seen = np.concatenate([read_fingerprints(place) for place in places if place.is_file()])
     for name in ("validation", "calibration", "test"):
         pairs = load_pairs(splits / f"{name}.jsonl")
         met = np.isin(fingerprints(pairs.left), seen) | np.isin(fingerprints(pairs.right), seen)
@@ -119,20 +122,24 @@ def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
     return folder
 
 
+def split(args: argparse.Namespace) -> None:
+    """Parts that share no question group, of the data sets that have no parts of their own."""
+    # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
+    run("split", args.pairs, "-o", args.work / "splits", "--held-out-where", "natural=1")
+    run("split", args.paws, "-o", args.work / "paws")
+    run("split", args.twitter, "-o", args.work / "twitter")
+
+
 def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
-    """The bi-encoder and the cross-encoder that ship."""
+    """A bi-encoder and a cross-encoder, taught by a large teacher."""
     work = args.work
     splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
     teacher, start, first, second, third, fourth, cross_encoder = (
-        work / name for name in ("teacher", "start", "first", "second", "third", "fourth", "cross-encoder")
+        work / name for name in ("teacher", "start", "first", "second", "third", "fourth", "cross-encoder-4")
     )
     labelled, averaged, taught, bi_encoder = (
-        work / name for name in ("bi-encoder-1", "bi-encoder-2", "bi-encoder-3", "bi-encoder")
+        work / name for name in ("bi-encoder-1", "bi-encoder-2", "bi-encoder-3", "bi-encoder-4")
     )
-    # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
-    run("split", args.pairs, "-o", splits, "--held-out-where", "natural=1")
-    run("split", args.paws, "-o", paws)
-    run("split", args.twitter, "-o", twitter)
     train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
     natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
     word_order, news = rows_of(paws / "train.jsonl"), rows_of(args.mrpc)
@@ -171,8 +178,10 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     run("distil", "candidates", train, "-o", confused, "--bi-encoder", labelled, "--count", "24576", "--seed", "1")
     soft_too += judge(work / "judged-confused.jsonl", teacher, confused)
     run("distil", "contrast", train, "-o", opposites, "--per-kind", "2000", "--seed", "1")
-    judged_tweets = judged_world(args, "tweets", some(rows_of(twitter / "train.jsonl"), 12_000), 6000, "0")
-    judged_posts = judged_world(args, "posts", posts, 3000, "012")
+    judged_tweets = judged_world(
+        args, "tweets", some(rows_of(twitter / "train.jsonl"), 12_000), 6000, "0", args.teacher_base
+    )
+    judged_posts = judged_world(args, "posts", posts, 3000, "012", args.teacher_base)
     # Posts with a label are few, so they come twice.
     worlds = [*judged_tweets, *judged_posts, *(row for row in judged_posts if row["label"] is not None)]
     harder = [row for kind in ("opposite", "gender") for row in rows_of(opposites, kind=kind)]
@@ -181,7 +190,7 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
 
     # The bi-encoder learns for one epoch what the teachers say, of more posts too. Of either network the mean of before
     # and after the last epoch ships: it keeps most of what either was better at (model soups, Wortsman et al. 2022).
-    judged_posts = judged_world(args, "posts", posts, 3000, "01234567")
+    judged_posts = judged_world(args, "posts", posts, 3000, "01234567", args.teacher_base)
     also = [*some(judged_tweets, 10_000), *some(judged_posts, 12_000), *news]
     gently = (*student, *batch, "--epochs", "1", "--learning-rate", "5e-5", "--max-length", "128")
     learn("bi-encoder", [*some(soft, 60_000), *some(soft_too, 30_000), *also], taught, averaged, *gently)
@@ -200,13 +209,53 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     return bi_encoder, cross_encoder
 
 
-def ship(work: Path, bi_encoder: Path, cross_encoder: Path, elsewhere: list[tuple[str, str]]) -> None:
-    """Calibrates, exports and measures; writes the shipped folder and its card."""
-    stock, shipped = work / "pipeline", work / "pipeline-int8"
-    splits = held_out(work / "splits", (bi_encoder, cross_encoder), work / "held-out")
+def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
+    """The cross-encoder after one more epoch, taught by the pipeline that holds it: the whole is better than its parts.
+
+    `pipeline` is in int8; the networks are its own in their stock form. No large teacher is needed any more.
+    """
+    work, paws, twitter = args.work, args.work / "paws", args.work / "twitter"
+    train, unseen = work / "splits" / "train.jsonl", (bi_encoder, cross_encoder)
+    fresh, contrast, opposites = (work / f"{name}-5.jsonl" for name in ("fresh", "contrast", "opposites"))
+    find = ("--bi-encoder", pipeline / "bi-encoder", "--count", "45000", "--seed", "5")
+    run("distil", "candidates", train, "-o", fresh, *find)
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000", "--seed", "5")
+    run("distil", "contrast", train, "-o", opposites, "--per-kind", "4000", "--seed", "6")
+
+    def judged(name: str, splits: Path, rows: list[dict[str, Any]], *others: str | Path) -> list[dict[str, Any]]:
+        """What the pipeline says, its parts weighed on pairs of that world that no network has met."""
+        held, told = held_out(splits, unseen, work / f"held-out-{name}"), work / f"judged-{name}-5.jsonl"
+        files = (write(work / f"{name}-5.jsonl", rows), *others)
+        run("distil", "targets", *files, "-o", told, "--pipeline", pipeline, "--held-out", held / "validation.jsonl")
+        return read(told)
+
+    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
+    soft = judged("known", work / "splits", [*some(natural, 15_000), *some(only_duplicates, 2500)], fresh)
+    tweets = judged("tweets", twitter, some(rows_of(twitter / "train.jsonl"), 6000), "--trust", "0.5")
+    # Of texts longer than questions the untrained encoder knows more than the pipeline.
+    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
+    word_order = rows_of(paws / "train.jsonl")
+    also = [*tweets, *posts, *word_order, *some(word_order, 3000), *rows_of(args.mrpc)]
+    harder = [*some(rows_of(contrast), 6000), *some(rows_of(opposites, kind="opposite"), 3000)]
+    options = ("--epochs", "1", "--learning-rate", "5e-5", "--max-length", "192", "--targets", "target")
+    fifth, rows = work / "fifth", [*soft, *also, *harder]
+    learn("cross-encoder", rows, fifth, cross_encoder, *options, "--validation", work / "splits" / "validation.jsonl")
+    return fifth
+
+
+def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
+    """A pipeline of both networks in int8, and the splits that neither has met."""
+    stock, int8 = args.work / name, args.work / f"{name}-int8"
+    splits = held_out(args.work / "splits", (bi_encoder, cross_encoder), args.work / f"held-out-{name}")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
     run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
-    run("export", stock, splits, "-o", shipped)
+    run("export", stock, splits, "-o", int8)
+    return int8, splits
+
+
+def ship(args: argparse.Namespace, shipped: Path, splits: Path, elsewhere: list[tuple[str, str]]) -> None:
+    """Measures the pipeline; writes the shipped folder and its card."""
+    work = args.work
     run("evaluate", shipped, splits, "--attach")
     reports: list[str] = []
     parts = [("PAWS-Wiki, held-out part", work / "paws"), ("Twitter URL, held-out part", work / "twitter")]
@@ -226,14 +275,27 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--posts", required=True, nargs="+", type=Path)
     parser.add_argument("--base", required=True)
-    parser.add_argument("--teacher-base", required=True)
+    parser.add_argument("--teacher-base", help="needed without --go-on-from")
+    parser.add_argument("--go-on-from", type=Path, metavar="DIR")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
     args = parser.parse_args()
     others = [(name, pairs) for name, _, pairs in (told.partition("=") for told in args.elsewhere)]
     if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    ship(args.work, *train_networks(args), others)
+    if not (args.teacher_base or args.go_on_from):
+        parser.error("give --teacher-base, or --go-on-from")
+    split(args)
+    if args.go_on_from:
+        pipeline, before = args.go_on_from, args.work / "before"
+        shutil.rmtree(before, ignore_errors=True)
+        run("dequantise", pipeline, "-o", before)
+        bi_encoder, cross_encoder = before / "bi-encoder", before / "cross-encoder"
+    else:
+        bi_encoder, cross_encoder = train_networks(args)
+        pipeline, _ = calibrated(args, "before", bi_encoder, cross_encoder)
+    cross_encoder = last_epoch(args, pipeline, bi_encoder, cross_encoder)
+    ship(args, *calibrated(args, "pipeline", bi_encoder, cross_encoder), others)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -74,12 +75,22 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     arguments += ["--elsewhere", f"New={files['new']}"]
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
     recipe.main()
-    trained = tmp_path / "work" / "fourth" / "model.safetensors"
-    written = trained.stat().st_mtime_ns
+    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "fifth")]
+    written = [path.stat().st_mtime_ns for path in trained]
     recipe.main()  # goes on where it was, here at its end: nothing is trained again
-    assert trained.stat().st_mtime_ns == written
+    assert [path.stat().st_mtime_ns for path in trained] == written
     score = DuplicatePipeline.from_pretrained(tmp_path / "pretrained").score("Is chess fun?", "Is chess dangerous?")
     assert score.threshold is not None
     manifest = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     assert [form["form"] for form in manifest["networks"].values()] == ["onnx-int8", "onnx-int8"]
     assert "New" in (tmp_path / "card.md").read_text(encoding="utf-8")
+    # The last stage alone, from what now ships.
+    place = arguments.index("--teacher-base")
+    arguments[place : place + 2] = ["--go-on-from", shutil.copytree(tmp_path / "pretrained", tmp_path / "before")]
+    arguments[1] = tmp_path / "work-on"
+    monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
+    recipe.main()
+    after = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
+    networks = [content["networks"] for content in (manifest, after)]
+    assert networks[0]["cross-encoder"]["fingerprint"] != networks[1]["cross-encoder"]["fingerprint"]
+    assert not (tmp_path / "work-on" / "teacher").exists()

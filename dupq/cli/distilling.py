@@ -57,15 +57,13 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def run_candidates(args: argparse.Namespace) -> int:
     from dupq.data.splits import load_pairs
-    from dupq.models.networks import INT8, STOCK, open_bi_encoder
-    from dupq.models.runtime import SETTINGS
+    from dupq.models.networks import form_of, open_bi_encoder
     from dupq.training.distillation import candidate_pairs
 
     options = reading_options(args)
     pairs = load_pairs(args.pairs, **options)
     report_skipped(options["skipped"])
-    folder = Path(args.bi_encoder)
-    embedder = open_bi_encoder(INT8 if (folder / SETTINGS).is_file() else STOCK, folder)
+    embedder = open_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder))
     with ExitStack() as stack:
         stack.enter_context(_fast_arithmetic())
         progress = stack.enter_context(progress_bar("candidates"))

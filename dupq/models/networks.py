@@ -63,6 +63,13 @@ def open_bi_encoder(form: str, folder: Path, device: str | None = None, threads:
     return BiEncoder(folder, device=device, half=_on_gpu(device))
 
 
+def form_of(folder: str | Path) -> str:
+    """The form of a network's folder; a Hub id is taken for a stock one."""
+    from dupq.models.runtime import SETTINGS
+
+    return INT8 if (Path(folder) / SETTINGS).is_file() else STOCK
+
+
 def in_both_orders(scorer: StoredScorer) -> StoredScorer:
     """The same network of ours, read in both orders: the mean is a little better and costs double."""
     both: Any = copy(scorer)
