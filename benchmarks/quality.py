@@ -3,8 +3,8 @@
     python -m benchmarks.quality --splits DIR --base DIR --bi-encoder DIR --cross-encoder DIR
 
 Splits come from `dupq split`; networks from `dupq train`, or, in int8, out of a pipeline that was exported. Scores are
-stacked on the validation split; for each scorer a calibrator is fitted on the calibration split, a pair counts as called
-a duplicate from a calibrated probability of 0.5, and all is measured on the test split. Results go to
+stacked on the validation split; for each scorer a calibrator is fitted on the calibration split, a pair counts as
+called a duplicate from a calibrated probability of 0.5, and all is measured on the test split. Results go to
 `benchmarks/results/quality.json`.
 """
 
