@@ -67,7 +67,7 @@ def product_names(bert: Bert) -> list[str]:
     return [f"{layer}.{part}" for layer in range(bert.layers) for part in _PRODUCTS]
 
 
-def _tensor_names(bert: Bert) -> list[str]:
+def tensor_names(bert: Bert) -> list[str]:
     """Every weight that a graph is built of."""
     layers = [f"encoder.layer.{layer}" for layer in range(bert.layers)]
     parts = [
@@ -121,7 +121,7 @@ def read_bert(folder: str | Path) -> Bert:
             max_length=_max_length(folder, config),
             pooling=_pooling(folder, modules, names) if kind == "bi-encoder" else "cls",
         )
-        for name in _tensor_names(bert):
+        for name in tensor_names(bert):
             bert.tensors[name]
         return bert
     except (OSError, SafetensorError, KeyError, TypeError) as error:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
+from dupq.models.bert import Bert, Kind, Pooling, tensor_names
 from dupq.models.runtime import MODEL, Runner, RuntimeNetwork
 from dupq.models.stock import save_stock
 
-if TYPE_CHECKING:
-    from transformers import BertConfig, PreTrainedTokenizerBase
-
-SPECIAL = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
+_ROLES = ("unk", "sep", "pad", "cls", "mask")
 
 
 def dequantise(network: RuntimeNetwork, folder: Path) -> None:
@@ -43,149 +35,120 @@ def dequantise(network: RuntimeNetwork, folder: Path) -> None:
     """
     Runner(network, threads=1)  # refuses what is damaged, as it does when a network is run
     try:
-        tensors, config = _read(network)
+        bert = _read(network)
     except (KeyError, ValueError, IndexError) as error:
-        raise ModelFolderError(f"it is not as `dupq export` writes it ({error})", where=MODEL, mend=_AGAIN) from error
-    tokenizer = _tokenizer(network, typed=config.type_vocab_size > 1)
-    build = _cross_encoder if network.settings["kind"] == "cross-encoder" else _bi_encoder
-    save_stock(build(tensors, config, tokenizer, network.settings), folder)
+        raise ModelFolderError(
+            f"it is not as `dupq export` writes it ({error})", where=MODEL, mend="export the network again"
+        ) from error
+    with TemporaryDirectory() as plain:
+        _write(bert, network.tokenizer, Path(plain))
+        save_stock(_opened(bert, plain), folder)
 
 
-_AGAIN = "export the network again"
-
-
-def _read(network: RuntimeNetwork) -> tuple[dict[str, NDArray[np.float32]], BertConfig]:
-    """The weights under the names of `BertModel`, and what shape they have."""
+def _read(network: RuntimeNetwork) -> Bert:
+    """The network as it stood before it was exported, its products rounded: the inverse of `graph.build_graph`."""
     try:
-        import onnx
+        from onnx import helper, load_model_from_string, numpy_helper
     except ImportError as error:
         raise InputError("onnx is needed to read an int8 network", mend="pip install 'dupq[export]'") from error
-    from onnx import numpy_helper
-    from transformers import BertConfig
-
-    graph = onnx.load_model_from_string(network.model).graph
     if network.words is None:
         raise ValueError("it has no table of words")
+    graph = load_model_from_string(network.model).graph
     held = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
-    attributes = {
-        (node.op_type, found.name): onnx.helper.get_attribute_value(found)
-        for node in graph.node
-        for found in node.attribute
+    told = {
+        (node.op_type, item.name): helper.get_attribute_value(item) for node in graph.node for item in node.attribute
     }
-    layers = sum(node.op_type == "Attention" for node in graph.node)
-    words = (network.words.rows * network.words.scales).astype(np.float32)
-    # Without types in the graph, the type of the first text is part of the positions.
-    types = held.get("types_table", np.zeros((1, words.shape[1]), dtype=np.float32))
-    tensors = {
-        f"embeddings.{name}_embeddings.weight": table for name, table in (("word", words), ("token_type", types))
+    kinds = [node.op_type for node in graph.node]
+    tensors: dict[str, NDArray[np.float32]] = {
+        name: held[name] for name in held if name.partition(".")[0] in ("embeddings", "encoder")
     }
+    tensors["embeddings.word_embeddings.weight"] = np.asarray(network.words.rows * network.words.scales, np.float32)
     tensors["embeddings.position_embeddings.weight"] = held["positions"]
-    for layer in range(layers):
-        at = f"encoder.layer.{layer}"
-        for part, owner in enumerate(("query", "key", "value")):
-            _put(tensors, f"{at}.attention.self.{owner}", *_product(held, f"{layer}.qkv", f".{part}"))
-        _put(tensors, f"{at}.attention.output.dense", *_product(held, f"{layer}.mix", ".0"))
-        _put(tensors, f"{at}.intermediate.dense", *_product(held, f"{layer}.up", ".0"))
-        _put(tensors, f"{at}.output.dense", *_product(held, f"{layer}.down", ""))
-    plain = [name for name in held if name.partition(".")[0] in ("embeddings", "encoder", "pooler", "classifier")]
-    for name in plain:
-        # A Gemm's weight lies as (inputs, outputs), a linear layer's as (outputs, inputs).
-        tensors[name] = held[name].T if name in ("pooler.dense.weight", "classifier.weight") else held[name]
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=words.shape[1],
-        num_hidden_layers=layers,
-        num_attention_heads=attributes["Attention", "q_num_heads"],
-        intermediate_size=len(tensors["encoder.layer.0.intermediate.dense.bias"]),
-        max_position_embeddings=len(held["positions"]),
-        type_vocab_size=len(types),
-        layer_norm_eps=attributes["LayerNormalization", "epsilon"],
+    # Without types in the graph, that of the first text is part of the positions.
+    width = network.words.rows.shape[1]
+    tensors["embeddings.token_type_embeddings.weight"] = held.get("types_table", np.zeros((1, width), np.float32))
+    for layer in range(kinds.count("Attention")):
+        for owner, product, part in (
+            ("attention.self.query", "qkv", ".0"),
+            ("attention.self.key", "qkv", ".1"),
+            ("attention.self.value", "qkv", ".2"),
+            ("attention.output.dense", "mix", ".0"),
+            ("intermediate.dense", "up", ".0"),
+            ("output.dense", "down", ""),
+        ):
+            at = f"{layer}.{product}"
+            weight = held[f"{at}{part}.weight"] * held[f"{at}{part}.scales"]
+            # What the activations are multiplied by before they are rounded, the weight had been divided by.
+            weight = weight * held.get(f"{at}.smoothing", np.ones(len(weight), np.float32))[:, None]
+            tensors[f"encoder.layer.{layer}.{owner}.weight"] = weight.T
+            tensors[f"encoder.layer.{layer}.{owner}.bias"] = held[f"{at}{part}.bias"]
+    for owner in ("pooler.dense", "classifier"):
+        if f"{owner}.weight" in held:
+            tensors[f"{owner}.weight"], tensors[f"{owner}.bias"] = held[f"{owner}.weight"].T, held[f"{owner}.bias"]
+    pooling: Pooling = "mean" if "Reciprocal" in kinds else "cls"
+    bert = Bert(
+        cast(Kind, network.settings["kind"]),
+        {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()},
+        layers=kinds.count("Attention"),
+        heads=told["Attention", "q_num_heads"],
+        epsilon=told["LayerNormalization", "epsilon"],
+        max_length=int(network.settings["max_length"]),
+        pooling=pooling,
+        typed="types_table" in held,
     )
-    return tensors, config
+    for name in tensor_names(bert):
+        bert.tensors[name]
+    return bert
 
 
-def _product(held: dict[str, NDArray[Any]], name: str, part: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weight (outputs, inputs) and bias (outputs,) of one int8 product, what it was smoothed by multiplied back."""
-    weight = held[f"{name}{part}.weight"] * held[f"{name}{part}.scales"]
-    smoothing = held.get(f"{name}.smoothing")
-    if smoothing is not None:
-        weight = weight * smoothing[:, None]
-    return np.ascontiguousarray(weight.T, dtype=np.float32), held[f"{name}{part}.bias"]
-
-
-def _put(
-    tensors: dict[str, NDArray[np.float32]], owner: str, weight: NDArray[np.float32], bias: NDArray[np.float32]
-) -> None:
-    tensors[f"{owner}.weight"], tensors[f"{owner}.bias"] = weight, bias
-
-
-def _tokenizer(network: RuntimeNetwork, typed: bool) -> PreTrainedTokenizerBase:
-    """The network's own, which marks the tokens of a second text only where the graph was told to tell them apart."""
+def _write(bert: Bert, tokenizer: bytes, folder: Path) -> None:
+    """A plain transformers folder."""
+    from safetensors.numpy import save_file
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
+    from transformers import BertConfig, PreTrainedTokenizerFast
 
-    backend = Tokenizer.from_buffer(network.tokenizer)
+    rows = {
+        name: len(bert.tensors[f"embeddings.{name}_embeddings.weight"]) for name in ("word", "position", "token_type")
+    }
+    classifies = bert.kind == "cross-encoder"
+    config = BertConfig(
+        vocab_size=rows["word"],
+        hidden_size=len(bert.tensors["embeddings.LayerNorm.weight"]),
+        num_hidden_layers=bert.layers,
+        num_attention_heads=bert.heads,
+        intermediate_size=len(bert.tensors["encoder.layer.0.intermediate.dense.bias"]),
+        max_position_embeddings=rows["position"],
+        type_vocab_size=rows["token_type"],
+        layer_norm_eps=bert.epsilon,
+        architectures=["BertForSequenceClassification" if classifies else "BertModel"],
+    )
+    if classifies:
+        config.num_labels = 1
+    config.save_pretrained(folder)
+    prefixed = {
+        f"bert.{name}" if classifies and not name.startswith("classifier.") else name: tensor
+        for name, tensor in bert.tensors.items()
+    }
+    save_file(prefixed, folder / "model.safetensors", metadata={"format": "pt"})
+    backend = Tokenizer.from_buffer(tokenizer)
     backend.no_padding()
     backend.no_truncation()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend,
-        model_max_length=int(network.settings["max_length"]),
-        model_input_names=["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"],
-        **{role: token for role, token in SPECIAL.items() if backend.token_to_id(token) is not None},
-    )
+    special = {
+        f"{role}_token": token for role in _ROLES if backend.token_to_id(token := f"[{role.upper()}]") is not None
+    }
+    # The tokens of a second text are marked only where the graph was told to tell them apart.
+    inputs = ["input_ids", *(["token_type_ids"] if bert.typed else []), "attention_mask"]
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, model_max_length=bert.max_length, model_input_names=inputs, **special
+    ).save_pretrained(folder)
 
 
-def _cross_encoder(
-    tensors: dict[str, NDArray[np.float32]],
-    config: BertConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: dict[str, Any],
-) -> Any:
-    from tempfile import TemporaryDirectory
+def _opened(bert: Bert, folder: str) -> Any:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
 
-    from sentence_transformers import CrossEncoder
-    from transformers import BertForSequenceClassification
-
-    config.num_labels = 1
-    with TemporaryDirectory() as plain:
-        model = BertForSequenceClassification(config)
-        _load(
-            model, {name if name.startswith("classifier") else f"bert.{name}": held for name, held in tensors.items()}
-        )
-        model.save_pretrained(plain)
-        tokenizer.save_pretrained(plain)
-        return CrossEncoder(plain, max_length=settings["max_length"], device="cpu")
-
-
-def _bi_encoder(
-    tensors: dict[str, NDArray[np.float32]],
-    config: BertConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: dict[str, Any],
-) -> Any:
-    from tempfile import TemporaryDirectory
-
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from transformers import BertModel
-
-    with TemporaryDirectory() as plain:
-        model = BertModel(config, add_pooling_layer=False)
-        _load(model, tensors)
-        model.save_pretrained(plain)
-        tokenizer.save_pretrained(plain)
-        encoder = Transformer(plain, max_seq_length=settings["max_length"])
-        pooling = Pooling(config.hidden_size, pooling_mode="mean")
-        return SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu")
-
-
-def _load(model: Any, tensors: dict[str, NDArray[np.float32]]) -> None:
-    import torch
-
-    wanted = {name for name, _ in model.named_parameters()}
-    if missing := sorted(wanted - set(tensors)):
-        raise ModelFolderError(f"it lacks {missing[0]}", where=MODEL, mend=_AGAIN)
-    state = {name: torch.from_numpy(np.array(tensors[name], dtype=np.float32)) for name in wanted}
-    if not all(math.prod(state[name].shape) == parameter.numel() for name, parameter in model.named_parameters()):
-        raise ModelFolderError("its weights do not fit each other", where=MODEL, mend=_AGAIN)
-    model.load_state_dict(state, strict=False)
+    if bert.kind == "cross-encoder":
+        return CrossEncoder(folder, max_length=bert.max_length, device="cpu")
+    encoder = modules.Transformer(folder, max_seq_length=bert.max_length)
+    pooling = modules.Pooling(encoder.get_embedding_dimension(), pooling_mode=bert.pooling)
+    return SentenceTransformer(modules=[encoder, pooling, modules.Normalize()], device="cpu")

@@ -15,9 +15,11 @@ from dupq.errors import InputError, ModelFolderError
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
 from dupq.models.dequantise import dequantise
+from dupq.models.export import export
 from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder, RuntimeNetwork
 from dupq.models.stock import QUESTIONS, TRAINED_ON, read_fingerprints, write_fingerprints
 from dupq.pipeline import SHIPPED
+from tests.networks import HIDDEN, MAX_TOKENS
 from tests.questions import labelled_table
 
 TABLE = labelled_table(24)
@@ -46,9 +48,18 @@ def test_a_bi_encoder_embeds_as_its_int8_form(bi_network: RuntimeNetwork, tmp_pa
     )
 
 
-def test_an_export_of_what_was_dequantised_is_near_the_first(cross_network: RuntimeNetwork, tmp_path: Path) -> None:
-    from dupq.models.export import export
+def test_first_token_pooling_is_told_from_the_graph(tiny_base: Path, tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+    modules = [Transformer(str(tiny_base), max_seq_length=MAX_TOKENS), Pooling(HIDDEN, pooling_mode="cls")]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(tmp_path / "first"))
+    network = export(tmp_path / "first", LEFT, RIGHT)
+    dequantise(network, tmp_path / "stock")
+    got = BiEncoder(tmp_path / "stock", device="cpu").embed(LEFT)
+    assert (got * RuntimeBiEncoder(network).embed(LEFT)).sum(axis=1).min() > 0.99
+
+
+def test_an_export_of_what_was_dequantised_is_near_the_first(cross_network: RuntimeNetwork, tmp_path: Path) -> None:
     dequantise(cross_network, tmp_path / "stock")
     again = RuntimeCrossEncoder(export(tmp_path / "stock", LEFT, RIGHT)).score(LEFT, RIGHT)
     first = RuntimeCrossEncoder(cross_network).score(LEFT, RIGHT)
