@@ -210,7 +210,7 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
-    """The cross-encoder after one more epoch, taught by the pipeline that holds it: the whole is better than its parts.
+    """The mean of the cross-encoder before and after one more epoch, taught by the pipeline that holds it.
 
     `pipeline` is in int8; the networks are its own in their stock form. No large teacher is needed any more.
     """
@@ -240,7 +240,8 @@ def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross
     options = ("--epochs", "1", "--learning-rate", "5e-5", "--max-length", "192", "--targets", "target")
     fifth, rows = work / "fifth", [*soft, *also, *harder]
     learn("cross-encoder", rows, fifth, cross_encoder, *options, "--validation", work / "splits" / "validation.jsonl")
-    return fifth
+    mean("cross-encoder", work / "cross-encoder", cross_encoder, fifth)
+    return work / "cross-encoder"
 
 
 def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
