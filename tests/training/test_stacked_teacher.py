@@ -82,6 +82,7 @@ def test_both_orders_of_one_network(tiny_cross_encoder: Path) -> None:
 
 def test_the_command_judges_by_a_whole_pipeline(tmp_path: Path) -> None:
     every = labelled_table()
+    every = every.take(np.arange(0, len(every), 7))
     pairs = every.take(~holds_trained(read_fingerprints(SHIPPED / TRAINED_ON), every.left, every.right))
     rows = [
         json.dumps({"question1": a, "question2": b, "label": y}) + "\n"
