@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -33,6 +34,8 @@ def dequantise(network: RuntimeNetwork, folder: Path) -> None:
         InputError: onnx is not installed.
         OSError: The folder could not be written.
     """
+    if find_spec("onnx") is None:
+        raise InputError("onnx is needed to read an int8 network", mend="pip install 'dupq[export]'")
     Runner(network, threads=1)  # refuses what is damaged, as it does when a network is run
     try:
         bert = _read(network)
@@ -47,10 +50,8 @@ def dequantise(network: RuntimeNetwork, folder: Path) -> None:
 
 def _read(network: RuntimeNetwork) -> Bert:
     """The network as it stood before it was exported, its products rounded: the inverse of `graph.build_graph`."""
-    try:
-        from onnx import helper, load_model_from_string, numpy_helper
-    except ImportError as error:
-        raise InputError("onnx is needed to read an int8 network", mend="pip install 'dupq[export]'") from error
+    from onnx import helper, load_model_from_string, numpy_helper
+
     if network.words is None:
         raise ValueError("it has no table of words")
     graph = load_model_from_string(network.model).graph

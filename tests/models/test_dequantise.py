@@ -73,6 +73,14 @@ def test_a_damaged_network_is_refused(cross_network: RuntimeNetwork, tmp_path: P
     assert not (tmp_path / "stock").exists()
 
 
+def test_without_onnx_the_error_says_what_to_install(
+    cross_network: RuntimeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dupq.models.dequantise.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"dupq\[export\]"):
+        dequantise(cross_network, tmp_path / "stock")
+
+
 def test_a_network_of_another_form_is_refused(cross_network: RuntimeNetwork, tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="table of words"):
         dequantise(replace(cross_network, words=None), tmp_path / "stock")
