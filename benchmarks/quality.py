@@ -84,7 +84,7 @@ def main() -> None:
     averaged = BlendScorer(stacked.scorers, tuple(w[0] / 2 for w, _ in alone), sum(b for _, b in alone) / 2)
     twice = in_both_orders(cross_encoder)
     both_orders = score("cross-encoder, both orders averaged", twice, splits)
-    # The same stack as `dupq distil targets --pipeline` makes.
+    # The stack that `dupq distil targets --pipeline` makes, of scores that are at hand.
     shared = SharedWordsScorer.of(text for pairs in splits.values() for text in (*pairs.left, *pairs.right))
     teachers = [both_orders, bi, score("shared words", shared, splits)]
     weights, offset = fit_weights(np.stack([one["scores"]["validation"] for one in teachers]), labels, signed=True)
