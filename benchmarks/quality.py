@@ -1,6 +1,6 @@
 """How good each network is, alone and together, on pairs of question groups that no network was trained on.
 
-    python -m benchmarks.quality --splits DIR --base DIR --bi-encoder DIR --cross-encoder DIR
+    python -m benchmarks.quality --splits DIR --corpus FILE --base DIR --bi-encoder DIR --cross-encoder DIR
 
 Splits come from `dupq split`; networks from `dupq train`, or, in int8, out of a pipeline that was exported. Scores are
 stacked on the validation split; for each scorer a calibrator is fitted on the calibration split, a pair counts as
@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.readme import RESULTS
+from dupq.data.reading import read_pairs
 from dupq.data.splits import PairTable, load_pairs
 from dupq.data.writing import write_json
 from dupq.decisions.calibration import fit_calibrator
 from dupq.decisions.metrics import evaluate
 from dupq.models.bi_encoder import BiEncoder
-from dupq.models.networks import form_of, in_both_orders, open_bi_encoder, open_cross_encoder
-from dupq.models.scorers import BlendScorer, CosineScorer, Scorer, fit_weights
-from dupq.training.stacked_teacher import SharedWordsScorer
+from dupq.models.networks import form_of, open_bi_encoder, open_cross_encoder, with_symmetry
+from dupq.models.scorers import CosineScorer, Scorer, fit_weights
+from dupq.models.shared_words import SharedWords
 from dupq.training.trainer import versions
 
 
@@ -37,13 +39,13 @@ def score(name: str, scorer: Scorer, splits: dict[str, PairTable]) -> dict[str, 
     return {"name": name, "scores": scores, "pairs_per_second": pairs / (time.perf_counter() - start)}
 
 
-def combined(name: str, blend: BlendScorer, members: list[dict[str, Any]]) -> dict[str, Any]:
-    """The scores of a blend, from those of its members."""
+def combined(name: str, weights: Sequence[float], offset: float, members: list[dict[str, Any]]) -> dict[str, Any]:
+    """The weighted sum of the scores of some members, and an offset."""
     stacked = {split: np.stack([member["scores"][split] for member in members]) for split in members[0]["scores"]}
     seconds = sum(1 / member["pairs_per_second"] for member in members)
     return {
         "name": name,
-        "scores": {split: blend.combine(scores) for split, scores in stacked.items()},
+        "scores": {split: offset + np.tensordot(weights, scores, 1) for split, scores in stacked.items()},
         "pairs_per_second": 1 / seconds,
     }
 
@@ -66,6 +68,7 @@ def measure(row: dict[str, Any], splits: dict[str, PairTable], resamples: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", required=True)
+    parser.add_argument("--corpus", required=True, help="pairs that tell which words are rare: those trained on")
     parser.add_argument("--base", required=True)
     parser.add_argument("--bi-encoder", required=True)
     parser.add_argument("--cross-encoder", required=True)
@@ -73,30 +76,31 @@ def main() -> None:
     parser.add_argument("-o", "--output", default=str(RESULTS / "quality.json"))
     args = parser.parse_args()
     splits = {name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")}
-    bi_encoder = CosineScorer(open_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder)))
+    bi_encoder = CosineScorer(open_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder), long_texts="head"))
     cross_encoder = open_cross_encoder(form_of(args.cross_encoder), Path(args.cross_encoder))
-    bi, cross = score("bi-encoder", bi_encoder, splits), score("cross-encoder", cross_encoder, splits)
-    members, labels = [cross, bi], splits["validation"].labels
-    weights, offset = fit_weights(np.stack([member["scores"]["validation"] for member in members]), labels)
-    stacked = BlendScorer((cross_encoder, bi_encoder), weights, offset)
+    bi, cross = score("bi-encoder", bi_encoder, splits), score("cross-encoder, one order", cross_encoder, splits)
+    doubtful, twice = with_symmetry(cross_encoder, "doubtful"), with_symmetry(cross_encoder, "both")
+    first = score("cross-encoder, both orders where it matters", doubtful, splits)
+    members, labels = [first, bi], splits["validation"].labels
     # A plain mean, each first put on the scale of log-odds by itself.
     alone = [fit_weights(member["scores"]["validation"][None], labels) for member in members]
-    averaged = BlendScorer(stacked.scorers, tuple(w[0] / 2 for w, _ in alone), sum(b for _, b in alone) / 2)
-    twice = in_both_orders(cross_encoder)
-    both_orders = score("cross-encoder, both orders averaged", twice, splits)
-    # The stack that `dupq distil targets --pipeline` makes, of scores that are at hand.
-    shared = SharedWordsScorer.of(text for pairs in splits.values() for text in (*pairs.left, *pairs.right))
-    teachers = [both_orders, bi, score("shared words", shared, splits)]
-    weights, offset = fit_weights(np.stack([one["scores"]["validation"] for one in teachers]), labels, signed=True)
-    teacher = BlendScorer((twice, bi_encoder, shared), weights, offset)
+    halves, constant = [weights[0] / 2 for weights, _ in alone], sum(offset for _, offset in alone) / 2
+    told = (text for pair in read_pairs(args.corpus) for text in (pair.question1, pair.question2))
+    words = score("shared words", SharedWords.of(told), splits)
+
+    def stacked(name: str, *rows: dict[str, Any], signed: tuple[int, ...] = ()) -> dict[str, Any]:
+        weights, offset = fit_weights(np.stack([row["scores"]["validation"] for row in rows]), labels, signed=signed)
+        return combined(name, weights, offset, list(rows))
+
     rows = [
         score("untrained encoder (cosine)", CosineScorer(BiEncoder(args.base)), splits),
         bi,
         cross,
-        both_orders,
-        combined("both, averaged logits", averaged, members),
-        combined("both, stacked logits", stacked, members),
-        combined("both orders and both networks, stacked with the shared words", teacher, teachers),
+        score("cross-encoder, the mean of both orders", twice, splits),
+        first,
+        combined("that and the bi-encoder, averaged logits", halves, constant, members),
+        stacked("that and the bi-encoder, stacked logits", *members),
+        stacked("that, the bi-encoder and shared words, stacked", *members, words, signed=(2,)),
     ]
     rows = [measure(row, splits, args.resamples) for row in rows]
     write_json(

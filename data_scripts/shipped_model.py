@@ -8,7 +8,8 @@
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
 start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there, and
-no teacher. `--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`:
+no teacher; with `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the
+blend, the calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`:
 labelled pairs of another data set, by the name that it has on the card; may be given several times. The last step
 writes `dupq/pretrained/` and its card.
 """
@@ -249,9 +250,22 @@ def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_enco
     stock, int8 = args.work / name, args.work / f"{name}-int8"
     splits = held_out(args.work / "splits", (bi_encoder, cross_encoder), args.work / f"held-out-{name}")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
-    run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
+    run("calibrate", splits, "-o", stock, *networks, *rare_words(args), "--miss-rate", "0.05")
     run("export", stock, splits, "-o", int8)
     return int8, splits
+
+
+def fitted_anew(args: argparse.Namespace, pipeline: Path) -> tuple[Path, Path]:
+    """A pipeline in int8 with blend, calibrator and thresholds fitted anew, and the splits its networks have not met."""
+    folder = args.work / "pipeline-int8"
+    splits = held_out(args.work / "splits", (pipeline / "bi-encoder",), args.work / "held-out-pipeline")
+    run("calibrate", splits, "-o", folder, "--model", pipeline, "--reblend", *rare_words(args), "--miss-rate", "0.05")
+    return folder, splits
+
+
+def rare_words(args: argparse.Namespace) -> tuple[str | Path, ...]:
+    """The option that tells which words are rare: by the questions that were trained on."""
+    return "--corpus", args.work / "splits" / "train.jsonl"
 
 
 def ship(args: argparse.Namespace, shipped: Path, splits: Path, elsewhere: list[tuple[str, str]]) -> None:
@@ -278,6 +292,7 @@ def main() -> None:
     parser.add_argument("--base", required=True)
     parser.add_argument("--teacher-base", help="needed without --go-on-from")
     parser.add_argument("--go-on-from", type=Path, metavar="DIR")
+    parser.add_argument("--train-nothing", action="store_true", help="of --go-on-from, fit all but the networks anew")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
     args = parser.parse_args()
@@ -286,7 +301,12 @@ def main() -> None:
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
     if not (args.teacher_base or args.go_on_from):
         parser.error("give --teacher-base, or --go-on-from")
+    if args.train_nothing and not args.go_on_from:
+        parser.error("--train-nothing goes with --go-on-from")
     split(args)
+    if args.train_nothing:
+        ship(args, *fitted_anew(args, args.go_on_from), others)
+        return
     if args.go_on_from:
         pipeline, before = args.go_on_from, args.work / "before"
         shutil.rmtree(before, ignore_errors=True)

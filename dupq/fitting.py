@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,8 +21,9 @@ from dupq.decisions.report import Report, build_report
 from dupq.decisions.thresholds import choose_rule, gather_evidence
 from dupq.errors import InputError, NotCalibratedError, NotEnoughLabelsError
 from dupq.models.cascade import Band, First, fit_band
-from dupq.models.networks import STOCK
-from dupq.models.scorers import BlendScorer, CosineScorer, Progress, fit_blend
+from dupq.models.networks import READINGS, STOCK, with_long_texts, with_symmetry
+from dupq.models.scorers import BlendScorer, CosineScorer, Progress, fit_weights
+from dupq.models.shared_words import SharedWords
 from dupq.models.stock import round_weights, training_record
 
 if TYPE_CHECKING:
@@ -30,9 +31,15 @@ if TYPE_CHECKING:
     from dupq.decisions.thresholds import DecisionRule
     from dupq.pipeline import DuplicatePipeline
 
+_ONE_PERCENT_OF_CHI_SQUARED = 6.635
+
 
 def open_networks(
-    cross_encoder: str | Path | None, bi_encoder: str | Path | None, half: bool, device: str | None
+    cross_encoder: str | Path | None,
+    bi_encoder: str | Path | None,
+    half: bool,
+    device: str | None,
+    readings: Mapping[str, str],
 ) -> dict[str, Any]:
     """The keyword arguments of an uncalibrated pipeline; see `DuplicatePipeline.from_networks`."""
     from dupq.models.bi_encoder import BiEncoder
@@ -42,14 +49,16 @@ def open_networks(
 
     parts: dict[str, Any] = {}
     records, questions = {}, []
-    for name, source, opener in (
-        ("cross_encoder", cross_encoder, CrossEncoderScorer),
-        ("bi_encoder", bi_encoder, BiEncoder),
-    ):
+    _check_readings(readings)
+    openers: tuple[tuple[str, str | Path | None, Callable[..., Any], str], ...] = (
+        ("cross_encoder", cross_encoder, CrossEncoderScorer, "symmetry"),
+        ("bi_encoder", bi_encoder, BiEncoder, "long_texts"),
+    )
+    for name, source, opener, reading in openers:
         if source is None:
             continue
         folder = resolve(source)
-        network = opener(folder, device=device)
+        network = opener(folder, device=device, **{reading: readings[reading]})
         if half:
             round_weights(network.model)
         probe(network, folder)
@@ -63,15 +72,49 @@ def open_networks(
     return {**parts, "trained_on": trained_on, "facts": {"training": records}}
 
 
-def blend(pipeline: DuplicatePipeline, validation: PairTable) -> DuplicatePipeline:
+def read_anew(pipeline: DuplicatePipeline, readings: Mapping[str, Any]) -> DuplicatePipeline:
+    """See `DuplicatePipeline.with_readings`."""
+    _check_readings(readings)
+    parts: dict[str, Any] = {}
+    if pipeline.cross_encoder is not None:
+        parts["cross_encoder"] = with_symmetry(pipeline.cross_encoder, readings["symmetry"])
+    if pipeline.bi_encoder is not None:
+        parts["bi_encoder"] = with_long_texts(pipeline.bi_encoder, readings["long_texts"])
+    return replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
+
+
+def _check_readings(readings: Mapping[str, str]) -> None:
+    for key, value in readings.items():
+        if value not in READINGS[key]:
+            raise InputError(f"{key} {value!r} is not known", mend=f"give one of {', '.join(READINGS[key])}")
+
+
+def blend(pipeline: DuplicatePipeline, validation: PairTable, corpus: Iterable[str] | None) -> DuplicatePipeline:
     """See `DuplicatePipeline.with_blend`."""
     if pipeline.cross_encoder is None or pipeline.bi_encoder is None:
         raise InputError("a blend needs both networks", mend="give both, or leave out the blend")
     refuse_overlap(pipeline.trained_on, validation.left, validation.right, "learn how to blend the networks")
-    members = (pipeline.cross_encoder, CosineScorer(pipeline.bi_encoder))
-    fitted = fit_blend(members, validation.left, validation.right, validation.labels)
-    weights = (fitted.weights[0], fitted.weights[1], fitted.offset)
-    return replace(pipeline, blend=weights, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
+    left, right, labels = validation.left, validation.right, validation.labels
+    scorers = (pipeline.cross_encoder, CosineScorer(pipeline.bi_encoder))
+    members = np.stack([scorer.score(left, right) for scorer in scorers])
+    weights, offset = fit_weights(members, labels)
+    words = None if corpus is None else SharedWords.of(corpus)
+    if words is not None:
+        more = np.vstack([members, words.score(left, right)])
+        corrected, constant = fit_weights(more, labels, signed=(2,))
+        gained = _log_likelihood(np.dot(corrected, more) + constant, labels)
+        gained -= _log_likelihood(np.dot(weights, members) + offset, labels)
+        # Twice the gain follows chi-squared with one degree of freedom where the words tell nothing (Wilks 1938).
+        if 2 * gained > _ONE_PERCENT_OF_CHI_SQUARED:
+            weights, offset = corrected, constant
+        else:
+            words = None
+    plain = replace(pipeline, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
+    return replace(plain, blend=(*weights, offset), shared_words=words)
+
+
+def _log_likelihood(log_odds: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    return -float(np.logaddexp(0, np.where(labels == 1, -log_odds, log_odds)).sum())
 
 
 def calibrate(
@@ -138,11 +181,12 @@ def cascade(
         )
     refuse_overlap(pipeline.trained_on, pairs.left, pairs.right, "fit a cascade")
     both = BlendScorer((pipeline.cross_encoder, CosineScorer(pipeline.bi_encoder)), (1.0, 1.0))
-    cross, bi = both.members(pairs.left, pairs.right, progress)
+    members = (full if isinstance(full, BlendScorer) else both).members(pairs.left, pairs.right, progress)
+    cross, bi = members[:2]
     firsts: dict[First, NDArray[np.float64]] = {"bi-encoder": bi}
     scores = cross
     if isinstance(full, BlendScorer):
-        firsts["cross-encoder"], scores = cross, full.combine(np.stack([cross, bi]))
+        firsts["cross-encoder"], scores = cross, full.combine(members)
     wishes = _wishes(rule)
     band = _best_band(firsts, scores, rule, pairs, share, most_lost, wishes)
     own = _settled(band, firsts[band.first], scores)
@@ -228,7 +272,8 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
     from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder
 
     parts: dict[str, Any] = {}
-    for name, runtime in (("cross_encoder", RuntimeCrossEncoder), ("bi_encoder", RuntimeBiEncoder)):
+    runtimes = (("cross_encoder", RuntimeCrossEncoder, "symmetry"), ("bi_encoder", RuntimeBiEncoder, "long_texts"))
+    for name, runtime, reading in runtimes:
         network = getattr(pipeline, name)
         if network is None:
             continue
@@ -236,7 +281,8 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
             raise InputError(f"the {name.replace('_', '-')} is in the int8 form already", mend="export the original")
         with TemporaryDirectory() as folder:
             network.save(Path(folder) / name)
-            parts[name] = runtime(exporting.export(Path(folder) / name, pairs.left, pairs.right))
+            made = exporting.export(Path(folder) / name, pairs.left, pairs.right)
+            parts[name] = runtime(made, **{reading: getattr(network, reading)})
     rule = pipeline.rule
     exported = replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)
     if rule is None:
@@ -263,10 +309,11 @@ def dequantise(pipeline: DuplicatePipeline) -> DuplicatePipeline:
     with TemporaryDirectory() as folder:
         if isinstance(pipeline.cross_encoder, RuntimeCrossEncoder):
             stock_form(pipeline.cross_encoder.network, Path(folder) / "cross")
-            parts["cross_encoder"] = CrossEncoderScorer(Path(folder) / "cross")
+            symmetry = pipeline.cross_encoder.symmetry
+            parts["cross_encoder"] = CrossEncoderScorer(Path(folder) / "cross", symmetry=symmetry)
         if isinstance(pipeline.bi_encoder, RuntimeBiEncoder):
             stock_form(pipeline.bi_encoder.network, Path(folder) / "bi")
-            parts["bi_encoder"] = BiEncoder(Path(folder) / "bi")
+            parts["bi_encoder"] = BiEncoder(Path(folder) / "bi", long_texts=pipeline.bi_encoder.long_texts)
     if not parts:
         raise InputError("its networks are in their stock form already", mend="train on them as they are")
     return replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)

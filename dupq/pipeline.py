@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dupq.decisions.thresholds import Policy
     from dupq.forum.mining import MiningSettings
     from dupq.forum.results import MiningResult
+    from dupq.models.heads import LongTexts
+    from dupq.models.orders import Symmetry
     from dupq.sharing.hub import Pushed
 
 SHIPPED = Path(__file__).parent / "pretrained"
@@ -32,8 +34,10 @@ class DuplicatePipeline(Scoring):
     Attributes:
         cross_encoder: The pair classifier, or None.
         bi_encoder: The Siamese network, or None. At least one of the two is there.
-        blend: (weight of the cross-encoder, weight of the bi-encoder, offset) where both make the score; None: the
-            cross-encoder makes it alone if there is one, else the bi-encoder.
+        blend: (weight of the cross-encoder, weight of the bi-encoder, offset) where both make the score, and before
+            the offset the weight of `shared_words` where there are any; None: the cross-encoder makes the score alone
+            if there is one, else the bi-encoder.
+        shared_words: What corrects the networks, see `with_blend`; None: nothing.
         cascade: Which pairs one network settles alone, see `with_cascade`; None: none.
         calibrator: Raw score -> probability at the base rate of its own pairs; None in an uncalibrated pipeline.
         rule: The fitted thresholds; None in an uncalibrated pipeline.
@@ -76,11 +80,36 @@ class DuplicatePipeline(Scoring):
         rule = choose_rule(self._evidence(), policy, miss_rate=miss_rate, base_rate=self.base_rate)
         return replace(self, rule=rule)
 
-    def with_blend(self, validation: PairTable) -> DuplicatePipeline:
-        """Both networks joined: their scores stacked by logistic regression on pairs that neither was trained on."""
+    def with_readings(self, symmetry: Symmetry = "doubtful", long_texts: LongTexts = "head") -> DuplicatePipeline:
+        """The same networks, which read in another way: uncalibrated, and with the blend as it is.
+
+        Args:
+            symmetry: In which order the cross-encoder reads a pair, see `dupq.models.orders.Symmetry`.
+            long_texts: How the bi-encoder embeds a long text, see `dupq.models.heads.LongTexts`.
+
+        Raises:
+            InputError: A value that is not known.
+        """
         from dupq import fitting
 
-        return fitting.blend(self, validation)
+        return fitting.read_anew(self, {"symmetry": symmetry, "long_texts": long_texts})
+
+    def with_blend(self, validation: PairTable, corpus: Iterable[str] | None = None) -> DuplicatePipeline:
+        """Both networks joined: their scores stacked by logistic regression on pairs that neither was trained on.
+
+        Args:
+            validation: Those pairs, labelled.
+            corpus: Questions that tell which words are rare, such as those trained on. With them, the rare words that
+                two questions share are a third member (`dupq.models.shared_words`), which may count against the
+                networks; it is left out where the pairs do not support it (a likelihood ratio test at 1 %).
+
+        Raises:
+            InputError: A network is missing, or neither knows duplicates from distinct pairs.
+            LeakError: A question of these pairs was trained on.
+        """
+        from dupq import fitting
+
+        return fitting.blend(self, validation, corpus)
 
     def calibrate(
         self,
@@ -322,6 +351,8 @@ class DuplicatePipeline(Scoring):
         *,
         half: bool = True,
         device: str | None = None,
+        symmetry: Symmetry = "doubtful",
+        long_texts: LongTexts = "head",
     ) -> DuplicatePipeline:
         """An uncalibrated pipeline of trained networks, each a stock folder or Hub id.
 
@@ -329,10 +360,13 @@ class DuplicatePipeline(Scoring):
             cross_encoder, bi_encoder: What `dupq train` wrote, or any other; at least one.
             half: Round the weights to what float16 holds, so that the saved pipeline takes half the space.
             device: "cpu", "cuda" or None for whatever there is.
+            symmetry: In which order the cross-encoder reads a pair, see `dupq.models.orders.Symmetry`.
+            long_texts: How the bi-encoder embeds a long text, see `dupq.models.heads.LongTexts`.
 
         Raises:
             ModelFolderError: A network cannot be opened.
         """
         from dupq import fitting
 
-        return cls(**fitting.open_networks(cross_encoder, bi_encoder, half, device))
+        readings = {"symmetry": symmetry, "long_texts": long_texts}
+        return cls(**fitting.open_networks(cross_encoder, bi_encoder, half, device, readings))

@@ -14,6 +14,7 @@ from dupq.errors import InputError, NotCalibratedError
 from dupq.models.cascade import Band, Cascade
 from dupq.models.networks import INT8, StoredEmbedder, StoredScorer
 from dupq.models.scorers import BlendScorer, CosineScorer, Embedder, Progress, Scorer, check_lengths
+from dupq.models.shared_words import SharedWords
 from dupq.records import PairScore
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ class Scoring:
     Attributes:
         cross_encoder: The pair classifier, or None.
         bi_encoder: The Siamese network, or None. At least one of the two is there.
-        blend: (weight of the cross-encoder, weight of the bi-encoder, offset) where both make the score; None: the
-            cross-encoder makes it alone if there is one, else the bi-encoder.
+        blend: (weight of the cross-encoder, weight of the bi-encoder, offset) where both make the score, and before
+            the offset the weight of `shared_words` where there are any; None: the cross-encoder makes the score alone
+            if there is one, else the bi-encoder.
+        shared_words: What corrects the networks, see `with_blend`; None: nothing.
         cascade: Which pairs one network settles alone, see `dupq.models.cascade`; None: none.
         calibrator: Raw score -> probability at the base rate of its own pairs; None in an uncalibrated pipeline.
         rule: The fitted thresholds; None in an uncalibrated pipeline.
@@ -46,7 +49,8 @@ class Scoring:
 
     cross_encoder: StoredScorer | None = None
     bi_encoder: StoredEmbedder | None = None
-    blend: tuple[float, float, float] | None = None
+    blend: tuple[float, ...] | None = None
+    shared_words: SharedWords | None = None
     cascade: Band | None = None
     calibrator: Calibrator | None = None
     rule: DecisionRule | None = None
@@ -60,6 +64,14 @@ class Scoring:
             raise InputError("a pipeline needs a cross-encoder or a bi-encoder", mend="give at least one")
         if self.blend is not None and (self.cross_encoder is None or self.bi_encoder is None):
             raise InputError("a blend needs both networks", mend="give both, or leave blend out")
+        members = 2 if self.shared_words is None else 3
+        if self.blend is None and members > 2:
+            raise InputError("shared words correct a blend, and there is none", mend="leave them out")
+        if self.blend is not None and len(self.blend) != members + 1:
+            raise InputError(
+                f"a blend of {members} takes {members + 1} numbers, not {len(self.blend)}",
+                mend="give a weight of each, and the offset",
+            )
         if self.cascade is not None:
             if self.cross_encoder is None or self.bi_encoder is None:
                 raise InputError("a cascade needs both networks", mend="give both, or leave cascade out")
@@ -78,7 +90,8 @@ class Scoring:
             return self.cross_encoder
         full: Scorer = self.cross_encoder
         if self.blend is not None:
-            full = BlendScorer((self.cross_encoder, cosine), self.blend[:2], self.blend[2])
+            words = () if self.shared_words is None else (self.shared_words,)
+            full = BlendScorer((self.cross_encoder, cosine, *words), self.blend[:-1], self.blend[-1])
         if self.cascade is None:
             return full
         return Cascade(cosine if self.cascade.first == "bi-encoder" else self.cross_encoder, full, self.cascade)

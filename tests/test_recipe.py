@@ -94,3 +94,10 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     networks = [content["networks"] for content in (manifest, after)]
     assert networks[0]["cross-encoder"]["fingerprint"] != networks[1]["cross-encoder"]["fingerprint"]
     assert not (tmp_path / "work-on" / "teacher").exists()
+    # And what is fitted around the networks alone.
+    arguments[1] = tmp_path / "work-anew"
+    monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments), "--train-nothing"])
+    recipe.main()
+    anew = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
+    assert anew["networks"] == networks[0]
+    assert not (tmp_path / "work-anew" / "fifth").exists()

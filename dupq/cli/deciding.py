@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from dupq.cli.console import (
 )
 from dupq.cli.scoring import add_running_options, running_options
 from dupq.errors import InputError
+from dupq.models.networks import READINGS
 
 if TYPE_CHECKING:
     from dupq.data.splits import PairTable
@@ -45,6 +47,25 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of two networks, the cross-encoder alone makes the score: half the work; the bi-encoder finds candidates",
     )
+    calibrate.add_argument(
+        "--symmetry",
+        choices=READINGS["symmetry"],
+        help="orders in which the cross-encoder reads a pair: one; both where it matters (doubtful, the default); both",
+    )
+    calibrate.add_argument(
+        "--long-texts",
+        choices=READINGS["long_texts"],
+        help="how the bi-encoder embeds texts of over 32 words: as a whole, or their head once more (the default)",
+    )
+    calibrate.add_argument(
+        "--reblend", action="store_true", help="blend the networks of --model anew too, and have them read as is told"
+    )
+    calibrate.add_argument(
+        "--corpus",
+        metavar="FILE",
+        help="pairs that tell which words are rare (those of a splits folder's training part)",
+    )
+    calibrate.add_argument("--no-shared-words", action="store_true", help="do not correct the blend by shared words")
     add_policy_options(calibrate)
     add_reading_options(calibrate)
     calibrate.set_defaults(run=run_calibrate)
@@ -118,21 +139,17 @@ def policy_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def calibrate_networks(
-    bi_encoder: str | Path | None,
-    cross_encoder: str | Path | None,
-    validation: PairTable | None,
+    bi_encoder: str | Path,
+    cross_encoder: str | Path,
+    validation: PairTable,
     pairs: PairTable,
+    corpus: Iterable[str],
     **policy: Any,
 ) -> DuplicatePipeline:
-    """A calibrated pipeline of one or two trained networks.
-
-    Two are blended on the validation pairs; without those, the cross-encoder alone makes the score.
-    """
+    """A calibrated pipeline of two trained networks, blended on the validation pairs."""
     from dupq.pipeline import DuplicatePipeline
 
-    pipeline = DuplicatePipeline.from_networks(cross_encoder, bi_encoder)
-    if bi_encoder and cross_encoder and validation is not None:
-        pipeline = pipeline.with_blend(validation)
+    pipeline = DuplicatePipeline.from_networks(cross_encoder, bi_encoder).with_blend(validation, corpus)
     with progress_bar("calibrating") as bar:
         return pipeline.calibrate(pairs, **policy, progress=bar)
 
@@ -190,21 +207,38 @@ def run_calibrate(args: argparse.Namespace) -> int:
     held = args.validation or (folder / "validation.jsonl" if folder.is_dir() else None)
     report_skipped(options["skipped"])
     policy = policy_options(args)
+    readings = {key: value for key in READINGS if (value := getattr(args, key)) is not None}
     if args.model:
-        with progress_bar("calibrating") as bar:
-            pipeline = DuplicatePipeline.from_pretrained(args.model).calibrate(pairs, **policy, progress=bar)
+        pipeline = DuplicatePipeline.from_pretrained(args.model)
+        if readings and not args.reblend:
+            raise InputError("how networks read is settled before they are blended", mend="give --reblend too")
+        if args.reblend:
+            pipeline = pipeline.with_readings(**readings)
     else:
-        blended = bool(args.bi_encoder and args.cross_encoder and not args.no_blend)
-        if blended and not held:
+        pipeline = DuplicatePipeline.from_networks(args.cross_encoder, args.bi_encoder, **readings)
+    if args.reblend or (args.bi_encoder and args.cross_encoder and not args.no_blend):
+        if not held:
             raise InputError(
                 "two networks are blended on validation pairs",
                 mend="name them with --validation FILE, or give --no-blend",
             )
-        validation = load_pairs(held, **options) if held and blended else None
-        pipeline = calibrate_networks(args.bi_encoder, args.cross_encoder, validation, pairs, **policy)
+        corpus = None if args.no_shared_words else _corpus(args.corpus, folder)
+        pipeline = pipeline.with_blend(load_pairs(held, **options), corpus)
+    with progress_bar("calibrating") as bar:
+        pipeline = pipeline.calibrate(pairs, **policy, progress=bar)
     pipeline.save(args.output)
     emit(args, pipeline.report.to_dict(), f"{pipeline.report}\n-> {args.output}")
     return 0
+
+
+def _corpus(named: str | None, folder: Path) -> set[str] | None:
+    """The questions of a file of pairs, or of the training part of a splits folder; None if there is neither."""
+    from dupq.data.reading import read_pairs
+
+    path = Path(named) if named else folder / "train.jsonl"
+    if not named and not path.is_file():
+        return None
+    return {text for pair in read_pairs(path, labelled=False) for text in (pair.question1, pair.question2)}
 
 
 def _run_adapt(args: argparse.Namespace) -> int:

@@ -136,7 +136,7 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
 
     from dupq.data.grouping import refuse_overlap
     from dupq.data.splits import load_pairs
-    from dupq.models.networks import in_both_orders
+    from dupq.models.networks import with_symmetry
     from dupq.pipeline import DuplicatePipeline
     from dupq.training.stacked_teacher import stacked_teacher
 
@@ -145,7 +145,7 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
         raise InputError("it holds one network", where=args.pipeline, mend="name a pipeline of both, or use --teacher")
     refuse_overlap(pipeline.trained_on, held_out.left, held_out.right, "weigh its networks")
     embedder = CachedEmbedder(pipeline.bi_encoder, max(1, len(texts)))
-    return stacked_teacher(in_both_orders(pipeline.cross_encoder), embedder, held_out, texts)
+    return stacked_teacher(with_symmetry(pipeline.cross_encoder, "both"), embedder, held_out, texts)
 
 
 def _fast_arithmetic() -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dupq.models.heads import LongTexts, embed_with_heads
 from dupq.models.runtime import unit_rows
 from dupq.models.scorers import Progress, chunks, combined_fingerprint
 from dupq.models.stock import open_stock, save_stock, weights_fingerprint
@@ -26,6 +27,7 @@ class BiEncoder:
         batch_size: Texts a batch.
         device: "cpu", "cuda" or None for whatever there is.
         half: Compute in float16, for GPUs.
+        long_texts: How a long text is embedded, see `dupq.models.heads.LongTexts`.
     """
 
     def __init__(
@@ -35,15 +37,18 @@ class BiEncoder:
         batch_size: int = 128,
         device: str | None = None,
         half: bool = False,
+        long_texts: LongTexts = "whole",
     ) -> None:
         self.model: SentenceTransformer = (
             open_stock("bi-encoder", str(model), device, half) if isinstance(model, (str, Path)) else model
         )
         self.batch_size = batch_size
+        self.long_texts: LongTexts = long_texts
 
     @cached_property
     def fingerprint(self) -> str:
-        return combined_fingerprint("bi-encoder", weights_fingerprint(self.model))
+        weights = weights_fingerprint(self.model)
+        return combined_fingerprint("bi-encoder", *(() if self.long_texts == "whole" else (self.long_texts,)), weights)
 
     @cached_property
     def dimensions(self) -> int:
@@ -56,6 +61,13 @@ class BiEncoder:
         save_stock(self.model, folder)
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        return (
+            self._embed(texts, progress)
+            if self.long_texts == "whole"
+            else embed_with_heads(self._embed, texts, progress)
+        )
+
+    def _embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         parts: list[NDArray[np.float32]] = []
         for part in chunks(len(texts), 64 * self.batch_size):
             vectors = self.model.encode(

@@ -39,6 +39,11 @@ class CachedEmbedder:
     def form(self) -> str:
         return self.inner.form
 
+    @property
+    def long_texts(self) -> str:
+        """How the inner one embeds a long text."""
+        return getattr(self.inner, "long_texts", "whole")
+
     def save(self, folder: Path) -> None:
         """Writes the network; what is remembered is not saved."""
         self.inner.save(folder)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.scorers import BlendScorer, Progress, Scorer, UniquePairs, combined_fingerprint
+from dupq.models.scorers import BlendScorer, Progress, Scorer, UniquePairs, combined_fingerprint, part_of
 
 First = Literal["bi-encoder", "cross-encoder"]
 
@@ -203,12 +203,12 @@ class Cascade:
         n = len(unique.left)
         if n == 0:
             return np.zeros(0)
-        cheap = self.cheap.score(unique.left, unique.right, _share(progress, 0, n, 2 * n))
+        cheap = self.cheap.score(unique.left, unique.right, part_of(progress, 0, n, 2 * n))
         scores = self.band.settle(cheap)
         rest = np.flatnonzero(np.isnan(scores))
         if len(rest):
             uncertain = [unique.left[row] for row in rest], [unique.right[row] for row in rest]
-            told = _share(progress, 2 * n - len(rest), len(rest), 2 * n)
+            told = part_of(progress, 2 * n - len(rest), len(rest), 2 * n)
             scores[rest] = self._in_full(*uncertain, cheap[rest], told)
         elif progress:
             progress(2 * n, 2 * n)
@@ -223,8 +223,3 @@ class Cascade:
             cheap if member == self.cheap else member.score(left, right, progress) for member in self.full.scorers
         ]
         return self.full.combine(np.stack(members))
-
-
-def _share(progress: Progress | None, before: int, size: int, total: int) -> Progress | None:
-    """The progress of a stage that is `size` of `total`, after `before` of it."""
-    return None if progress is None else lambda done, of: progress(before + done * size // max(of, 1), total)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import ModelFolderError
-from dupq.models.scorers import Progress, Symmetry, UniquePairs, chunks, combined_fingerprint
+from dupq.models.orders import Symmetry, symmetric_scores
+from dupq.models.scorers import Progress, chunks, combined_fingerprint
 from dupq.models.stock import open_stock, save_stock, weights_fingerprint
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class CrossEncoderScorer:
 
     Args:
         model: A stock `CrossEncoder`, or the folder or Hub id of one.
-        symmetry: "canonical": the text that sorts first by code point is always the first input; costs nothing.
-            "both": the mean of both orders; costs double. Either way score(a, b) == score(b, a) to the last bit.
+        symmetry: In which order it reads a pair, see `dupq.models.orders.Symmetry`. Whichever it is, score(a, b) ==
+            score(b, a) to the last bit.
         batch_size: Pairs a batch.
         device: "cpu", "cuda" or None for whatever there is.
         half: Compute in float16, for GPUs: there a score depends on its batch by about a thousandth of its spread.
@@ -64,22 +65,17 @@ class CrossEncoderScorer:
         save_stock(self.model, folder)
 
     def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+        return symmetric_scores(self._read, left, right, self.symmetry, progress)
+
+    def _read(self, pairs: list[tuple[str, str]], progress: Progress | None) -> NDArray[np.float64]:
         import torch
 
-        unique = UniquePairs.of(left, right)
-        pairs = list(zip(unique.left, unique.right, strict=True))
-        scores = np.empty(len(pairs))
+        logits, plain = np.empty(len(pairs)), torch.nn.Identity()
         # Chunks bound the memory; the model itself sorts each by length.
         for part in chunks(len(pairs), 64 * self.batch_size):
-            logits = self._logits(pairs[part], torch.nn.Identity())
-            if self.symmetry == "both":
-                swapped = self._logits([(b, a) for a, b in pairs[part]], torch.nn.Identity())
-                logits = (logits + swapped) / 2
-            scores[part] = logits
+            logits[part] = self.model.predict(
+                pairs[part], batch_size=self.batch_size, activation_fn=plain, show_progress_bar=False
+            )
             if progress:
                 progress(part.stop, len(pairs))
-        return scores[unique.inverse]
-
-    def _logits(self, pairs: list[tuple[str, str]], identity: Callable[..., Any]) -> NDArray[np.float64]:
-        logits = self.model.predict(pairs, batch_size=self.batch_size, activation_fn=identity, show_progress_bar=False)
-        return np.asarray(logits, dtype=np.float64)
+        return logits

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from copy import copy
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, get_args
 
 from dupq.errors import InputError, ModelFolderError
+from dupq.models.heads import LongTexts
+from dupq.models.orders import Symmetry
 from dupq.models.scorers import Embedder, Scorer
 
 STOCK = "sentence-transformers"
 INT8 = "onnx-int8"
+
+READINGS: dict[str, tuple[str, ...]] = {"symmetry": get_args(Symmetry), "long_texts": get_args(LongTexts)}
+"""How a cross-encoder and a bi-encoder may read: the names of the settings, and their values."""
 
 
 class StoredScorer(Scorer, Protocol):
@@ -39,28 +44,40 @@ class StoredEmbedder(Embedder, Protocol):
         ...
 
 
-def open_cross_encoder(form: str, folder: Path, device: str | None = None, threads: int | None = None) -> StoredScorer:
+def open_cross_encoder(
+    form: str,
+    folder: Path,
+    device: str | None = None,
+    threads: int | None = None,
+    symmetry: Symmetry = "canonical",
+) -> StoredScorer:
     """Opens a cross-encoder of either form, on a device and with threads as `check_running` has them."""
     check_running(form, folder, device, threads)
     if form == INT8:
         from dupq.models.runtime import RuntimeCrossEncoder
 
-        return RuntimeCrossEncoder(folder, threads=threads)
+        return RuntimeCrossEncoder(folder, threads=threads, symmetry=symmetry)
     from dupq.models.cross_encoder import CrossEncoderScorer
 
-    return CrossEncoderScorer(folder, device=device, half=_on_gpu(device))
+    return CrossEncoderScorer(folder, symmetry=symmetry, device=device, half=_on_gpu(device))
 
 
-def open_bi_encoder(form: str, folder: Path, device: str | None = None, threads: int | None = None) -> StoredEmbedder:
+def open_bi_encoder(
+    form: str,
+    folder: Path,
+    device: str | None = None,
+    threads: int | None = None,
+    long_texts: LongTexts = "whole",
+) -> StoredEmbedder:
     """Opens a bi-encoder of either form, on a device and with threads as `check_running` has them."""
     check_running(form, folder, device, threads)
     if form == INT8:
         from dupq.models.runtime import RuntimeBiEncoder
 
-        return RuntimeBiEncoder(folder, threads=threads)
+        return RuntimeBiEncoder(folder, threads=threads, long_texts=long_texts)
     from dupq.models.bi_encoder import BiEncoder
 
-    return BiEncoder(folder, device=device, half=_on_gpu(device))
+    return BiEncoder(folder, device=device, half=_on_gpu(device), long_texts=long_texts)
 
 
 def form_of(folder: str | Path) -> str:
@@ -70,12 +87,27 @@ def form_of(folder: str | Path) -> str:
     return INT8 if (Path(folder) / SETTINGS).is_file() else STOCK
 
 
-def in_both_orders(scorer: StoredScorer) -> StoredScorer:
-    """The same network of ours, read in both orders: the mean is a little better and costs double."""
-    both: Any = copy(scorer)
-    vars(both).pop("fingerprint", None)  # it may be remembered, of the one order
-    both.symmetry = "both"
-    return cast(StoredScorer, both)
+def described(network: StoredScorer | StoredEmbedder) -> dict[str, str]:
+    """What a pipeline folder says of a network: its form, its fingerprint, and how it reads."""
+    settings = {key: str(getattr(network, key)) for key in READINGS if hasattr(network, key)}
+    return {"form": network.form, "fingerprint": network.fingerprint, **settings}
+
+
+def with_symmetry(scorer: StoredScorer, symmetry: Symmetry) -> StoredScorer:
+    """The same network of ours that reads a pair in another order."""
+    return cast(StoredScorer, _changed(scorer, "symmetry", symmetry))
+
+
+def with_long_texts(embedder: StoredEmbedder, long_texts: LongTexts) -> StoredEmbedder:
+    """The same network of ours that embeds long texts in another way."""
+    return cast(StoredEmbedder, _changed(embedder, "long_texts", long_texts))
+
+
+def _changed(network: Any, setting: str, value: str) -> Any:
+    changed = copy(network)
+    vars(changed).pop("fingerprint", None)  # it may be remembered, of the other setting
+    setattr(changed, setting, value)
+    return changed
 
 
 def _on_gpu(device: str | None) -> bool:

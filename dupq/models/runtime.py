@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError
+from dupq.models.heads import LongTexts, embed_with_heads
 from dupq.models.networks import INT8
+from dupq.models.orders import Symmetry, symmetric_scores
 from dupq.models.safety import read_json
-from dupq.models.scorers import Progress, Symmetry, UniquePairs, chunks, combined_fingerprint
+from dupq.models.scorers import Progress, chunks, combined_fingerprint
 from dupq.models.words import PLACE, WORD_INPUTS, WORDS, Words
 
 if TYPE_CHECKING:
@@ -229,7 +231,7 @@ class RuntimeCrossEncoder:
     Args:
         network: An exported network, or its folder.
         threads: Of the processor; None for all that this process may use.
-        symmetry: As of `CrossEncoderScorer`: one canonical order, or the mean of both at twice the cost.
+        symmetry: In which order it reads a pair, see `dupq.models.orders.Symmetry`.
     """
 
     form = INT8
@@ -243,23 +245,21 @@ class RuntimeCrossEncoder:
 
     @property
     def fingerprint(self) -> str:
-        both = self.symmetry == "both"
-        return combined_fingerprint("both", self.network.fingerprint) if both else self.network.fingerprint
+        own = self.network.fingerprint
+        return own if self.symmetry == "canonical" else combined_fingerprint(self.symmetry, own)
 
     def save(self, folder: Path) -> None:
         """Writes the network's folder."""
         self.network.save(folder)
 
     def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        # The text that sorts first is always the first input, and a pair that recurs is scored once.
-        unique = UniquePairs.of(left, right)
-        scores = np.empty(len(unique.left))
-        for rows, outputs in self._runner.run(list(zip(unique.left, unique.right, strict=True)), progress):
-            scores[rows] = outputs[0]
-        if self.symmetry == "both":
-            for rows, outputs in self._runner.run(list(zip(unique.right, unique.left, strict=True)), progress):
-                scores[rows] = (scores[rows] + outputs[0]) / 2
-        return scores[unique.inverse]
+        return symmetric_scores(self._read, left, right, self.symmetry, progress)
+
+    def _read(self, pairs: list[tuple[str, str]], progress: Progress | None) -> NDArray[np.float64]:
+        logits = np.empty(len(pairs))
+        for rows, outputs in self._runner.run(pairs, progress):
+            logits[rows] = outputs[0]
+        return logits
 
 
 class RuntimeBiEncoder:
@@ -268,17 +268,22 @@ class RuntimeBiEncoder:
     Args:
         network: An exported network, or its folder.
         threads: Of the processor; None for all that this process may use.
+        long_texts: How a long text is embedded, see `dupq.models.heads.LongTexts`.
     """
 
     form = INT8
 
-    def __init__(self, network: RuntimeNetwork | str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, network: RuntimeNetwork | str | Path, *, threads: int | None = None, long_texts: LongTexts = "whole"
+    ) -> None:
         self.network = _of_kind("bi-encoder", network)
+        self.long_texts: LongTexts = long_texts
         self._runner = Runner(self.network, threads)
 
     @property
     def fingerprint(self) -> str:
-        return self.network.fingerprint
+        own = self.network.fingerprint
+        return own if self.long_texts == "whole" else combined_fingerprint(self.long_texts, own)
 
     @property
     def dimensions(self) -> int:
@@ -289,6 +294,13 @@ class RuntimeBiEncoder:
         self.network.save(folder)
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        return (
+            self._embed(texts, progress)
+            if self.long_texts == "whole"
+            else embed_with_heads(self._embed, texts, progress)
+        )
+
+    def _embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         distinct = list(dict.fromkeys(texts))
         vectors = np.empty((len(distinct), self.dimensions), dtype=np.float32)
         for rows, outputs in self._runner.run(distinct, progress):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from dupq.errors import InputError
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while long work goes on."""
-
-Symmetry = Literal["canonical", "both"]
-"""How a cross-encoder is made symmetric: the text that sorts first is the first input, or the mean of both orders."""
 
 COSINE_SCALE = 20.0
 """A cosine times this is on the scale of a logit; it is also the scale of the losses that train the bi-encoder."""
@@ -105,6 +102,11 @@ def chunks(n: int, size: int) -> Iterator[slice]:
         yield slice(start, min(n, start + size))
 
 
+def part_of(progress: Progress | None, before: int, size: int, total: int) -> Progress | None:
+    """The progress of a stage that is `size` of `total`, after `before` of it."""
+    return None if progress is None else lambda done, of: progress(before + done * size // max(of, 1), total)
+
+
 @dataclass(frozen=True)
 class CosineScorer:
     """The bi-encoder's score: the cosine of the two embeddings, times `COSINE_SCALE`."""
@@ -175,18 +177,18 @@ def fit_blend(
 
 
 def fit_weights(
-    members: NDArray[np.float64], labels: NDArray[Any], signed: bool = False
+    members: NDArray[np.float64], labels: NDArray[Any], signed: Collection[int] = ()
 ) -> tuple[tuple[float, ...], float]:
     """How to add up the scores of several networks: stacking by logistic regression (Wolpert 1992).
 
     Args:
         members: Scores (members, n) of pairs that no member was trained on.
         labels: (n,) of 0 and 1.
-        signed: Let a member count against the others, as one may that is no network and corrects them.
+        signed: Members that may count against the others, as one may that is no network and corrects them.
 
     Returns:
-        Weights, one a member, and the offset, that make of the scores the regression's log-odds. Weights are never
-        negative unless `signed` (Breiman 1996): a member that would count against the others has weight 0.
+        Weights, one a member, and the offset, that make of the scores the regression's log-odds. No other weight is
+        negative (Breiman 1996): a member that would count against the others has weight 0.
 
     Raises:
         InputError: No member rises from distinct pairs to duplicates.
@@ -194,14 +196,15 @@ def fit_weights(
     from sklearn.linear_model import LogisticRegression
 
     spread = np.maximum(members.std(axis=1, keepdims=True), 1e-12)
-    kept = np.arange(len(members))
-    while len(kept):
+    kept, free = np.arange(len(members)), list(signed)
+    while len(np.setdiff1d(kept, free)):
         fitted = LogisticRegression(C=1e4, max_iter=1000).fit((members / spread)[kept].T, labels)
-        if signed or (fitted.coef_[0] >= 0).all():
+        fits = (fitted.coef_[0] >= 0) | np.isin(kept, free)
+        if fits.all():
             weights = np.zeros(len(members))
             weights[kept] = fitted.coef_[0] / spread[kept, 0]
             return tuple(weights.tolist()), float(fitted.intercept_[0])
-        kept = kept[fitted.coef_[0] >= 0]
+        kept = kept[fits]
     raise InputError(
         "no network scores duplicates higher than distinct pairs here",
         mend="check that label 1 means duplicate, give more validation pairs, or train for longer",

@@ -12,13 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from dupq.errors import ModelFolderError
+from dupq.models.networks import READINGS
 from dupq.models.safety import leaves_folder, read_json
 
-FORMAT = 1
+FORMAT = 2
 """The version of the folder format that this dupq writes; older ones are read, newer ones refused."""
 
 MANIFEST = "dupq.json"
 CROSS_ENCODER, BI_ENCODER = "cross-encoder", "bi-encoder"
+SHARED_WORDS = "shared_words.json"
 REPORT, REPORT_PAGE = "report.json", "report.html"
 PAGES = frozenset({".md", ".html", ".svg"})
 """Files for people. No loader reads them: they are not fetched from the Hub, and a card edited there does no harm."""
@@ -110,17 +112,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _check_content(path: Path, content: dict[str, Any]) -> None:
     """Types and ranges of all that a loader reads; what `decisions/` writes is checked there."""
     networks, rate, blend = content.get("networks"), content.get("base_rate"), content.get("blend")
+    weights = 3 + (SHARED_WORDS in (content.get("files") or ()))
     files, facts = content.get("files"), content.get("facts", {})
     sound = {
         "networks": isinstance(networks, dict)
         and 0 < len(networks) <= len(networks.keys() & {CROSS_ENCODER, BI_ENCODER})
         and all(
-            isinstance(network, dict) and all(isinstance(network.get(key), str) for key in ("form", "fingerprint"))
+            isinstance(network, dict)
+            and all(isinstance(network.get(key), str) for key in ("form", "fingerprint"))
+            and all(network.get(key, values[0]) in values for key, values in READINGS.items())
             for network in networks.values()
         ),
         "files": isinstance(files, dict)
         and all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in files.values()),
-        "blend": blend is None or (isinstance(blend, (list, tuple)) and len(blend) == 3 and all(map(_finite, blend))),
+        "blend": blend is None
+        or (isinstance(blend, (list, tuple)) and len(blend) == weights and all(map(_finite, blend))),
         "base_rate": rate is None or (_finite(rate) and 0 < rate < 1),
         "cascade": isinstance(content.get("cascade"), (dict, type(None))),
         "calibrator": isinstance(content.get("calibrator"), (dict, type(None))),

@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from dupq.data.writing import write_json
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.cascade import Band
-from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, open_bi_encoder, open_cross_encoder
+from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, described, open_bi_encoder, open_cross_encoder
 from dupq.models.runtime import SETTINGS
 from dupq.models.safety import read_json
+from dupq.models.shared_words import SharedWords
 from dupq.models.stock import TRAINED_ON, read_fingerprints, write_fingerprints
 from dupq.models.words import share_words
 from dupq.sharing.card import write_pages
 from dupq.sharing.folder import folder_beside, naming, open_folder, read_report, write_manifest
 from dupq.sharing.hub import Token, fetch
-from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST, REPORT, walk
+from dupq.sharing.manifest import BI_ENCODER, CROSS_ENCODER, MANIFEST, REPORT, SHARED_WORDS, walk
 from dupq.sharing.probe import probe
-
-SYMMETRY = "canonical order: the text that sorts first by code point is the first input"
 
 
 class SavablePipeline(Protocol):
@@ -34,7 +33,9 @@ class SavablePipeline(Protocol):
     @property
     def bi_encoder(self) -> StoredEmbedder | None: ...
     @property
-    def blend(self) -> tuple[float, float, float] | None: ...
+    def blend(self) -> tuple[float, ...] | None: ...
+    @property
+    def shared_words(self) -> SharedWords | None: ...
     @property
     def cascade(self) -> Band | None: ...
     @property
@@ -62,9 +63,11 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
         for name, network in ((CROSS_ENCODER, pipeline.cross_encoder), (BI_ENCODER, pipeline.bi_encoder)):
             if network is not None:
                 network.save(beside / name)
-                networks[name] = {"form": network.form, "fingerprint": network.fingerprint}
+                networks[name] = described(network)
         share_words(beside / CROSS_ENCODER, beside / BI_ENCODER, SETTINGS)
         _write_pointer(beside, networks)
+        if pipeline.shared_words is not None:
+            pipeline.shared_words.save(beside / SHARED_WORDS)
         if pipeline.trained_on is not None:
             write_fingerprints(beside / TRAINED_ON, pipeline.trained_on)
         if pipeline.evaluation is not None:
@@ -72,7 +75,6 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
         content = {
             "dupq": __version__,
             "networks": networks,
-            "symmetry": SYMMETRY,
             "blend": pipeline.blend,
             "cascade": pipeline.cascade.to_dict() if pipeline.cascade else None,
             "fingerprint": pipeline.fingerprint,
@@ -127,15 +129,19 @@ def load_pipeline(folder: Path, device: str | None = None, threads: int | None =
     parts: dict[str, Any] = {"base_rate": content.get("base_rate"), "facts": content.get("facts", {})}
     networks, blend = content["networks"], content.get("blend")
     if CROSS_ENCODER in networks:
-        form = networks[CROSS_ENCODER]["form"]
-        parts["cross_encoder"] = open_cross_encoder(form, folder / CROSS_ENCODER, device, threads)
+        form, symmetry = networks[CROSS_ENCODER]["form"], networks[CROSS_ENCODER].get("symmetry", "canonical")
+        parts["cross_encoder"] = open_cross_encoder(form, folder / CROSS_ENCODER, device, threads, symmetry)
     if BI_ENCODER in networks:
-        form = networks[BI_ENCODER]["form"]
-        parts["bi_encoder"] = open_bi_encoder(form, folder / BI_ENCODER, device, threads)
+        form, long_texts = networks[BI_ENCODER]["form"], networks[BI_ENCODER].get("long_texts", "whole")
+        parts["bi_encoder"] = open_bi_encoder(form, folder / BI_ENCODER, device, threads, long_texts)
     with naming(folder / MANIFEST):
         if blend is not None and len(networks) < 2:
             raise ModelFolderError("it blends two networks, and holds one", mend="save it again")
         parts["blend"] = tuple(blend) if blend is not None else None
+        if SHARED_WORDS in content["files"]:
+            if blend is None:
+                raise ModelFolderError("it counts shared words, and blends nothing", mend="save it again")
+            parts["shared_words"] = SharedWords.read(folder / SHARED_WORDS)
         if content.get("cascade"):
             parts["cascade"] = band = Band.from_dict(content["cascade"])
             if len(networks) < 2 or (band.first == CROSS_ENCODER and blend is None):

@@ -8,72 +8,12 @@ itself is self-distillation (Furlanello et al. 2018, Born-Again Neural Networks)
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable
 
 from dupq.data.splits import PairTable
 from dupq.errors import InputError
-from dupq.models.scorers import (
-    BlendScorer,
-    CosineScorer,
-    Embedder,
-    Progress,
-    Scorer,
-    check_lengths,
-    combined_fingerprint,
-    fit_weights,
-)
-
-_WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class SharedWordsScorer:
-    """The share of the words of two questions that both have, each word by how rare it is.
-
-    The sum of the inverse document frequencies (Spärck Jones 1972) of the words in both, over that of the words in
-    either: in [0, 1], 0 where there is no word.
-
-    Attributes:
-        counts: In how many of the texts each word stands.
-        texts: How many texts there were.
-    """
-
-    counts: Counter[str]
-    texts: int
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> SharedWordsScorer:
-        """Counts the words of a corpus, in which each distinct text counts once."""
-        distinct = set(texts)
-        return cls(Counter(word for text in distinct for word in words(text)), len(distinct))
-
-    @property
-    def fingerprint(self) -> str:
-        return combined_fingerprint("shared words", self.texts, sorted(self.counts.items()))
-
-    def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        check_lengths(left, right)
-        return np.array([self._share(words(a), words(b)) for a, b in zip(left, right, strict=True)], dtype=np.float64)
-
-    def _share(self, left: set[str], right: set[str]) -> float:
-        either = self._weight(left | right)
-        return self._weight(left & right) / either if either else 0.0
-
-    def _weight(self, found: set[str]) -> float:
-        # Sorted, so that the sum is rounded alike whichever text came first.
-        return sum(math.log((1 + self.texts) / (1 + self.counts[word])) for word in sorted(found))
-
-
-def words(text: str) -> set[str]:
-    """The words of a text, in lower case."""
-    return set(_WORD.findall(text.lower()))
+from dupq.models.scorers import BlendScorer, CosineScorer, Embedder, Scorer, fit_weights
+from dupq.models.shared_words import SharedWords
 
 
 def stacked_teacher(cross_encoder: Scorer, bi_encoder: Embedder, held_out: PairTable, corpus: Iterable[str]) -> Scorer:
@@ -95,7 +35,7 @@ def stacked_teacher(cross_encoder: Scorer, bi_encoder: Embedder, held_out: PairT
         raise InputError(
             "the held-out pairs are not of both labels, 0 and 1", mend="give pairs such as `dupq split` leaves for it"
         )
-    members = (cross_encoder, CosineScorer(bi_encoder), SharedWordsScorer.of(corpus))
+    members = (cross_encoder, CosineScorer(bi_encoder), SharedWords.of(corpus))
     stack = BlendScorer(members, (1.0, 1.0, 1.0))
-    weights, offset = fit_weights(stack.members(held_out.left, held_out.right), held_out.labels, signed=True)
+    weights, offset = fit_weights(stack.members(held_out.left, held_out.right), held_out.labels, signed=(2,))
     return BlendScorer(members, weights, offset)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dupq.data.splits import PairTable
+from dupq.data.splits import PairTable, load_pairs
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
 from dupq.models.cascade import MOST_LOST
@@ -54,13 +54,37 @@ def test_without_a_blend_the_cross_encoder_makes_the_score(
     status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "alone", *named)
     assert status == 2
     assert "--no-blend" in err
-    status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "alone", *named, "--no-blend")
+    status, _, err = run(
+        capsys, "calibrate", pairs, "-o", tmp_path / "alone", *named, "--no-blend", "--symmetry", "canonical"
+    )
     assert status == 0, err
     pipeline, stock = (DuplicatePipeline.from_pretrained(name) for name in (tmp_path / "alone", tiny_cross_encoder))
     assert pipeline.blend is None
     assert pipeline.bi_encoder is not None
     ours, theirs = (each.raw_scores(TABLE.left, TABLE.right) for each in (pipeline, stock))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)  # a saved network's weights are rounded
+
+
+def test_a_pipeline_is_blended_anew(
+    capsys: pytest.CaptureFixture[str], tiny_cross_encoder: Path, tiny_bi_encoder: Path, tmp_path: Path
+) -> None:
+    pairs = labelled_file(tmp_path / "pairs.csv", 900, tiny_cross_encoder)
+    named = ("--bi-encoder", tiny_bi_encoder, "--cross-encoder", tiny_cross_encoder, "--validation", pairs)
+    old = ("--symmetry", "canonical", "--long-texts", "whole", "--no-shared-words")
+    status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "old", *named, *old)
+    assert status == 0, err
+    anew = ("calibrate", pairs, "-o", tmp_path / "new", "--model", tmp_path / "old")
+    assert run(capsys, *anew, "--symmetry", "both")[0] == 2  # a blend of what was read otherwise
+    assert run(capsys, *anew, "--reblend")[0] == 2  # on which pairs?
+    status, _, err = run(capsys, *anew, "--reblend", "--validation", pairs, "--corpus", pairs)
+    assert status == 0, err
+    before, after = (DuplicatePipeline.from_pretrained(tmp_path / name) for name in ("old", "new"))
+    readings = [(each.cross_encoder.symmetry, each.bi_encoder.long_texts) for each in (before, after)]  # type: ignore[union-attr]
+    assert readings == [("canonical", "whole"), ("doubtful", "head")]
+    assert before.shared_words is None
+    assert after.blend != before.blend
+    refit = after.with_blend(load_pairs(pairs), {*TABLE.left, *TABLE.right})
+    assert (after.shared_words is None) == (refit.shared_words is None)
 
 
 def test_too_few_verdicts_say_how_many_more(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.questions import labelled_table
 TABLE = labelled_table(12)
 
 
-@pytest.fixture(params=["canonical", "both", "cosine"])
+@pytest.fixture(params=["canonical", "doubtful", "both", "cosine"])
 def scorer(request: pytest.FixtureRequest, tiny_cross_encoder: Path, tiny_bi_encoder: Path) -> Scorer:
     if request.param == "cosine":
         return CosineScorer(BiEncoder(tiny_bi_encoder, batch_size=16))

@@ -21,7 +21,6 @@ from dupq.sharing.manifest import FORMAT, MANIFEST, checksum
 CONTENT: dict[str, Any] = {
     "dupq": "0.1.0",
     "networks": {"cross-encoder": {"form": "sentence-transformers", "fingerprint": "0123456789abcdef"}},
-    "symmetry": "canonical order",
     "blend": None,
     "fingerprint": "0123456789abcdef",
     "calibrator": None,

@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dupq.cli.main import main
 from dupq.data.grouping import holds_trained
 from dupq.data.splits import PairTable
 from dupq.errors import InputError
-from dupq.models.cross_encoder import CrossEncoderScorer
-from dupq.models.networks import in_both_orders
-from dupq.models.scorers import fit_weights
+from dupq.models.shared_words import SharedWords
 from dupq.models.stock import TRAINED_ON, read_fingerprints
 from dupq.pipeline import SHIPPED
 from dupq.training.distillation import read_targets
-from dupq.training.stacked_teacher import SharedWordsScorer, stacked_teacher
+from dupq.training.stacked_teacher import stacked_teacher
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import labelled_table
 
 CORPUS = ["Is chess fun?", "Is go fun?", "Is archery dangerous?", "Is chess fun?"]
 
 
-def test_shared_words_count_by_how_rare_they_are() -> None:
-    scorer = SharedWordsScorer.of(CORPUS)
-    assert scorer.texts == 3  # each distinct text counts once
-    rare, common = math.log(4 / 2), math.log(4 / 3)  # "chess" stands in one of them, "fun" in two, "is" in all
-    got = scorer.score(["Is chess fun?", "chess", "Is chess fun", "?"], ["Is go fun?", "go", "FUN is chess!", "?!"])
-    np.testing.assert_allclose(got, [common / (2 * rare + common), 0, 1, 0])
-
-
-@given(st.text(), st.text())
-def test_shared_words_know_no_order(left: str, right: str) -> None:
-    scorer = SharedWordsScorer.of(CORPUS)
-    (one,), (other,) = scorer.score([left], [right]), scorer.score([right], [left])
-    assert one == other
-    assert 0 <= one <= 1
-
-
 def test_the_stack_corrects_networks_that_count_words_for_too_much() -> None:
     """Pairs whose label is what the scorer says, less what the shared words say: the stack finds both weights."""
     pairs = labelled_table()
-    scorer, shared = WordScorer(), SharedWordsScorer.of([*pairs.left, *pairs.right])
+    scorer, shared = WordScorer(), SharedWords.of([*pairs.left, *pairs.right])
     truth = scorer.score(pairs.left, pairs.right) - 30 * shared.score(pairs.left, pairs.right)
     held_out = PairTable(pairs.left, pairs.right, (truth > np.median(truth)).astype(np.int8))
     teacher = stacked_teacher(scorer, WordEmbedder(), held_out, [*pairs.left, *pairs.right])
@@ -56,28 +35,10 @@ def test_the_stack_corrects_networks_that_count_words_for_too_much() -> None:
     assert ((scorer.score(pairs.left, pairs.right) > 0) == (held_out.labels == 1)).mean() < 0.8
 
 
-def test_a_member_counts_against_the_others_only_where_that_is_allowed() -> None:
-    draw = np.random.default_rng(0)
-    members = draw.normal(size=(2, 400))
-    labels = (2 * members[0] - members[1] + draw.normal(size=400) > 0).astype(np.int8)
-    assert fit_weights(members, labels)[0][1] == 0
-    weights, _ = fit_weights(members, labels, signed=True)
-    assert weights[1] < 0 < weights[0]
-
-
 def test_labels_of_one_kind_weigh_nothing() -> None:
     pairs = labelled_table()
     with pytest.raises(InputError, match="both labels"):
         stacked_teacher(WordScorer(), WordEmbedder(), pairs.take(pairs.labels == 1), pairs.left)
-
-
-def test_both_orders_of_one_network(tiny_cross_encoder: Path) -> None:
-    one = CrossEncoderScorer(tiny_cross_encoder, device="cpu")
-    before = one.fingerprint
-    both = in_both_orders(one)
-    assert both.fingerprint != before == one.fingerprint
-    wanted = CrossEncoderScorer(tiny_cross_encoder, device="cpu", symmetry="both").score(["a chess"], ["b go"])
-    assert both.score(["a chess"], ["b go"]) == wanted
 
 
 def test_the_command_judges_by_a_whole_pipeline(tmp_path: Path) -> None:
