@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks import readme
 from dupq import Decision, DuplicatePipeline
+from dupq.cli.main import main
 from dupq.pipeline import SHIPPED
 
 SAME = [
@@ -65,6 +67,20 @@ def test_its_report_was_measured_on_unseen_pairs(pipeline: DuplicatePipeline) ->
     assert pipeline.report.metrics["average_precision"].value > 0.85
     assert pipeline.trained_on is not None
     assert len(pipeline.trained_on) > 100_000
+
+
+def test_it_can_be_inspected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(SHIPPED)]) == 0
+    told = capsys.readouterr().out
+    assert "symmetry: doubtful" in told
+    assert " x shared words " in told
+
+
+def test_the_promise_in_the_readme_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path(readme.README).read_text(encoding="utf-8").splitlines()
+    (command,) = [line for line in lines if line.startswith("dupq score --policy")]
+    assert main(shlex.split(command)[1:]) == 0
+    assert "with confidence 0.95 at base rate 0.1" in capsys.readouterr().out
 
 
 def test_every_table_of_the_readme_is_what_its_results_say() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupq.data.writing import write_json
 from dupq.errors import ModelFolderError
+from dupq.models.networks import READINGS
 from dupq.models.safety import refuse_code
 from dupq.models.stock import TRAINED_ON, read_fingerprints
 from dupq.sharing.card import CARD, HERE, write_pages
@@ -146,10 +147,14 @@ def told(found: Mapping[str, Any]) -> str:
     if found["kind"] == "network":
         return f"a stock network, {size}: opens as an uncalibrated pipeline; its configuration asks for no code"
     lines = [("verified", f"{size}, format {found['format']}, written by dupq {found['dupq']}")]
-    lines += [(name, f"{network['form']}, {network['fingerprint']}") for name, network in found["networks"].items()]
+    for name, network in found["networks"].items():
+        reads = [f"{key.replace('_', ' ')}: {network[key]}" for key in READINGS if key in network]
+        lines.append((name, ", ".join((network["form"], network["fingerprint"], *reads))))
     if found["blend"]:
-        first, second, offset = found["blend"]
-        lines.append(("score", f"{first:.3f} x cross-encoder + {second:.3f} x bi-encoder + {offset:.3f}"))
+        *weights, offset = found["blend"]
+        members = zip(weights, ("cross-encoder", "bi-encoder", "shared words"), strict=False)
+        parts = [f"{weight:+.3f} x {name}" for weight, name in members]
+        lines.append(("score", " ".join((*parts, f"{offset:+.3f}")).lstrip("+")))
     if cascade := found["cascade"]:
         told = f"the {cascade['first']} alone settles {cascade['settled']:.1%} of pairs; {cascade['share']:.1%} of "
         lines.append(("cascade", f"{told}decisions are to equal those of the whole"))

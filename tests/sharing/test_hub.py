@@ -49,6 +49,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from huggingface_hub import snapshot_download
 from dupq import DuplicatePipeline
 from dupq.errors import NotCalibratedError
+from dupq.models.networks import with_symmetry
 
 left, right = json.load(open(sys.argv[1]))
 pipeline = DuplicatePipeline.from_pretrained("me/forum", revision="v1")
@@ -61,7 +62,7 @@ found["metrics"] = {name: metric.value for name, metric in pipeline.report.metri
 pairs = [tuple(sorted(pair)) for pair in zip(left, right)]
 stock = CrossEncoder("me/forum", device="cpu")
 found["logits"] = stock.predict(pairs, activation_fn=torch.nn.Identity()).tolist()
-found["ours"] = pipeline.cross_encoder.score(left, right).tolist()
+found["ours"] = with_symmetry(pipeline.cross_encoder, "canonical").score(left, right).tolist()
 bi_encoder = SentenceTransformer(snapshot_download("me/forum", revision="v1") + "/bi-encoder", device="cpu")
 found["apart"] = float(np.abs(bi_encoder.encode(left) - pipeline.bi_encoder.embed(left)).max())
 

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from dupq.cli.main import main
 from dupq.data.splits import PairTable
 from dupq.errors import InputError, ModelFolderError, NotCalibratedError
+from dupq.models.networks import with_symmetry
 from dupq.pipeline import DuplicatePipeline
 from dupq.sharing.manifest import MANIFEST, checksum
 from dupq.sharing.pipeline_folder import resolve
@@ -78,7 +79,7 @@ def test_stock_sentence_transformers_opens_the_parts_with_equal_logits(
     left, right = thousand
     assert pipeline.cross_encoder is not None
     assert pipeline.bi_encoder is not None
-    ours = pipeline.cross_encoder.score(left, right)
+    ours = with_symmetry(pipeline.cross_encoder, "canonical").score(left, right)
     pairs = [(min(pair), max(pair)) for pair in zip(left, right, strict=True)]
     for place in (saved, saved / "cross-encoder"):
         stock = CrossEncoder(str(place), device="cpu", local_files_only=True)
