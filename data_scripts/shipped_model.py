@@ -9,9 +9,9 @@
 the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
 start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there, and
 no teacher; with `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the
-blend, the calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`:
-labelled pairs of another data set, by the name that it has on the card; may be given several times. The last step
-writes `dupq/pretrained/` and its card.
+blend, the calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
+from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the card; may be given several
+times. The last step writes `dupq/pretrained/` and its card.
 """
 
 from __future__ import annotations
@@ -250,22 +250,17 @@ def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_enco
     stock, int8 = args.work / name, args.work / f"{name}-int8"
     splits = held_out(args.work / "splits", (bi_encoder, cross_encoder), args.work / f"held-out-{name}")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
-    run("calibrate", splits, "-o", stock, *networks, *rare_words(args), "--miss-rate", "0.05")
+    run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
     run("export", stock, splits, "-o", int8)
     return int8, splits
 
 
 def fitted_anew(args: argparse.Namespace, pipeline: Path) -> tuple[Path, Path]:
-    """A pipeline in int8 with blend, calibrator and thresholds fitted anew, and the splits its networks have not met."""
+    """A pipeline in int8 with blend, calibrator and thresholds fitted anew, and the splits that are new to it."""
     folder = args.work / "pipeline-int8"
     splits = held_out(args.work / "splits", (pipeline / "bi-encoder",), args.work / "held-out-pipeline")
-    run("calibrate", splits, "-o", folder, "--model", pipeline, "--reblend", *rare_words(args), "--miss-rate", "0.05")
+    run("calibrate", splits, "-o", folder, "--model", pipeline, "--reblend", "--miss-rate", "0.05")
     return folder, splits
-
-
-def rare_words(args: argparse.Namespace) -> tuple[str | Path, ...]:
-    """The option that tells which words are rare: by the questions that were trained on."""
-    return "--corpus", args.work / "splits" / "train.jsonl"
 
 
 def ship(args: argparse.Namespace, shipped: Path, splits: Path, elsewhere: list[tuple[str, str]]) -> None:

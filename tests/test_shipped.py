@@ -73,7 +73,7 @@ def test_it_can_be_inspected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(SHIPPED)]) == 0
     told = capsys.readouterr().out
     assert "symmetry: doubtful" in told
-    assert " x shared words " in told
+    assert "long texts: head" in told
 
 
 def test_the_promise_in_the_readme_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:

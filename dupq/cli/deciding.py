@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +62,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     calibrate.add_argument(
         "--corpus",
         metavar="FILE",
-        help="pairs that tell which words are rare (those of a splits folder's training part)",
+        help="correct the blend by the rare words that two questions share; these pairs tell which are rare",
     )
-    calibrate.add_argument("--no-shared-words", action="store_true", help="do not correct the blend by shared words")
     add_policy_options(calibrate)
     add_reading_options(calibrate)
     calibrate.set_defaults(run=run_calibrate)
@@ -143,13 +141,12 @@ def calibrate_networks(
     cross_encoder: str | Path,
     validation: PairTable,
     pairs: PairTable,
-    corpus: Iterable[str],
     **policy: Any,
 ) -> DuplicatePipeline:
     """A calibrated pipeline of two trained networks, blended on the validation pairs."""
     from dupq.pipeline import DuplicatePipeline
 
-    pipeline = DuplicatePipeline.from_networks(cross_encoder, bi_encoder).with_blend(validation, corpus)
+    pipeline = DuplicatePipeline.from_networks(cross_encoder, bi_encoder).with_blend(validation)
     with progress_bar("calibrating") as bar:
         return pipeline.calibrate(pairs, **policy, progress=bar)
 
@@ -222,8 +219,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
                 "two networks are blended on validation pairs",
                 mend="name them with --validation FILE, or give --no-blend",
             )
-        corpus = None if args.no_shared_words else _corpus(args.corpus, folder)
-        pipeline = pipeline.with_blend(load_pairs(held, **options), corpus)
+        pipeline = pipeline.with_blend(load_pairs(held, **options), _corpus(args.corpus) if args.corpus else None)
     with progress_bar("calibrating") as bar:
         pipeline = pipeline.calibrate(pairs, **policy, progress=bar)
     pipeline.save(args.output)
@@ -231,14 +227,11 @@ def run_calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _corpus(named: str | None, folder: Path) -> set[str] | None:
-    """The questions of a file of pairs, or of the training part of a splits folder; None if there is neither."""
+def _corpus(path: str) -> set[str]:
+    """The questions of a file of pairs."""
     from dupq.data.reading import read_pairs
 
-    path = Path(named) if named else folder / "train.jsonl"
-    if not named and not path.is_file():
-        return None
-    return {text for pair in read_pairs(path, labelled=False) for text in (pair.question1, pair.question2)}
+    return {text for pair in read_pairs(path) for text in (pair.question1, pair.question2)}
 
 
 def _run_adapt(args: argparse.Namespace) -> int:

@@ -218,8 +218,7 @@ def run_fit(args: argparse.Namespace) -> int:
     )
     note(f"[3/5] {_told(record, cross_encoder)}")
     calibration = load_pairs(work / "splits" / "calibration.jsonl")
-    corpus = {*pairs.left, *pairs.right}
-    pipeline = calibrate_networks(bi_encoder, cross_encoder, validation, calibration, corpus, **policy)
+    pipeline = calibrate_networks(bi_encoder, cross_encoder, validation, calibration, **policy)
     pipeline.save(output)
     note(f"[4/5] calibrated -> {output}")
     report = evaluate_pipeline(output, load_pairs(work / "splits" / "test.jsonl"))

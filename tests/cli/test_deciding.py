@@ -70,7 +70,7 @@ def test_a_pipeline_is_blended_anew(
 ) -> None:
     pairs = labelled_file(tmp_path / "pairs.csv", 900, tiny_cross_encoder)
     named = ("--bi-encoder", tiny_bi_encoder, "--cross-encoder", tiny_cross_encoder, "--validation", pairs)
-    old = ("--symmetry", "canonical", "--long-texts", "whole", "--no-shared-words")
+    old = ("--symmetry", "canonical", "--long-texts", "whole")
     status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "old", *named, *old)
     assert status == 0, err
     anew = ("calibrate", pairs, "-o", tmp_path / "new", "--model", tmp_path / "old")
