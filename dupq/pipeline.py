@@ -102,8 +102,7 @@ class DuplicatePipeline(Scoring):
             corpus: Questions that tell which words are rare, such as those trained on. With them, the rare words that
                 two questions share are a third member (`dupq.models.shared_words`), which may count against the
                 networks; it is left out where the pairs do not support it (a likelihood ratio test at 1 %). For pairs
-                that are picked as the validation pairs were, and not for mining: people label pairs that look alike
-                and differ, so that in labelled pairs shared words tell the less, and in a whole forum they do not.
+                that are picked as the validation pairs were, and not for mining, where it ranks worse.
 
         Raises:
             InputError: A network is missing, or neither knows duplicates from distinct pairs.

@@ -14,7 +14,7 @@ LongTexts = Literal["whole", "head"]
 """How a bi-encoder embeds a long text: as a whole, or by the mean of that and of its head alone."""
 
 LONG = 32
-"""Words: a text of more is long. Of questions in one sentence, one in a hundred is."""
+"""Words: a text of more is long, as few questions in one sentence are."""
 HEAD = 12
 """Words of the head."""
 

@@ -18,7 +18,7 @@ Symmetry = Literal["canonical", "doubtful", "both"]
 canonical: the text that sorts first by code point is the first input; costs nothing.
 both: the mean of both orders; costs double.
 doubtful: the mean of both where the first leaves doubt, and the lower of the two where a pair has nearly the same
-words, else canonical; better than the mean of all, for a third of its cost on questions that people ask.
+words, else canonical; what it costs follows from how many pairs are such.
 """
 
 CERTAIN, DOUBTFUL = 1.5, 1.0

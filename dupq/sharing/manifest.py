@@ -112,8 +112,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _check_content(path: Path, content: dict[str, Any]) -> None:
     """Types and ranges of all that a loader reads; what `decisions/` writes is checked there."""
     networks, rate, blend = content.get("networks"), content.get("base_rate"), content.get("blend")
-    weights = 3 + (SHARED_WORDS in (content.get("files") or ()))
     files, facts = content.get("files"), content.get("facts", {})
+    weights = 4 if isinstance(files, dict) and SHARED_WORDS in files else 3
     sound = {
         "networks": isinstance(networks, dict)
         and 0 < len(networks) <= len(networks.keys() & {CROSS_ENCODER, BI_ENCODER})

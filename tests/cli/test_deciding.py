@@ -84,7 +84,8 @@ def test_a_pipeline_is_blended_anew(
     assert before.shared_words is None
     assert after.blend != before.blend
     refit = after.with_blend(load_pairs(pairs), {*TABLE.left, *TABLE.right})
-    assert (after.shared_words is None) == (refit.shared_words is None)
+    assert after.shared_words == refit.shared_words
+    assert after.blend == pytest.approx(refit.blend)
 
 
 def test_too_few_verdicts_say_how_many_more(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:

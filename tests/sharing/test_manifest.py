@@ -58,6 +58,13 @@ def folder(tmp_path: Path) -> Path:
     return make_folder(tmp_path / "pipeline")
 
 
+@pytest.mark.parametrize("files", [5, None, ["shared_words.json"]])
+def test_a_list_of_files_of_a_wrong_kind_is_one_error(folder: Path, files: Any) -> None:
+    reseal(folder, lambda content: content.update(files=files))
+    with pytest.raises(ModelFolderError, match="'files' is missing or of a wrong kind"):
+        open_folder(folder)
+
+
 def refused(folder: Path, *words: str) -> None:
     with pytest.raises(ModelFolderError) as caught:
         open_folder(folder)
