@@ -39,13 +39,14 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one = steps.add_parser("targets", parents=[shared], help="have a teacher say how likely each pair is a duplicate")
     one.add_argument("pairs", nargs="+", help="files of pairs, labelled or not")
     one.add_argument("-o", "--output", required=True, metavar="FILE")
-    judge = one.add_mutually_exclusive_group(required=True)
-    judge.add_argument("--teacher", metavar="DIR|ID", help="a trained cross-encoder")
-    judge.add_argument(
+    one.add_argument("--teacher", metavar="DIR|ID", help="a trained cross-encoder")
+    one.add_argument(
         "--encoder", metavar="DIR|ID", help="a bi-encoder; the labels among the pairs make its cosine a probability"
     )
-    judge.add_argument(
-        "--pipeline", metavar="DIR|ID", help="both networks of a pipeline, in both orders, and the words a pair shares"
+    one.add_argument(
+        "--pipeline",
+        metavar="DIR|ID",
+        help="both networks of a pipeline, in both orders, and the words a pair shares; --teacher may join them",
     )
     one.add_argument("--held-out", metavar="FILE", help="with --pipeline: labelled pairs that set the weights of these")
     one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
@@ -100,6 +101,10 @@ def run_contrast(args: argparse.Namespace) -> int:
 def run_targets(args: argparse.Namespace) -> int:
     from dupq.training.distillation import read_mixed, teacher_targets, write_targets
 
+    if bool(args.encoder) == bool(args.teacher or args.pipeline):
+        raise InputError(
+            "who is to judge the pairs is not clear", mend="give --encoder, or --teacher, --pipeline or both of them"
+        )
     if bool(args.pipeline) != bool(args.held_out):
         raise InputError("--pipeline and --held-out go together", mend="give both, or another teacher")
     pairs = read_mixed(args.pairs, parse_where(args.where))
@@ -127,8 +132,9 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     from dupq.models.cross_encoder import CrossEncoderScorer
     from dupq.training.distillation import cosine_teacher
 
-    if args.teacher:
-        return CrossEncoderScorer(args.teacher)
+    teacher = CrossEncoderScorer(args.teacher) if args.teacher else None
+    if teacher and not args.pipeline:
+        return teacher
     texts = sorted({*pairs.left, *pairs.right})
     if args.encoder:
         # A text stands in several pairs, mostly far apart.
@@ -137,6 +143,7 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     from dupq.data.grouping import refuse_overlap
     from dupq.data.splits import load_pairs
     from dupq.models.networks import with_symmetry
+    from dupq.models.stock import QUESTIONS, read_fingerprints
     from dupq.pipeline import DuplicatePipeline
     from dupq.training.stacked_teacher import stacked_teacher
 
@@ -144,8 +151,12 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     if pipeline.cross_encoder is None or pipeline.bi_encoder is None:
         raise InputError("it holds one network", where=args.pipeline, mend="name a pipeline of both, or use --teacher")
     refuse_overlap(pipeline.trained_on, held_out.left, held_out.right, "weigh its networks")
+    if teacher and (Path(args.teacher) / QUESTIONS).is_file():
+        trained_on = read_fingerprints(Path(args.teacher) / QUESTIONS)
+        refuse_overlap(trained_on, held_out.left, held_out.right, "weigh the teacher")
     embedder = CachedEmbedder(pipeline.bi_encoder, max(1, len(texts)))
-    return stacked_teacher(with_symmetry(pipeline.cross_encoder, "both"), embedder, held_out, texts)
+    cross_encoder, others = with_symmetry(pipeline.cross_encoder, "both"), [teacher] if teacher else []
+    return stacked_teacher(cross_encoder, embedder, held_out, texts, others=others)
 
 
 def _fast_arithmetic() -> Any:
