@@ -7,11 +7,11 @@
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
-start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there,
-with a teacher if `--teacher-base` is given too; with `--train-nothing` its networks stay as they are, and all that is
-fitted around them is fitted anew: the blend, the calibrator, the thresholds. `--work`: where splits, networks and
-checkpoints go; interrupted training goes on from there. `--elsewhere`: labelled pairs of another data set, by the name
-that it has on the card; may be given several times. The last step writes `dupq/pretrained/` and its card.
+start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there, and
+no teacher; with `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the
+blend, the calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
+from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the card; may be given several
+times. The last step writes `dupq/pretrained/` and its card.
 """
 
 from __future__ import annotations
@@ -213,22 +213,12 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
 def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
     """The mean of the cross-encoder before and after one more epoch, taught by the pipeline that holds it.
 
-    `pipeline` is in int8; the networks are its own in their stock form. A large teacher, where there is one to start
-    from, joins the pipeline: one that learns the rows that are all duplicates too, unlike the first.
+    `pipeline` is in int8; the networks are its own in their stock form. No large teacher is needed any more.
     """
     work, paws, twitter = args.work, args.work / "paws", args.work / "twitter"
-    train, validation = work / "splits" / "train.jsonl", ("--validation", work / "splits" / "validation.jsonl")
-    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
-    known, teacher = [*some(natural, 15_000), *some(only_duplicates, 2500)], work / "teacher-2"
-    count, unseen = "45000", [bi_encoder, cross_encoder]
-    joins: list[str | Path] = []
-    if args.teacher_base:
-        slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "128", *validation)
-        learn("cross-encoder", [*natural, *only_duplicates], teacher, args.teacher_base, *slow)
-        known, count = [*some(natural, 15_000), *some(only_duplicates, 15_000)], "90000"
-        joins, unseen = ["--teacher", teacher], [*unseen, teacher]
+    train, unseen = work / "splits" / "train.jsonl", (bi_encoder, cross_encoder)
     fresh, contrast, opposites = (work / f"{name}-5.jsonl" for name in ("fresh", "contrast", "opposites"))
-    find = ("--bi-encoder", pipeline / "bi-encoder", "--count", count, "--seed", "5")
+    find = ("--bi-encoder", pipeline / "bi-encoder", "--count", "45000", "--seed", "5")
     run("distil", "candidates", train, "-o", fresh, *find)
     run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000", "--seed", "5")
     run("distil", "contrast", train, "-o", opposites, "--per-kind", "4000", "--seed", "6")
@@ -240,7 +230,8 @@ def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross
         run("distil", "targets", *files, "-o", told, "--pipeline", pipeline, "--held-out", held / "validation.jsonl")
         return read(told)
 
-    soft = judged("known", work / "splits", known, fresh, *joins)
+    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
+    soft = judged("known", work / "splits", [*some(natural, 15_000), *some(only_duplicates, 2500)], fresh)
     tweets = judged("tweets", twitter, some(rows_of(twitter / "train.jsonl"), 6000), "--trust", "0.5")
     # Of texts longer than questions the untrained encoder knows more than the pipeline.
     posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
@@ -249,7 +240,7 @@ def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross
     harder = [*some(rows_of(contrast), 6000), *some(rows_of(opposites, kind="opposite"), 3000)]
     options = ("--epochs", "1", "--learning-rate", "5e-5", "--max-length", "192", "--targets", "target")
     fifth, rows = work / "fifth", [*soft, *also, *harder]
-    learn("cross-encoder", rows, fifth, cross_encoder, *options, *validation)
+    learn("cross-encoder", rows, fifth, cross_encoder, *options, "--validation", work / "splits" / "validation.jsonl")
     mean("cross-encoder", work / "cross-encoder", cross_encoder, fifth)
     return work / "cross-encoder"
 
