@@ -132,9 +132,8 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     from dupq.models.cross_encoder import CrossEncoderScorer
     from dupq.training.distillation import cosine_teacher
 
-    teacher = CrossEncoderScorer(args.teacher) if args.teacher else None
-    if teacher and not args.pipeline:
-        return teacher
+    if not args.pipeline and args.teacher:
+        return CrossEncoderScorer(args.teacher)
     texts = sorted({*pairs.left, *pairs.right})
     if args.encoder:
         # A text stands in several pairs, mostly far apart.
@@ -143,7 +142,7 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     from dupq.data.grouping import refuse_overlap
     from dupq.data.splits import load_pairs
     from dupq.models.networks import with_symmetry
-    from dupq.models.stock import QUESTIONS, read_fingerprints
+    from dupq.models.stock import training_record
     from dupq.pipeline import DuplicatePipeline
     from dupq.training.stacked_teacher import stacked_teacher
 
@@ -151,12 +150,13 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     if pipeline.cross_encoder is None or pipeline.bi_encoder is None:
         raise InputError("it holds one network", where=args.pipeline, mend="name a pipeline of both, or use --teacher")
     refuse_overlap(pipeline.trained_on, held_out.left, held_out.right, "weigh its networks")
-    if teacher and (Path(args.teacher) / QUESTIONS).is_file():
-        trained_on = read_fingerprints(Path(args.teacher) / QUESTIONS)
+    others = []
+    if args.teacher:
+        _, trained_on = training_record(Path(args.teacher))
         refuse_overlap(trained_on, held_out.left, held_out.right, "weigh the teacher")
+        others.append(CrossEncoderScorer(args.teacher))
     embedder = CachedEmbedder(pipeline.bi_encoder, max(1, len(texts)))
-    cross_encoder, others = with_symmetry(pipeline.cross_encoder, "both"), [teacher] if teacher else []
-    return stacked_teacher(cross_encoder, embedder, held_out, texts, others=others)
+    return stacked_teacher(with_symmetry(pipeline.cross_encoder, "both"), embedder, held_out, texts, others=others)
 
 
 def _fast_arithmetic() -> Any:
