@@ -23,7 +23,7 @@ DISTILLED = RESULTS / "distilled.json"
 SHOWN = ("epochs", "batch_size", "learning_rate", "dropout", "freeze_layers")
 
 
-def row(folder: Path, name: str | None, left: str) -> dict[str, Any]:
+def row(folder: Path, name: str | None, base: str | None, left: str) -> dict[str, Any]:
     """What one record tells."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     precisions = [
@@ -37,7 +37,7 @@ def row(folder: Path, name: str | None, left: str) -> dict[str, Any]:
         "left": left,
         "identity": record["identity"],
         "kind": record["kind"],
-        "base": Path(record["settings"]["base"]).name,
+        "base": base or Path(record["settings"]["base"]).name,
         "settings": {name: record["settings"].get(name, 0) for name in SHOWN},
         "pairs": record["data"]["pairs"],
         "soft": "targets" in record["data"],
@@ -103,13 +103,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--name", help="of the run, where the folder's would mislead")
+    parser.add_argument("--from", dest="base", help="the run that it began from, where the folder's name would mislead")
     parser.add_argument("--left", default="", help="why what was tried did not go on to the shipped model")
     args = parser.parse_args()
-    if args.name and len(args.folders) != 1:
-        parser.error("--name is that of one folder")
+    if (args.name or args.base) and len(args.folders) != 1:
+        parser.error("--name and --from are those of one folder")
     store = RESULTS / "model.json"
     rows = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else []
-    new = [row(folder, args.name, args.left) for folder in args.folders]
+    new = [row(folder, args.name, args.base, args.left) for folder in args.folders]
     rows = [told for told in rows if told["identity"] not in {added["identity"] for added in new}] + new
     write_json(store, rows)
     about = (__doc__ or "").split("\n\n")

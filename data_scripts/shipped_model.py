@@ -31,7 +31,7 @@ from dupq.data.reading import read_pairs, read_rows
 from dupq.data.splits import load_pairs
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
-from dupq.models.stock import QUESTIONS, TRAINED_ON, read_fingerprints
+from dupq.models.stock import training_record
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
@@ -109,9 +109,7 @@ def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
 
     A rewritten question, or one of another data set, may happen to be one of theirs.
     """
-    # Beside a trained network, or, for those of a pipeline, beside both.
-    places = [place for network in networks for place in (network / QUESTIONS, network.parent / TRAINED_ON)]
-    seen = np.concatenate([read_fingerprints(place) for place in places if place.is_file()])
+    seen = np.concatenate([seen for _, seen in map(training_record, networks) if seen is not None])
     for name in ("validation", "calibration", "test"):
         pairs = load_pairs(splits / f"{name}.jsonl")
         met = np.isin(fingerprints(pairs.left), seen) | np.isin(fingerprints(pairs.right), seen)

@@ -23,6 +23,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one.add_argument("-o", "--output", required=True, metavar="FILE")
     one.add_argument("--bi-encoder", required=True, metavar="DIR|ID", help="what finds the neighbours; int8 is faster")
     one.add_argument("--count", type=int, default=50_000, help="pairs to draw (default: 50000)")
+    one.add_argument(
+        "--least-cosine", type=float, default=-1.0, metavar="-1..1", help="leave out pairs less alike than this"
+    )
     one.add_argument("--seed", type=int, default=0)
     add_reading_options(one)
     one.set_defaults(run=run_candidates)
@@ -68,7 +71,9 @@ def run_candidates(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.enter_context(_fast_arithmetic())
         progress = stack.enter_context(progress_bar("candidates"))
-        found = candidate_pairs(pairs, embedder, args.count, seed=args.seed, progress=progress)
+        found = candidate_pairs(
+            pairs, embedder, args.count, least_cosine=args.least_cosine, seed=args.seed, progress=progress
+        )
     _write_unlabelled(args.output, found)
     emit(args, {"pairs": len(found)}, f"{len(found):,} unlabelled pairs -> {args.output}")
     return 0

@@ -136,12 +136,13 @@ def save_stock(model: Any, folder: Path) -> None:
 
 
 def training_record(folder: Path) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:
-    """How a trained folder was made, and the fingerprints of the questions it has seen; None for what is not there."""
-    record, questions = folder / RECORD, folder / QUESTIONS
-    return (
-        read_json(record) if record.is_file() else None,
-        read_fingerprints(questions) if questions.is_file() else None,
-    )
+    """How a trained folder was made, and the fingerprints of the questions it has seen; None for what is not there.
+
+    A network in a pipeline's folder has seen what the pipeline keeps for both.
+    """
+    record = folder / RECORD
+    seen = [read_fingerprints(at) for at in (folder / QUESTIONS, folder.parent / TRAINED_ON) if at.is_file()]
+    return (read_json(record) if record.is_file() else None, np.unique(np.concatenate(seen)) if seen else None)
 
 
 def read_fingerprints(path: Path) -> NDArray[np.int64]:

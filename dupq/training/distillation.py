@@ -45,7 +45,13 @@ class TargetTable:
 
 
 def candidate_pairs(
-    pairs: PairTable, embedder: Embedder, count: int, *, seed: int = 0, progress: Progress | None = None
+    pairs: PairTable,
+    embedder: Embedder,
+    count: int,
+    *,
+    least_cosine: float = -1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> PairTable:
     """Draws unlabelled pairs among the questions of labelled ones: each question with one of its near neighbours.
 
@@ -56,6 +62,8 @@ def candidate_pairs(
         pairs: Labelled pairs of a training split; no question from elsewhere enters.
         embedder: What finds the neighbours.
         count: How many pairs at most.
+        least_cosine: Pairs less alike than this, -1 to 1, are left out: where the time of a teacher is short, those
+            that nobody doubts need not be judged.
         seed: Another seed draws others.
         progress: Called with (questions searched, questions).
 
@@ -63,7 +71,7 @@ def candidate_pairs(
         At most `count` pairs, each with the label -1.
 
     Raises:
-        InputError: Fewer questions than `RANKS` reach.
+        InputError: Fewer questions than `RANKS` reach, or no pair is as alike as asked for.
     """
     import torch
 
@@ -80,16 +88,21 @@ def candidate_pairs(
         rows = order[part]
         likeness = vectors[torch.from_numpy(rows)] @ vectors.T
         likeness[torch.arange(len(rows)), torch.from_numpy(rows)] = -2.0
-        nearest = likeness.topk(max(RANKS), dim=1).indices.numpy()
-        for row, neighbours, rank in zip(rows.tolist(), nearest, draw.choice(RANKS, len(rows)), strict=True):
-            other = int(neighbours[rank - 1])
+        nearest = likeness.topk(max(RANKS), dim=1)
+        ranks = draw.choice(RANKS, len(rows))[:, None] - 1
+        others, cosines = (
+            np.take_along_axis(part.numpy(), ranks, axis=1)[:, 0] for part in (nearest.indices, nearest.values.float())
+        )
+        for row, other, cosine in zip(rows.tolist(), others.tolist(), cosines.tolist(), strict=True):
             key = frozenset((prints[texts[row]], prints[texts[other]]))
-            if len(key) == 2 and key not in known:
+            if len(key) == 2 and key not in known and cosine >= least_cosine:
                 found.setdefault(key, (row, other))
         if progress:
             progress(part.stop, len(order))
         if len(found) >= count:
             break
+    if not found and not least_cosine <= -1:
+        raise InputError(f"no unlabelled pair has a cosine of {least_cosine:g} or more", mend="ask for a lower one")
     drawn = list(found.values())[:count]
     return PairTable([texts[a] for a, _ in drawn], [texts[b] for _, b in drawn], np.full(len(drawn), -1, dtype=np.int8))
 

@@ -19,14 +19,7 @@ from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError, TrainingError
-from dupq.models.stock import (
-    QUESTIONS,
-    RECORD,
-    TRAINED_ON,
-    no_loading_bar,
-    read_fingerprints,
-    write_fingerprints,
-)
+from dupq.models.stock import QUESTIONS, RECORD, no_loading_bar, training_record, write_fingerprints
 from dupq.training.methods import Kind, Method, assemble, find_method
 from dupq.training.precision import bfloat16_is_faster
 from dupq.training.runs import RUN, base_identity, discard, finished_record, last_checkpoint, started_run
@@ -319,9 +312,8 @@ def _build_trainer(
 def _questions(pairs: PairTable, base: str) -> NDArray[np.int64]:
     """Fingerprints of all questions that the network has seen: of these pairs, and of those its base was trained on."""
     seen = fingerprints([*pairs.left, *pairs.right])
-    # A base may also be a network of a pipeline's folder, which keeps them for both.
-    earlier = [place for place in (Path(base) / QUESTIONS, Path(base).parent / TRAINED_ON) if place.is_file()]
-    return np.unique(np.concatenate([seen, *map(read_fingerprints, earlier)]))
+    _, earlier = training_record(Path(base))
+    return np.unique(seen if earlier is None else np.concatenate([seen, earlier]))
 
 
 def _save(model: BaseModel, questions: NDArray[np.int64], record: dict[str, Any], output: Path) -> None:

@@ -116,5 +116,6 @@ def test_a_network_of_a_pipelines_folder_brings_the_questions_it_has_seen(
 
     base = Path(shutil.copytree(tiny_bi_encoder, tmp_path / "pipeline" / "bi-encoder"))
     write_fingerprints(base.parent / TRAINED_ON, np.array([-5, 7]))
+    np.testing.assert_array_equal(DuplicatePipeline.from_networks(bi_encoder=str(base)).trained_on, [-5, 7])
     train("bi-encoder", TABLE, tmp_path / "more", TrainSettings(base=str(base), max_steps=1, max_length=32))
     assert {-5, 7} <= set(read_fingerprints(tmp_path / "more" / QUESTIONS).tolist())

@@ -82,6 +82,25 @@ def test_another_seed_draws_other_candidates_and_the_same_seed_the_same() -> Non
     assert (one.left, one.right) != (other.left, other.right)
 
 
+def test_candidates_may_have_to_be_alike() -> None:
+    pairs = labelled_table()
+    every = candidate_pairs(pairs, LetterEmbedder(), 10_000)
+    found = (LetterEmbedder().embed(every.left) * LetterEmbedder().embed(every.right)).sum(axis=1)
+    distinct = np.unique(found.round(4))
+    least = float(
+        distinct[len(distinct) // 2 - 1 :][:2].mean()
+    )  # between two cosines, so that rounding decides nothing
+    alike = candidate_pairs(pairs, LetterEmbedder(), 10_000, least_cosine=least)
+    kept = found >= least
+    assert 0 < kept.sum() < len(kept)
+    assert list(zip(alike.left, alike.right, strict=True)) == [
+        pair for pair, keep in zip(zip(every.left, every.right, strict=True), kept.tolist(), strict=True) if keep
+    ]
+    for too_much in (1.5, float("nan")):
+        with pytest.raises(InputError, match="no unlabelled pair has a cosine of"):
+            candidate_pairs(pairs, LetterEmbedder(), 30, least_cosine=too_much)
+
+
 def test_too_few_questions_for_candidates() -> None:
     few = PairTable(["a b"], ["b c"], np.array([1], dtype=np.int8))
     with pytest.raises(InputError, match="2 questions are too few"):
