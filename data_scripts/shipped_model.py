@@ -7,9 +7,9 @@
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
-start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there, and
-no teacher; with `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the
-blend, the calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
+start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there.
+With `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the blend, the
+calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
 from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the card; may be given several
 times. The last step writes `dupq/pretrained/` and its card.
 """
@@ -208,38 +208,70 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     return bi_encoder, cross_encoder
 
 
-def last_epoch(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
-    """The mean of the cross-encoder before and after one more epoch, taught by the pipeline that holds it.
+def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
+    """The mean of the cross-encoder before and after two more epochs, taught by its pipeline and a teacher.
 
-    `pipeline` is in int8; the networks are its own in their stock form. No large teacher is needed any more.
+    `pipeline` is in int8; the networks are its own in their stock form. This teacher, unlike the first, learns the rows
+    that are all duplicates too, and no other world.
     """
-    work, paws, twitter = args.work, args.work / "paws", args.work / "twitter"
-    train, unseen = work / "splits" / "train.jsonl", (bi_encoder, cross_encoder)
-    fresh, contrast, opposites = (work / f"{name}-5.jsonl" for name in ("fresh", "contrast", "opposites"))
-    find = ("--bi-encoder", pipeline / "bi-encoder", "--count", "45000", "--seed", "5")
-    run("distil", "candidates", train, "-o", fresh, *find)
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000", "--seed", "5")
-    run("distil", "contrast", train, "-o", opposites, "--per-kind", "4000", "--seed", "6")
+    work, splits, paws, twitter = args.work, args.work / "splits", args.work / "paws", args.work / "twitter"
+    train, validation, teacher = (
+        splits / "train.jsonl",
+        ("--validation", splits / "validation.jsonl"),
+        work / "teacher-2",
+    )
+    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
+    slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "128", *validation)
+    learn("cross-encoder", [*natural, *only_duplicates], teacher, args.teacher_base, *slow)
+    unseen, joined, find = (
+        (bi_encoder, cross_encoder),
+        ("--teacher", teacher),
+        ("--bi-encoder", pipeline / "bi-encoder"),
+    )
 
-    def judged(name: str, splits: Path, rows: list[dict[str, Any]], *others: str | Path) -> list[dict[str, Any]]:
+    def judged(name: str, world: Path, *pairs: str | Path) -> list[dict[str, Any]]:
         """What the pipeline says, its parts weighed on pairs of that world that no network has met."""
-        held, told = held_out(splits, unseen, work / f"held-out-{name}"), work / f"judged-{name}-5.jsonl"
-        files = (write(work / f"{name}-5.jsonl", rows), *others)
-        run("distil", "targets", *files, "-o", told, "--pipeline", pipeline, "--held-out", held / "validation.jsonl")
+        held = held_out(world, (*unseen, teacher), work / f"held-out-{name}") / "validation.jsonl"
+        told = work / f"judged-{name}.jsonl"
+        if not told.is_file():  # hours of the teacher's
+            run("distil", "targets", *pairs, "-o", told, "--pipeline", pipeline, "--held-out", held)
         return read(told)
 
-    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
-    soft = judged("known", work / "splits", [*some(natural, 15_000), *some(only_duplicates, 2500)], fresh)
-    tweets = judged("tweets", twitter, some(rows_of(twitter / "train.jsonl"), 6000), "--trust", "0.5")
+    def rewritten(seed: int, *more: str) -> list[dict[str, Any]]:
+        """Contrast pairs of all kinds, and 3000 more of each of some."""
+        every, some_kinds = work / f"contrast-{seed}.jsonl", work / f"contrast-{seed + 1}.jsonl"
+        run("distil", "contrast", train, "-o", every, "--per-kind", "1000", "--seed", seed)
+        run("distil", "contrast", train, "-o", some_kinds, "--per-kind", "4000", "--seed", seed + 1)
+        return [*rows_of(every), *(row for kind in more for row in some(rows_of(some_kinds, kind=kind), 3000))]
+
+    # Pairs that nobody labelled, and a part of the labelled ones again.
+    fresh = work / "fresh-5.jsonl"
+    run("distil", "candidates", train, "-o", fresh, *find, "--count", "90000", "--seed", "5")
+    again = write(work / "again.jsonl", [*some(natural, 15_000), *some(only_duplicates, 15_000)])
+    known = judged("known", splits, again, fresh, *joined)
+    told = write(work / "some-tweets.jsonl", some(rows_of(twitter / "train.jsonl"), 6000))
+    tweets = judged("some-tweets", twitter, told, "--trust", "0.5")
     # Of texts longer than questions the untrained encoder knows more than the pipeline.
     posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
     word_order = rows_of(paws / "train.jsonl")
-    also = [*tweets, *posts, *word_order, *some(word_order, 3000), *rows_of(args.mrpc)]
-    harder = [*some(rows_of(contrast), 6000), *some(rows_of(opposites, kind="opposite"), 3000)]
-    options = ("--epochs", "1", "--learning-rate", "5e-5", "--max-length", "192", "--targets", "target")
-    fifth, rows = work / "fifth", [*soft, *also, *harder]
-    learn("cross-encoder", rows, fifth, cross_encoder, *options, "--validation", work / "splits" / "validation.jsonl")
-    mean("cross-encoder", work / "cross-encoder", cross_encoder, fifth)
+    worlds = [*tweets, *posts, *word_order, *rows_of(args.mrpc)]
+    options = ("--epochs", "1", "--max-length", "192", "--targets", "target", *validation)
+    seventh, also = work / "seventh", [*worlds, *some(word_order, 3000), *some(rewritten(5, "opposite"), 9000)]
+    learn("cross-encoder", [*known, *also], seventh, cross_encoder, *options, "--learning-rate", "5e-5")
+    # And many that are near: half of the others nobody doubts.
+    near: dict[frozenset[str], dict[str, Any]] = {}
+    for seed in range(11, 17):
+        drawn = work / f"near-{seed}.jsonl"
+        alike = ("--count", "60000", "--least-cosine", "0.74", "--seed", seed)
+        run("distil", "candidates", train, "-o", drawn, *find, *alike)
+        near |= {frozenset((row["question1"], row["question2"])): row for row in read(drawn)}
+    for row in read(fresh):
+        near.pop(frozenset((row["question1"], row["question2"])), None)
+    write_rows(work / "near.jsonl", iter(near.values()), ["question1", "question2"])
+    new = judged("near", splits, work / "near.jsonl", *joined)
+    ninth, also = work / "ninth", [*some(known, 40_000), *worlds, *word_order, *rewritten(9, "opposite", "synonym")]
+    learn("cross-encoder", [*new, *also], ninth, seventh, *options, "--learning-rate", "8e-5")
+    mean("cross-encoder", work / "cross-encoder", cross_encoder, ninth)
     return work / "cross-encoder"
 
 
@@ -283,7 +315,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--posts", required=True, nargs="+", type=Path)
     parser.add_argument("--base", required=True)
-    parser.add_argument("--teacher-base", help="needed without --go-on-from")
+    parser.add_argument("--teacher-base", help="needed without --train-nothing")
     parser.add_argument("--go-on-from", type=Path, metavar="DIR")
     parser.add_argument("--train-nothing", action="store_true", help="of --go-on-from, fit all but the networks anew")
     parser.add_argument("--work", type=Path, required=True)
@@ -292,8 +324,8 @@ def main() -> None:
     others = [(name, pairs) for name, _, pairs in (told.partition("=") for told in args.elsewhere)]
     if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    if not (args.teacher_base or args.go_on_from):
-        parser.error("give --teacher-base, or --go-on-from")
+    if not (args.teacher_base or args.train_nothing):
+        parser.error("give --teacher-base, or --go-on-from with --train-nothing")
     if args.train_nothing and not args.go_on_from:
         parser.error("--train-nothing goes with --go-on-from")
     split(args)
@@ -308,7 +340,7 @@ def main() -> None:
     else:
         bi_encoder, cross_encoder = train_networks(args)
         pipeline, _ = calibrated(args, "before", bi_encoder, cross_encoder)
-    cross_encoder = last_epoch(args, pipeline, bi_encoder, cross_encoder)
+    cross_encoder = last_epochs(args, pipeline, bi_encoder, cross_encoder)
     ship(args, *calibrated(args, "pipeline", bi_encoder, cross_encoder), others)
 
 
