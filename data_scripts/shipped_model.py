@@ -209,7 +209,7 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
-    """The mean of the cross-encoder before and after two more epochs, taught by its pipeline and a teacher.
+    """A mean of the cross-encoder before and after three more epochs, taught by its pipeline and a teacher.
 
     `pipeline` is in int8; the networks are its own in their stock form. This teacher, unlike the first, learns the rows
     that are all duplicates too, and no other world.
@@ -237,11 +237,11 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
             run("distil", "targets", *pairs, "-o", told, "--pipeline", pipeline, "--held-out", held)
         return read(told)
 
-    def rewritten(seed: int, *more: str) -> list[dict[str, Any]]:
-        """Contrast pairs of all kinds, and 3000 more of each of some."""
+    def rewritten(seed: int, count: int, most: int, *more: str) -> list[dict[str, Any]]:
+        """Contrast pairs of all kinds, so many of each, and besides, at most so many of each of some kinds."""
         every, some_kinds = work / f"contrast-{seed}.jsonl", work / f"contrast-{seed + 1}.jsonl"
-        run("distil", "contrast", train, "-o", every, "--per-kind", "1000", "--seed", seed)
-        run("distil", "contrast", train, "-o", some_kinds, "--per-kind", "4000", "--seed", seed + 1)
+        run("distil", "contrast", train, "-o", every, "--per-kind", count, "--seed", seed)
+        run("distil", "contrast", train, "-o", some_kinds, "--per-kind", most, "--seed", seed + 1)
         return [*rows_of(every), *(row for kind in more for row in some(rows_of(some_kinds, kind=kind), 3000))]
 
     # Pairs that nobody labelled, and a part of the labelled ones again.
@@ -256,7 +256,8 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
     word_order = rows_of(paws / "train.jsonl")
     worlds = [*tweets, *posts, *word_order, *rows_of(args.mrpc)]
     options = ("--epochs", "1", "--max-length", "192", "--targets", "target", *validation)
-    seventh, also = work / "seventh", [*worlds, *some(word_order, 3000), *some(rewritten(5, "opposite"), 9000)]
+    seventh, harder = work / "seventh", some(rewritten(5, 1000, 4000, "opposite"), 9000)
+    also = [*worlds, *some(word_order, 3000), *harder]
     learn("cross-encoder", [*known, *also], seventh, cross_encoder, *options, "--learning-rate", "5e-5")
     # And many that are near: half of the others nobody doubts.
     near: dict[frozenset[str], dict[str, Any]] = {}
@@ -269,9 +270,21 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
         near.pop(frozenset((row["question1"], row["question2"])), None)
     write_rows(work / "near.jsonl", iter(near.values()), ["question1", "question2"])
     new = judged("near", splits, work / "near.jsonl", *joined)
-    ninth, also = work / "ninth", [*some(known, 40_000), *worlds, *word_order, *rewritten(9, "opposite", "synonym")]
+    ninth, harder = work / "ninth", rewritten(9, 1000, 4000, "opposite", "synonym")
+    also = [*some(known, 40_000), *worlds, *word_order, *harder]
     learn("cross-encoder", [*new, *also], ninth, seventh, *options, "--learning-rate", "8e-5")
-    mean("cross-encoder", work / "cross-encoder", cross_encoder, ninth)
+    # Of near pairs alone it forgets what those are like that people labelled, so it learns of these once more.
+    between, tenth = work / "between", work / "tenth"
+    mean("cross-encoder", between, seventh, ninth)
+    met = {(row["question1"], row["question2"]) for row in read(again)}
+    rest = [row for row in natural if (row["question1"], row["question2"]) not in met] or natural
+    more = judged("more", splits, write(work / "more.jsonl", some(rest, 25_000)), *joined)
+    labelled, unlabelled = ([row for row in known if (row["label"] is None) is none] for none in (False, True))
+    worlds = [*some(tweets, 4000), *some(posts, 3000), *some(rows_of(args.mrpc), 3000), *word_order]
+    harder = [*some(word_order, 2500), *rewritten(11, 700, 1500, "passive", "typo", "synonym")]
+    also = [*labelled, *some(unlabelled, 25_000), *some(new, 25_000), *worlds, *harder]
+    learn("cross-encoder", [*more, *also], tenth, between, *options, "--learning-rate", "5e-5")
+    mean("cross-encoder", work / "cross-encoder", cross_encoder, ninth, tenth, weights=("0.2", "0.3", "0.5"))
     return work / "cross-encoder"
 
 

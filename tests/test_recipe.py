@@ -75,7 +75,7 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     arguments += ["--elsewhere", f"New={files['new']}"]
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
     recipe.main()
-    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "ninth")]
+    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "tenth")]
     written = [path.stat().st_mtime_ns for path in trained]
     recipe.main()  # goes on where it was, here at its end: nothing is trained again
     assert [path.stat().st_mtime_ns for path in trained] == written
@@ -99,4 +99,4 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     recipe.main()
     anew = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     assert anew["networks"] == networks[0]
-    assert not (tmp_path / "work-anew" / "ninth").exists()
+    assert not (tmp_path / "work-anew" / "tenth").exists()
