@@ -119,6 +119,14 @@ def round_weights(model: Any) -> None:
             parameter.copy_(parameter.half().float())
 
 
+def save_plainly(model: Any, folder: Path) -> None:
+    """Writes a stock folder, which transformers 4 opens too: it does not know the class that transformers 5 names."""
+    model.save_pretrained(str(folder), create_model_card=False)
+    for path in folder.rglob("tokenizer_config.json"):
+        told = path.read_text(encoding="utf-8").replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"')
+        path.write_text(told, encoding="utf-8")
+
+
 def save_stock(model: Any, folder: Path) -> None:
     """Writes a stock folder; a tensor that float16 holds without loss is stored as float16.
 
@@ -126,7 +134,7 @@ def save_stock(model: Any, folder: Path) -> None:
     """
     from safetensors.torch import load_file, save_file
 
-    model.save_pretrained(str(folder), create_model_card=False)
+    save_plainly(model, folder)
     for path in folder.rglob("*.safetensors"):
         tensors = load_file(path)
         halved = {name: tensor.half() for name, tensor in tensors.items() if tensor.is_floating_point()}

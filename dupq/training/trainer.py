@@ -19,7 +19,7 @@ from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError, TrainingError
-from dupq.models.stock import QUESTIONS, RECORD, no_loading_bar, training_record, write_fingerprints
+from dupq.models.stock import QUESTIONS, RECORD, no_loading_bar, save_plainly, training_record, write_fingerprints
 from dupq.training.methods import Kind, Method, assemble, find_method
 from dupq.training.precision import bfloat16_is_faster
 from dupq.training.runs import RUN, base_identity, discard, finished_record, last_checkpoint, started_run
@@ -322,7 +322,7 @@ def _save(model: BaseModel, questions: NDArray[np.int64], record: dict[str, Any]
     beside = output.with_name(f".{output.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        model.save_pretrained(str(beside), create_model_card=False)
+        save_plainly(model, beside)
         write_fingerprints(beside / QUESTIONS, questions)
         write_json(beside / RECORD, record)
         os.replace(beside, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,13 @@ def test_the_shipped_model_can_be_trained_on_and_what_it_saw_is_remembered(tmp_p
     train("bi-encoder", TABLE.take(np.arange(16)), tmp_path / "more", settings)
     seen = read_fingerprints(tmp_path / "more" / QUESTIONS)
     assert np.isin(read_fingerprints(SHIPPED / TRAINED_ON), seen).all()
+    for network in (
+        folder / "bi-encoder",
+        folder / "cross-encoder",
+        tmp_path / "more",
+    ):  # transformers 4 knows no other
+        told = json.loads((network / "tokenizer_config.json").read_text(encoding="utf-8"))
+        assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_a_stock_pipeline_has_nothing_to_dequantise(tiny_cross_encoder: Path) -> None:
