@@ -215,34 +215,27 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
     that are all duplicates too, and no other world.
     """
     work, splits, paws, twitter = args.work, args.work / "splits", args.work / "paws", args.work / "twitter"
-    train, validation, teacher = (
-        splits / "train.jsonl",
-        ("--validation", splits / "validation.jsonl"),
-        work / "teacher-2",
-    )
+    train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
+    teacher, find = work / "teacher-2", ("--bi-encoder", pipeline / "bi-encoder")
     natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
     slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "128", *validation)
     learn("cross-encoder", [*natural, *only_duplicates], teacher, args.teacher_base, *slow)
-    unseen, joined, find = (
-        (bi_encoder, cross_encoder),
-        ("--teacher", teacher),
-        ("--bi-encoder", pipeline / "bi-encoder"),
-    )
+    joined = ("--teacher", teacher)
 
     def judged(name: str, world: Path, *pairs: str | Path) -> list[dict[str, Any]]:
         """What the pipeline says, its parts weighed on pairs of that world that no network has met."""
-        held = held_out(world, (*unseen, teacher), work / f"held-out-{name}") / "validation.jsonl"
+        held = held_out(world, (bi_encoder, cross_encoder, teacher), work / f"held-out-{name}") / "validation.jsonl"
         told = work / f"judged-{name}.jsonl"
         if not told.is_file():  # hours of the teacher's
             run("distil", "targets", *pairs, "-o", told, "--pipeline", pipeline, "--held-out", held)
         return read(told)
 
-    def rewritten(seed: int, count: int, most: int, *more: str) -> list[dict[str, Any]]:
-        """Contrast pairs of all kinds, so many of each, and besides, at most so many of each of some kinds."""
+    def rewritten(seed: int, count: int, most: int, *more: str) -> tuple[list[dict[str, Any]], ...]:
+        """Contrast pairs of all kinds, so many of each; and besides, of some kinds, at most so many and 3000."""
         every, some_kinds = work / f"contrast-{seed}.jsonl", work / f"contrast-{seed + 1}.jsonl"
         run("distil", "contrast", train, "-o", every, "--per-kind", count, "--seed", seed)
         run("distil", "contrast", train, "-o", some_kinds, "--per-kind", most, "--seed", seed + 1)
-        return [*rows_of(every), *(row for kind in more for row in some(rows_of(some_kinds, kind=kind), 3000))]
+        return rows_of(every), [row for kind in more for row in some(rows_of(some_kinds, kind=kind), 3000)]
 
     # Pairs that nobody labelled, and a part of the labelled ones again.
     fresh = work / "fresh-5.jsonl"
@@ -256,10 +249,10 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
     word_order = rows_of(paws / "train.jsonl")
     worlds = [*tweets, *posts, *word_order, *rows_of(args.mrpc)]
     options = ("--epochs", "1", "--max-length", "192", "--targets", "target", *validation)
-    seventh, harder = work / "seventh", some(rewritten(5, 1000, 4000, "opposite"), 9000)
-    also = [*worlds, *some(word_order, 3000), *harder]
+    seventh, (contrast, opposites) = work / "seventh", rewritten(5, 1000, 4000, "opposite")
+    also = [*worlds, *some(word_order, 3000), *some(contrast, 6000), *opposites]
     learn("cross-encoder", [*known, *also], seventh, cross_encoder, *options, "--learning-rate", "5e-5")
-    # And many that are near: half of the others nobody doubts.
+    # And many that are near: many of the others nobody doubts.
     near: dict[frozenset[str], dict[str, Any]] = {}
     for seed in range(11, 17):
         drawn = work / f"near-{seed}.jsonl"
@@ -270,19 +263,21 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
         near.pop(frozenset((row["question1"], row["question2"])), None)
     write_rows(work / "near.jsonl", iter(near.values()), ["question1", "question2"])
     new = judged("near", splits, work / "near.jsonl", *joined)
-    ninth, harder = work / "ninth", rewritten(9, 1000, 4000, "opposite", "synonym")
-    also = [*some(known, 40_000), *worlds, *word_order, *harder]
+    ninth, (contrast, harder) = work / "ninth", rewritten(9, 1000, 4000, "opposite", "synonym")
+    also = [*some(known, 40_000), *worlds, *word_order, *contrast, *harder]
     learn("cross-encoder", [*new, *also], ninth, seventh, *options, "--learning-rate", "8e-5")
     # Of near pairs alone it forgets what those are like that people labelled, so it learns of these once more.
     between, tenth = work / "between", work / "tenth"
     mean("cross-encoder", between, seventh, ninth)
     met = {(row["question1"], row["question2"]) for row in read(again)}
+    # Of a small data set there is no rest.
     rest = [row for row in natural if (row["question1"], row["question2"]) not in met] or natural
     more = judged("more", splits, write(work / "more.jsonl", some(rest, 25_000)), *joined)
     labelled, unlabelled = ([row for row in known if (row["label"] is None) is none] for none in (False, True))
     worlds = [*some(tweets, 4000), *some(posts, 3000), *some(rows_of(args.mrpc), 3000), *word_order]
-    harder = [*some(word_order, 2500), *rewritten(11, 700, 1500, "passive", "typo", "synonym")]
-    also = [*labelled, *some(unlabelled, 25_000), *some(new, 25_000), *worlds, *harder]
+    contrast, harder = rewritten(11, 700, 1500, "passive", "typo", "synonym")
+    again_too = [*labelled, *some(unlabelled, 25_000), *some(new, 25_000)]
+    also = [*again_too, *worlds, *some(word_order, 2500), *contrast, *harder]
     learn("cross-encoder", [*more, *also], tenth, between, *options, "--learning-rate", "5e-5")
     mean("cross-encoder", work / "cross-encoder", cross_encoder, ninth, tenth, weights=("0.2", "0.3", "0.5"))
     return work / "cross-encoder"

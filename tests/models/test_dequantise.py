@@ -101,11 +101,8 @@ def test_the_shipped_model_can_be_trained_on_and_what_it_saw_is_remembered(tmp_p
     train("bi-encoder", TABLE.take(np.arange(16)), tmp_path / "more", settings)
     seen = read_fingerprints(tmp_path / "more" / QUESTIONS)
     assert np.isin(read_fingerprints(SHIPPED / TRAINED_ON), seen).all()
-    for network in (
-        folder / "bi-encoder",
-        folder / "cross-encoder",
-        tmp_path / "more",
-    ):  # transformers 4 knows no other
+    # transformers 4 knows no other class.
+    for network in (folder / "bi-encoder", folder / "cross-encoder", tmp_path / "more"):
         told = json.loads((network / "tokenizer_config.json").read_text(encoding="utf-8"))
         assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
 

@@ -87,9 +87,8 @@ def test_candidates_may_have_to_be_alike() -> None:
     every = candidate_pairs(pairs, LetterEmbedder(), 10_000)
     found = (LetterEmbedder().embed(every.left) * LetterEmbedder().embed(every.right)).sum(axis=1)
     distinct = np.unique(found.round(4))
-    least = float(
-        distinct[len(distinct) // 2 - 1 :][:2].mean()
-    )  # between two cosines, so that rounding decides nothing
+    # Between two cosines, so that rounding decides nothing.
+    least = float(distinct[len(distinct) // 2 - 1 :][:2].mean())
     alike = candidate_pairs(pairs, LetterEmbedder(), 10_000, least_cosine=least)
     kept = found >= least
     assert 0 < kept.sum() < len(kept)
