@@ -1,14 +1,16 @@
 """Makes the model that ships with the package, by the commands a user has, and nothing else.
 
-    python data_scripts/shipped_model.py --work DIR --base all-MiniLM-L6-v2 --teacher-base all-mpnet-base-v2 \\
-        --pairs qqp.tsv.xz --paws paws_wiki_dev.tsv.xz --mrpc mrpc_train.tsv.xz --twitter twitter_url_train.tsv.xz \\
+    python data_scripts/shipped_model.py --work DIR --base all-MiniLM-L6-v2 --cross-base ms-marco-MiniLM-L12-v2 \\
+        --teacher-base all-mpnet-base-v2 --pairs qqp.tsv.xz --paws paws_wiki_dev.tsv.xz --mrpc mrpc_train.tsv.xz \\
+        --twitter twitter_url_train.tsv.xz \\
         --posts semeval2016_cqa_train_part1.tsv.xz semeval2016_cqa_train_part2.tsv.xz --elsewhere MRPC=mrpc_test.tsv.xz
 
 `--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
-the splits' test parts are kept from training. `--base` and `--teacher-base`: folders or Hub ids of the encoders to
-start from. `--go-on-from`: a pipeline in int8, such as the shipped one: only the last stage is trained, from there.
-With `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the blend, the
+the splits' test parts are kept from training. `--base`, `--cross-base` and `--teacher-base`: folders or Hub ids of what
+the bi-encoder, the last cross-encoder and the teachers start from. `--go-on-from`: a pipeline in int8, such as one that
+shipped: its bi-encoder stays, and only the last stage is trained, which that pipeline and a teacher teach. With
+`--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the blend, the
 calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
 from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the card; may be given several
 times. The last step writes `dupq/pretrained/` and its card.
@@ -32,6 +34,7 @@ from dupq.data.splits import load_pairs
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
 from dupq.models.stock import training_record
+from dupq.models.words import Words
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
@@ -39,6 +42,8 @@ ABOUT = Path(__file__).with_suffix(".json")
 CARD = ROOT / "model_cards" / "dupq-quora-minilm.md"
 JUDGED_FIRST = 22_528
 """Of the rows that are all duplicates: how many the teacher judges before the others."""
+LEFT_OUT = (5, 9)
+"""Of the last cross-encoder's base: the layers that it does without."""
 
 
 def run(*arguments: str | int | Path) -> None:
@@ -208,11 +213,34 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     return bi_encoder, cross_encoder
 
 
-def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
-    """A mean of the cross-encoder before and after three more epochs, taught by its pipeline and a teacher.
+def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
+    """A deeper cross-encoder to start from: the layers of `--cross-base`, less two, over the bi-encoder's words.
 
-    `pipeline` is in int8; the networks are its own in their stock form. This teacher, unlike the first, learns the rows
-    that are all duplicates too, and no other world.
+    The pipeline's two networks then share one table of words, which in 4 bits and with ten layers keeps it under 40 MB.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    (network, words), (tokenizer, other) = (
+        [opener.from_pretrained(str(name)) for name in (args.cross_base, bi_encoder)]
+        for opener in (AutoModel, AutoTokenizer)
+    )
+    if tokenizer.get_vocab() != other.get_vocab():
+        sys.exit(f"{args.cross_base} and {bi_encoder} differ in their vocabulary: give a base that has the same words")
+    table = Words.rounded(words.get_input_embeddings().weight.detach().numpy(), bits=4)
+    with torch.no_grad():
+        network.get_input_embeddings().weight.copy_(torch.from_numpy(table.rows * table.scales))
+    layers = [layer for number, layer in enumerate(network.encoder.layer) if number not in LEFT_OUT]
+    network.encoder.layer, network.config.num_hidden_layers = torch.nn.ModuleList(layers), len(layers)
+    for part in (network, tokenizer):
+        part.save_pretrained(args.work / "deeper-start")
+    return Path(args.work / "deeper-start")
+
+
+def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
+    """A deeper cross-encoder, taught by a pipeline in int8, whose networks in stock form are given, and a teacher.
+
+    This teacher, unlike the first, learns the rows that are all duplicates too, and no other world.
     """
     work, splits, paws, twitter = args.work, args.work / "splits", args.work / "paws", args.work / "twitter"
     train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
@@ -230,29 +258,14 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
             run("distil", "targets", *pairs, "-o", told, "--pipeline", pipeline, "--held-out", held)
         return read(told)
 
-    def rewritten(seed: int, count: int, most: int, *more: str) -> tuple[list[dict[str, Any]], ...]:
-        """Contrast pairs of all kinds, so many of each; and besides, of some kinds, at most so many and 3000."""
-        every, some_kinds = work / f"contrast-{seed}.jsonl", work / f"contrast-{seed + 1}.jsonl"
-        run("distil", "contrast", train, "-o", every, "--per-kind", count, "--seed", seed)
-        run("distil", "contrast", train, "-o", some_kinds, "--per-kind", most, "--seed", seed + 1)
-        return rows_of(every), [row for kind in more for row in some(rows_of(some_kinds, kind=kind), 3000)]
-
-    # Pairs that nobody labelled, and a part of the labelled ones again.
+    # All rows in the natural class mix and a part of the others; pairs that nobody labelled; and many that are near: of
+    # the others many nobody doubts.
+    labelled = judged(
+        "labelled", splits, write(work / "again.jsonl", [*natural, *some(only_duplicates, 15_000)]), *joined
+    )
     fresh = work / "fresh-5.jsonl"
     run("distil", "candidates", train, "-o", fresh, *find, "--count", "90000", "--seed", "5")
-    again = write(work / "again.jsonl", [*some(natural, 15_000), *some(only_duplicates, 15_000)])
-    known = judged("known", splits, again, fresh, *joined)
-    told = write(work / "some-tweets.jsonl", some(rows_of(twitter / "train.jsonl"), 6000))
-    tweets = judged("some-tweets", twitter, told, "--trust", "0.5")
-    # Of texts longer than questions the untrained encoder knows more than the pipeline.
-    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
-    word_order = rows_of(paws / "train.jsonl")
-    worlds = [*tweets, *posts, *word_order, *rows_of(args.mrpc)]
-    options = ("--epochs", "1", "--max-length", "192", "--targets", "target", *validation)
-    seventh, (contrast, opposites) = work / "seventh", rewritten(5, 1000, 4000, "opposite")
-    also = [*worlds, *some(word_order, 3000), *some(contrast, 6000), *opposites]
-    learn("cross-encoder", [*known, *also], seventh, cross_encoder, *options, "--learning-rate", "5e-5")
-    # And many that are near: many of the others nobody doubts.
+    unlabelled = judged("fresh-5", splits, fresh, *joined)
     near: dict[frozenset[str], dict[str, Any]] = {}
     for seed in range(11, 17):
         drawn = work / f"near-{seed}.jsonl"
@@ -262,25 +275,18 @@ def last_epochs(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cros
     for row in read(fresh):
         near.pop(frozenset((row["question1"], row["question2"])), None)
     write_rows(work / "near.jsonl", iter(near.values()), ["question1", "question2"])
-    new = judged("near", splits, work / "near.jsonl", *joined)
-    ninth, (contrast, harder) = work / "ninth", rewritten(9, 1000, 4000, "opposite", "synonym")
-    also = [*some(known, 40_000), *worlds, *word_order, *contrast, *harder]
-    learn("cross-encoder", [*new, *also], ninth, seventh, *options, "--learning-rate", "8e-5")
-    # Of near pairs alone it forgets what those are like that people labelled, so it learns of these once more.
-    between, tenth = work / "between", work / "tenth"
-    mean("cross-encoder", between, seventh, ninth)
-    met = {(row["question1"], row["question2"]) for row in read(again)}
-    # Of a small data set there is no rest.
-    rest = [row for row in natural if (row["question1"], row["question2"]) not in met] or natural
-    more = judged("more", splits, write(work / "more.jsonl", some(rest, 25_000)), *joined)
-    labelled, unlabelled = ([row for row in known if (row["label"] is None) is none] for none in (False, True))
-    worlds = [*some(tweets, 4000), *some(posts, 3000), *some(rows_of(args.mrpc), 3000), *word_order]
-    contrast, harder = rewritten(11, 700, 1500, "passive", "typo", "synonym")
-    again_too = [*labelled, *some(unlabelled, 25_000), *some(new, 25_000)]
-    also = [*again_too, *worlds, *some(word_order, 2500), *contrast, *harder]
-    learn("cross-encoder", [*more, *also], tenth, between, *options, "--learning-rate", "5e-5")
-    mean("cross-encoder", work / "cross-encoder", cross_encoder, ninth, tenth, weights=("0.2", "0.3", "0.5"))
-    return work / "cross-encoder"
+    confused = judged("near", splits, work / "near.jsonl", *joined)
+    told = write(work / "some-tweets.jsonl", some(rows_of(twitter / "train.jsonl"), 6000))
+    tweets = judged("some-tweets", twitter, told, "--trust", "0.5")
+    # Of texts longer than questions the untrained encoder knows more than the pipeline.
+    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
+    contrast = work / "contrast-21.jsonl"
+    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1500", "--seed", "21")
+    worlds = [*tweets, *posts, *rows_of(args.mrpc), *rows_of(paws / "train.jsonl") * 4]
+    rows = [*labelled * 2, *unlabelled, *confused, *worlds, *rows_of(contrast)]
+    options = ("--epochs", "1", "--max-length", "192", "--targets", "target", "--learning-rate", "8e-5", *validation)
+    learn("cross-encoder", rows, work / "deeper", begin_deeper(args, bi_encoder), *options)
+    return work / "deeper"
 
 
 def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
@@ -289,7 +295,7 @@ def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_enco
     splits = held_out(args.work / "splits", (bi_encoder, cross_encoder), args.work / f"held-out-{name}")
     networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
     run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
-    run("export", stock, splits, "-o", int8)
+    run("export", stock, splits, "-o", int8, "--word-bits", "4")
     return int8, splits
 
 
@@ -323,7 +329,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--posts", required=True, nargs="+", type=Path)
     parser.add_argument("--base", required=True)
-    parser.add_argument("--teacher-base", help="needed without --train-nothing")
+    for name in ("cross", "teacher"):
+        parser.add_argument(f"--{name}-base", help="needed without --train-nothing")
     parser.add_argument("--go-on-from", type=Path, metavar="DIR")
     parser.add_argument("--train-nothing", action="store_true", help="of --go-on-from, fit all but the networks anew")
     parser.add_argument("--work", type=Path, required=True)
@@ -332,8 +339,8 @@ def main() -> None:
     others = [(name, pairs) for name, _, pairs in (told.partition("=") for told in args.elsewhere)]
     if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    if not (args.teacher_base or args.train_nothing):
-        parser.error("give --teacher-base, or --go-on-from with --train-nothing")
+    if not (args.train_nothing or (args.teacher_base and args.cross_base)):
+        parser.error("give --teacher-base and --cross-base, or --go-on-from with --train-nothing")
     if args.train_nothing and not args.go_on_from:
         parser.error("--train-nothing goes with --go-on-from")
     split(args)
@@ -348,7 +355,7 @@ def main() -> None:
     else:
         bi_encoder, cross_encoder = train_networks(args)
         pipeline, _ = calibrated(args, "before", bi_encoder, cross_encoder)
-    cross_encoder = last_epochs(args, pipeline, bi_encoder, cross_encoder)
+    cross_encoder = train_deeper(args, pipeline, bi_encoder, cross_encoder)
     ship(args, *calibrated(args, "pipeline", bi_encoder, cross_encoder), others)
 
 

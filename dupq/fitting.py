@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -266,7 +266,9 @@ def adapt(pipeline: DuplicatePipeline, verdicts: PairTable, progress: Progress |
     return replace(pipeline, calibrator=local.calibrator, rule=local.rule, base_rate=rate, evaluation=None)
 
 
-def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | None) -> DuplicatePipeline:
+def export(
+    pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | None, word_bits: Literal[4, 8]
+) -> DuplicatePipeline:
     """See `DuplicatePipeline.export`."""
     from dupq.models import export as exporting
     from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder
@@ -281,7 +283,7 @@ def export(pipeline: DuplicatePipeline, pairs: PairTable, progress: Progress | N
             raise InputError(f"the {name.replace('_', '-')} is in the int8 form already", mend="export the original")
         with TemporaryDirectory() as folder:
             network.save(Path(folder) / name)
-            made = exporting.export(Path(folder) / name, pairs.left, pairs.right)
+            made = exporting.export(Path(folder) / name, pairs.left, pairs.right, word_bits)
             parts[name] = runtime(made, **{reading: getattr(network, reading)})
     rule = pipeline.rule
     exported = replace(pipeline, **parts, cascade=None, calibrator=None, rule=None, base_rate=None, evaluation=None)

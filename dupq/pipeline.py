@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dupq.models.cascade import MOST_LOST
 from dupq.models.scorers import Progress
@@ -151,7 +151,9 @@ class DuplicatePipeline(Scoring):
 
         return fitting.adapt(self, verdicts, progress)
 
-    def export(self, pairs: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
+    def export(
+        self, pairs: PairTable, progress: Progress | None = None, *, word_bits: Literal[4, 8] = 8
+    ) -> DuplicatePipeline:
         """The same pipeline on int8 networks, which run without torch and faster.
 
         The networks' value ranges are taken from these pairs, unlabelled; calibrator and thresholds are fitted anew on
@@ -159,13 +161,18 @@ class DuplicatePipeline(Scoring):
         was calibrated on, its thresholds stay where they are as far as their promises allow. A base rate that it was
         moved to, it keeps.
 
+        Args:
+            pairs: Labelled pairs that no network was trained on.
+            progress: Told how many pairs are done, of how many.
+            word_bits: Of the word embeddings: with 4, a small network's files are a quarter smaller.
+
         Raises:
             InputError: The networks are in that form already, or onnx is not installed.
             LeakError, NotEnoughLabelsError: As of `calibrate`.
         """
         from dupq import fitting
 
-        return fitting.export(self, pairs, progress)
+        return fitting.export(self, pairs, progress, word_bits)
 
     def dequantise(self) -> DuplicatePipeline:
         """The same pipeline on stock networks with the weights of the int8 ones, to train on; uncalibrated.

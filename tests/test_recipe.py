@@ -56,9 +56,9 @@ def world(path: Path, name: str) -> Path:
 def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     recipe: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    base, teacher = (
+    base, deep, teacher = (
         save_tiny_bi_encoder(tmp_path / name, save_tiny_base(tmp_path / f"{name}-base", layers=layers, tokens=192))
-        for name, layers in (("small", 2), ("large", 5))
+        for name, layers in (("small", 2), ("deep", 7), ("large", 5))
     )
     pairs = [  # ten a question group; of every fourth group the duplicates alone, which then only train
         {"question1": pair.question1, "question2": pair.question2, "is_duplicate": pair.label, "natural": natural}
@@ -69,13 +69,13 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     files = {
         name: world(tmp_path / f"{name}.csv", name) for name in ("paws", "mrpc", "twitter", "posts", "more", "new")
     }
-    arguments = ["--work", tmp_path / "work", "--base", base, "--teacher-base", teacher]
+    arguments = ["--work", tmp_path / "work", "--base", base, "--teacher-base", teacher, "--cross-base", deep]
     arguments += ["--pairs", tmp_path / "pairs.csv", "--posts", files["posts"], files["more"]]
     arguments += [part for name in ("paws", "mrpc", "twitter") for part in (f"--{name}", files[name])]
     arguments += ["--elsewhere", f"New={files['new']}"]
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
     recipe.main()
-    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "tenth")]
+    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "deeper")]
     written = [path.stat().st_mtime_ns for path in trained]
     recipe.main()  # goes on where it was, here at its end: nothing is trained again
     assert [path.stat().st_mtime_ns for path in trained] == written
@@ -83,6 +83,10 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     assert score.threshold is not None
     manifest = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     assert [form["form"] for form in manifest["networks"].values()] == ["onnx-int8", "onnx-int8"]
+    # One table of words, in 4 bits, and one of seven layers left out.
+    assert [path.name for path in (tmp_path / "pretrained").rglob("words_*")] == ["words_int4.safetensors"]
+    config = json.loads((tmp_path / "work" / "deeper" / "config.json").read_text(encoding="utf-8"))
+    assert config["num_hidden_layers"] == 6
     assert "New" in (tmp_path / "card.md").read_text(encoding="utf-8")
     # The last stage alone, from what now ships.
     arguments += ["--go-on-from", shutil.copytree(tmp_path / "pretrained", tmp_path / "before")]
@@ -99,4 +103,4 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     recipe.main()
     anew = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     assert anew["networks"] == networks[0]
-    assert not (tmp_path / "work-anew" / "tenth").exists()
+    assert not (tmp_path / "work-anew" / "deeper").exists()

@@ -86,6 +86,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="AP",
         help="of the average precision, that the cascade may lose on these pairs (0.002)",
     )
+    export.add_argument(
+        "--word-bits", type=int, choices=(4, 8), default=8, help="of the word embeddings: 4 make smaller files (8)"
+    )
     add_reading_options(export)
     export.set_defaults(run=run_export)
 
@@ -270,7 +273,7 @@ def run_export(args: argparse.Namespace) -> int:
         pipeline = DuplicatePipeline.from_pretrained(args.model)
     if args.cascade is None or not pipeline.is_int8:
         with progress_bar("exporting") as bar:
-            pipeline = pipeline.export(pairs, bar)
+            pipeline = pipeline.export(pairs, bar, word_bits=args.word_bits)
     if args.cascade is not None:
         most_lost = MOST_LOST if args.most_lost is None else args.most_lost
         with progress_bar("fitting the cascade") as bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ _SAMPLED_ROWS = 1024
 _EXPONENTS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def export(source: str | Path, left: Sequence[str], right: Sequence[str]) -> RuntimeNetwork:
+def export(
+    source: str | Path, left: Sequence[str], right: Sequence[str], word_bits: Literal[4, 8] = 8
+) -> RuntimeNetwork:
     """The int8 form of a stock network.
 
     Weights are int8 with one scale a column (embeddings: a row); activations uint8 with one fixed scale a product, or,
@@ -34,6 +36,7 @@ def export(source: str | Path, left: Sequence[str], right: Sequence[str]) -> Run
     Args:
         source: Folder of a stock `SentenceTransformer` or `CrossEncoder` whose encoder is a BERT.
         left, right: Real pairs of questions, no labels needed; 1,024 are enough, and no more are used.
+        word_bits: Of the word embeddings. 4 halve their file, which is half of a small network.
 
     Returns:
         The network; `settings["shift"]` says how far int8 moves its score, a logit or a cosine, on pairs that the
@@ -58,7 +61,7 @@ def export(source: str | Path, left: Sequence[str], right: Sequence[str]) -> Run
         settings["dimensions"] = len(bert.tensors["embeddings.LayerNorm.weight"])
     exact = RuntimeNetwork(_model(bert, taps=True), tokenizer, settings)
     smoothed, products = quantise(bert, _observe(exact, bert, pairs[:half]))
-    words = Words.rounded(bert.tensors["embeddings.word_embeddings.weight"])
+    words = Words.rounded(bert.tensors["embeddings.word_embeddings.weight"], word_bits)
     network = RuntimeNetwork(_model(smoothed, products), tokenizer, settings, words)
     settings["shift"] = _shift(_scores(exact, pairs[half:]), _scores(network, pairs[half:]))
     return network

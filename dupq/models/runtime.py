@@ -95,7 +95,8 @@ class RuntimeNetwork:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL).write_bytes(self.model)
         (folder / TOKENIZER).write_bytes(self.tokenizer)
-        write_json(folder / SETTINGS, self.settings)
+        place = {} if self.words is None or self.words.file == WORDS else {PLACE: self.words.file}
+        write_json(folder / SETTINGS, {**self.settings, **place})
         if self.words is not None:
             self.words.save(folder)
 

@@ -124,6 +124,11 @@ def test_export_needs_no_torch_and_decides_alike(
     status, _, err = run(capsys, "export", tmp_path / "int8", labelled, "-o", tmp_path / "again")
     assert status == 2
     assert "int8 form already" in err
+    status, _, err = run(capsys, "export", model, labelled, "--word-bits", "4", "-o", tmp_path / "int4")
+    assert status == 0, err
+    small = DuplicatePipeline.from_pretrained(tmp_path / "int4")
+    assert {path.name for path in (tmp_path / "int4").rglob("words_*")} == {"words_int4.safetensors"}
+    assert np.corrcoef(scores[0], small.raw_scores(TABLE.left, TABLE.right))[0, 1] > 0.9
 
 
 def test_export_with_a_cascade(

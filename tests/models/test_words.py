@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from safetensors.numpy import save_file
 from dupq.errors import ModelFolderError
 from dupq.models.export import export
 from dupq.models.runtime import FORMAT, SETTINGS, RuntimeBiEncoder, RuntimeCrossEncoder, RuntimeNetwork
-from dupq.models.words import PLACE, WORDS, Words, share_words
+from dupq.models.words import PACKED_WORDS, PLACE, WORDS, Words, share_words
 from tests.questions import labelled_table
 
 TABLE = labelled_table(24)
@@ -43,13 +44,60 @@ def test_a_word_is_off_by_half_a_step_at_most(table: NDArray[np.float32]) -> Non
     np.testing.assert_allclose(np.abs(words.rows).max(axis=1) * words.scales[:, 0], largest, rtol=1e-5, atol=1e-12)
 
 
-def test_two_networks_of_one_table_share_a_file(network: RuntimeNetwork, tiny_bi_encoder: Path, tmp_path: Path) -> None:
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 9), st.integers(1, 5).map(lambda half: 2 * half)),
+        elements=st.floats(-99, 99, width=32, allow_subnormal=False),
+    )
+)
+def test_four_bits_err_no_more_than_their_largest_value_asks_and_are_rounded_once(table: NDArray[np.float32]) -> None:
+    words = Words.rounded(table, bits=4)
+    assert words.packed
+    coarse = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 7
+    plain = np.round(table / coarse) * coarse
+    error, most = (np.square(each - table).sum(axis=1) for each in (words.rows * words.scales, plain))
+    assert np.all(error <= most * 1.001 + 1e-9)
+    again = Words.rounded(words.rows * words.scales, bits=4)
+    assert np.array_equal(again.rows, words.rows)
+
+
+def test_four_bits_clip_a_lone_large_value() -> None:
+    row = np.array([[1.0, -1.0] * 40 + [2.2, 0.0]], dtype=np.float32)
+    words = Words.rounded(row, bits=4)
+    assert words.scales[0, 0] < 2.2 / 7
+    assert words.rows[0, -2] == 7
+
+
+def test_a_table_in_4_bits_takes_half_the_bytes_and_comes_back(tiny_cross_encoder: Path, tmp_path: Path) -> None:
+    whole, small = (export(tiny_cross_encoder, LEFT, RIGHT, word_bits=bits) for bits in (8, 4))
+    assert small.words is not None
+    whole.save(tmp_path / "whole")
+    small.save(tmp_path / "small")
+    sizes = [(tmp_path / "whole" / WORDS).stat().st_size, (tmp_path / "small" / PACKED_WORDS).stat().st_size]
+    assert sizes[0] - sizes[1] >= small.words.rows.size // 2 - 64
+    again = RuntimeNetwork.read(tmp_path / "small")
+    assert again.words is not None
+    assert np.array_equal(again.words.rows, small.words.rows)
+    assert again.fingerprint == small.fingerprint
+    assert small.settings["shift"]["rms"] >= whole.settings["shift"]["rms"]
+    one, other = RuntimeCrossEncoder(tmp_path / "small"), RuntimeCrossEncoder(small)
+    assert np.array_equal(one.score(LEFT, RIGHT), other.score(LEFT, RIGHT))
+    one.save(tmp_path / "again")
+    assert (tmp_path / "again" / PACKED_WORDS).read_bytes() == (tmp_path / "small" / PACKED_WORDS).read_bytes()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_two_networks_of_one_table_share_a_file(
+    tiny_cross_encoder: Path, tiny_bi_encoder: Path, tmp_path: Path, bits: Literal[4, 8]
+) -> None:
+    network = export(tiny_cross_encoder, LEFT, RIGHT, word_bits=bits)
     bi_encoder = replace(export(tiny_bi_encoder, LEFT, RIGHT), words=network.words)
     one, other = RuntimeCrossEncoder(network), RuntimeBiEncoder(bi_encoder)
     one.save(tmp_path / "cross-encoder")
     other.save(tmp_path / "bi-encoder")
     share_words(tmp_path / "cross-encoder", tmp_path / "bi-encoder", SETTINGS)
-    assert [path.parent.name for path in tmp_path.rglob(WORDS)] == ["bi-encoder"]
+    assert [path.parent.name for path in tmp_path.rglob("words_int*")] == ["bi-encoder"]
     again = RuntimeCrossEncoder(tmp_path / "cross-encoder")
     assert again.fingerprint == one.fingerprint
     assert np.array_equal(again.score(LEFT, RIGHT), one.score(LEFT, RIGHT))
