@@ -227,7 +227,8 @@ def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
     )
     if tokenizer.get_vocab() != other.get_vocab():
         sys.exit(f"{args.cross_base} and {bi_encoder} differ in their vocabulary: give a base that has the same words")
-    table = Words.rounded(words.get_input_embeddings().weight.detach().numpy(), bits=4)
+    # A pipeline keeps its networks in float16, so it is that form of the table which both have to round alike.
+    table = Words.rounded(words.get_input_embeddings().weight.detach().half().float().numpy(), bits=4)
     with torch.no_grad():
         network.get_input_embeddings().weight.copy_(torch.from_numpy(table.rows * table.scales))
     layers = [layer for number, layer in enumerate(network.encoder.layer) if number not in LEFT_OUT]

@@ -50,7 +50,8 @@ class Words:
     def rounded(cls, table: NDArray[np.float32], bits: Literal[4, 8] = 8) -> Words:
         """The rounded form of a table, float32 (words, dimensions).
 
-        In 4 bits each row's largest value is clipped by as much as makes its squared error least.
+        In 4 bits each row's largest value is clipped by as much as makes its squared error least; what was rounded
+        once comes out as it is.
         """
         largest = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12).astype(np.float32)
         if bits == 8:
@@ -58,7 +59,7 @@ class Words:
             return cls(np.round(table / scales).astype(np.int8), scales)
         best, scales = np.full((len(table), 1), np.inf, np.float32), largest / np.float32(_MOST_4)
         for share in _CLIPPED:
-            tried = largest * share / np.float32(_MOST_4)
+            tried = _short(largest * share / np.float32(_MOST_4))
             error = np.square(_in_4_bits(table, tried) * tried - table).sum(axis=1, keepdims=True)
             scales, best = np.where(error < best, tried, scales), np.minimum(error, best)
         return cls(_in_4_bits(table, scales), scales)
@@ -132,6 +133,12 @@ def share_words(folder: Path, other: Path, settings: str) -> None:
 
 def _in_4_bits(table: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:
     return np.clip(np.round(table / scales), -_MOST_4, _MOST_4).astype(np.int8)
+
+
+def _short(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scales to 8 binary digits: seven of them are exact even in float16, so that they are found again in a table."""
+    mantissa, exponent = np.frexp(scales)
+    return np.asarray(np.ldexp(np.round(mantissa * 256) / 256, exponent), dtype=np.float32)
 
 
 def _as_bytes(rows: NDArray[np.int8]) -> NDArray[np.uint8]:

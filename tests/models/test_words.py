@@ -56,10 +56,13 @@ def test_four_bits_err_no_more_than_their_largest_value_asks_and_are_rounded_onc
     assert words.packed
     coarse = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 7
     plain = np.round(table / coarse) * coarse
-    error, most = (np.square(each - table).sum(axis=1) for each in (words.rows * words.scales, plain))
-    assert np.all(error <= most * 1.001 + 1e-9)
+    error, most, length = (
+        np.linalg.norm(each, axis=1) for each in (words.rows * words.scales - table, plain - table, table)
+    )
+    assert np.all(error <= most + 2.0**-8 * length + 1e-9)  # a scale is told in 8 digits
     again = Words.rounded(words.rows * words.scales, bits=4)
     assert np.array_equal(again.rows, words.rows)
+    assert np.array_equal(again.scales, words.scales)
 
 
 def test_four_bits_clip_a_lone_large_value() -> None:
@@ -67,6 +70,14 @@ def test_four_bits_clip_a_lone_large_value() -> None:
     words = Words.rounded(row, bits=4)
     assert words.scales[0, 0] < 2.2 / 7
     assert words.rows[0, -2] == 7
+
+
+def test_four_bits_are_found_again_in_a_table_kept_in_float16() -> None:
+    table = np.random.default_rng(0).normal(0, 0.05, (500, 64)).astype(np.float32)
+    words = Words.rounded(table, bits=4)
+    again = Words.rounded((words.rows * words.scales).astype(np.float16).astype(np.float32), bits=4)
+    assert np.array_equal(again.rows, words.rows)
+    assert np.array_equal(again.scales, words.scales)
 
 
 def test_a_table_in_4_bits_takes_half_the_bytes_and_comes_back(tiny_cross_encoder: Path, tmp_path: Path) -> None:
