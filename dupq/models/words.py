@@ -25,7 +25,7 @@ PACKED_WORDS = "words_int4.safetensors"
 WORD_INPUTS = ("words", "word_scales")
 """Inputs of a graph that is given the rows and the scales of a table."""
 PLACE = "words"
-"""The key of a network's settings that says where its table lies, if not beside it."""
+"""The key of a network's settings that says where its table lies, if not beside it in 8 bits."""
 
 _PLACE = re.compile(rf"(?:\.\./[\w-]+/)?(?:{re.escape(WORDS)}|{re.escape(PACKED_WORDS)})")
 _MOST_4 = 7
