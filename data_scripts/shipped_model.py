@@ -9,7 +9,7 @@
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base`, `--cross-base` and `--teacher-base`: folders or Hub ids of what
 the bi-encoder, the last cross-encoder and the teachers start from. `--go-on-from`: a pipeline in int8, such as one that
-shipped: its bi-encoder stays, and only the last stage is trained, which that pipeline and a teacher teach. With
+shipped: only the last stage is trained, from its bi-encoder, which that pipeline and a teacher teach. With
 `--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the blend, the
 calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
 from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the card; may be given several
@@ -27,13 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from dupq.cli.main import main as dupq
 from dupq.data.reading import read_pairs, read_rows
 from dupq.data.splits import load_pairs
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
-from dupq.models.stock import training_record
+from dupq.models.stock import QUESTIONS, training_record, write_fingerprints
 from dupq.models.words import Words
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,6 +214,24 @@ def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
     return bi_encoder, cross_encoder
 
 
+def round_words(args: argparse.Namespace, bi_encoder: Path) -> Path:
+    """A copy of the bi-encoder, its words being what 4 bits will make of them: what learns next learns with those.
+
+    A pipeline keeps its networks in float16, so it is that form of the table which is rounded.
+    """
+    folder = Path(args.work / "rounded")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(bi_encoder, folder)
+    _, seen = training_record(bi_encoder)
+    if seen is not None:  # a network in a pipeline's folder has them beside it, so that a copy would have seen nothing
+        write_fingerprints(folder / QUESTIONS, seen)
+    weights = load_file(folder / "model.safetensors")
+    (name,) = (name for name in weights if name.endswith("word_embeddings.weight"))
+    table = Words.rounded(weights[name].astype(np.float16).astype(np.float32), bits=4)
+    save_file(weights | {name: table.rows * table.scales}, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
     """A deeper cross-encoder to start from: the layers of `--cross-base`, less two, over the bi-encoder's words.
 
@@ -227,10 +246,7 @@ def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
     )
     if tokenizer.get_vocab() != other.get_vocab():
         sys.exit(f"{args.cross_base} and {bi_encoder} differ in their vocabulary: give a base that has the same words")
-    # A pipeline keeps its networks in float16, so it is that form of the table which both have to round alike.
-    table = Words.rounded(words.get_input_embeddings().weight.detach().half().float().numpy(), bits=4)
-    with torch.no_grad():
-        network.get_input_embeddings().weight.copy_(torch.from_numpy(table.rows * table.scales))
+    network.set_input_embeddings(words.get_input_embeddings())
     layers = [layer for number, layer in enumerate(network.encoder.layer) if number not in LEFT_OUT]
     network.encoder.layer, network.config.num_hidden_layers = torch.nn.ModuleList(layers), len(layers)
     for part in (network, tokenizer):
@@ -238,8 +254,10 @@ def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
     return Path(args.work / "deeper-start")
 
 
-def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
-    """A deeper cross-encoder, taught by a pipeline in int8, whose networks in stock form are given, and a teacher.
+def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
+    """The bi-encoder for an epoch more, and a deeper cross-encoder, as a pipeline and a larger teacher tell them.
+
+    The pipeline is in int8; its networks are also given in their stock form.
 
     This teacher, unlike the first, learns the rows that are all duplicates too, and no other world.
     """
@@ -281,13 +299,29 @@ def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cro
     tweets = judged("some-tweets", twitter, told, "--trust", "0.5")
     # Of texts longer than questions the untrained encoder knows more than the pipeline.
     posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
-    contrast = work / "contrast-21.jsonl"
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1500", "--seed", "21")
-    worlds = [*tweets, *posts, *rows_of(args.mrpc), *rows_of(paws / "train.jsonl") * 4]
-    rows = [*labelled * 2, *unlabelled, *confused, *worlds, *rows_of(contrast)]
-    options = ("--epochs", "1", "--max-length", "192", "--targets", "target", "--learning-rate", "8e-5", *validation)
-    learn("cross-encoder", rows, work / "deeper", begin_deeper(args, bi_encoder), *options)
-    return work / "deeper"
+    news, word_order, start = rows_of(args.mrpc), rows_of(paws / "train.jsonl"), round_words(args, bi_encoder)
+    student, worlds = ("--epochs", "1", "--targets", "target", *validation), [*tweets, *posts, *news]
+    # Word order is beyond a network that embeds each question by itself.
+    rows, few = [*labelled, *unlabelled, *confused, *worlds], [*some(tweets, 3000), *some(posts, 1500)]
+    shorter = (*student, "--batch-size", "128", "--max-length", "64", "--method", "cosent", "--learning-rate")
+    states = [start, work / "bi-encoder-5", work / "bi-encoder-6"]
+    learn("bi-encoder", rows, states[1], start, *shorter, "1.5e-4")
+    learn("bi-encoder", [*labelled, *some(confused, 45_000), *few], states[2], states[1], *shorter, "1e-4")
+    mean("bi-encoder", work / "bi-encoder-7", *states, weights=("0.2", "0.3", "0.5"))
+    rows += [*labelled, *word_order * 4, *by_rule(work / "contrast-21.jsonl", train, 1500)]
+    longer = (*student, "--max-length", "192", "--learning-rate")
+    learn("cross-encoder", rows, work / "deeper", begin_deeper(args, start), *longer, "8e-5")
+    # It goes on gently, with the rows that are as those it is for, and with more of what it finds hard.
+    more = [*labelled, *few, *news, *word_order, *by_rule(work / "contrast-22.jsonl", train, 400)]
+    more += by_rule(work / "contrast-23.jsonl", train, 1600, "typo", "opposite")
+    learn("cross-encoder", more, work / "deeper-2", work / "deeper", *longer, "3e-5")
+    return work / "bi-encoder-7", work / "deeper-2"
+
+
+def by_rule(path: Path, pairs: Path, per_kind: int, *kinds: str) -> list[dict[str, Any]]:
+    """Pairs of nearly the same words, of all kinds or of those; the number in the file's name is the seed."""
+    run("distil", "contrast", pairs, "-o", path, "--per-kind", per_kind, "--seed", path.stem.rpartition("-")[2])
+    return [row for kind in kinds for row in rows_of(path, kind=kind)] if kinds else rows_of(path)
 
 
 def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
@@ -356,7 +390,7 @@ def main() -> None:
     else:
         bi_encoder, cross_encoder = train_networks(args)
         pipeline, _ = calibrated(args, "before", bi_encoder, cross_encoder)
-    cross_encoder = train_deeper(args, pipeline, bi_encoder, cross_encoder)
+    bi_encoder, cross_encoder = train_deeper(args, pipeline, bi_encoder, cross_encoder)
     ship(args, *calibrated(args, "pipeline", bi_encoder, cross_encoder), others)
 
 

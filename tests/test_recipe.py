@@ -13,6 +13,7 @@ import pytest
 
 from dupq import DuplicatePipeline
 from dupq.data.writing import write_rows
+from dupq.models.stock import training_record
 from tests.networks import save_tiny_base, save_tiny_bi_encoder
 from tests.questions import labelled_pairs
 
@@ -75,7 +76,7 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     arguments += ["--elsewhere", f"New={files['new']}"]
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
     recipe.main()
-    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "deeper")]
+    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "bi-encoder-6", "deeper-2")]
     written = [path.stat().st_mtime_ns for path in trained]
     recipe.main()  # goes on where it was, here at its end: nothing is trained again
     assert [path.stat().st_mtime_ns for path in trained] == written
@@ -95,8 +96,14 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     recipe.main()
     after = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     networks = [content["networks"] for content in (manifest, after)]
-    assert networks[0]["cross-encoder"]["fingerprint"] != networks[1]["cross-encoder"]["fingerprint"]
+    for name in ("bi-encoder", "cross-encoder"):
+        assert networks[0][name]["fingerprint"] != networks[1][name]["fingerprint"]
     assert not (tmp_path / "work-on" / "teacher").exists()
+    # What the networks had met that it goes on from is not forgotten, or test pairs could be among it.
+    met, known = (training_record(tmp_path / "work-on" / name)[1] for name in ("before/bi-encoder", "bi-encoder-7"))
+    assert met is not None
+    assert known is not None
+    assert set(met) <= set(known)
     # And what is fitted around the networks alone.
     arguments[1] = tmp_path / "work-anew"
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments), "--train-nothing"])

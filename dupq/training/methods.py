@@ -76,7 +76,7 @@ _METHODS = (
         "cosent+ranking",
         "order all pairs by label, and rank each duplicate above the batch (default)",
         "Huang et al. 2024; Henderson et al. 2017",
-        ("pairs", lambda st, own, model: st.CoSENTLoss(model)),
+        ("pairs", lambda st, own, model: own.GapCoSENTLoss(model)),
         ("duplicates", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
     _siamese(
@@ -138,7 +138,7 @@ _METHODS = (
         "cosent",
         "order all pairs of a batch by their label",
         "Huang et al. 2024",
-        ("pairs", lambda st, own, model: st.CoSENTLoss(model)),
+        ("pairs", lambda st, own, model: own.GapCoSENTLoss(model)),
     ),
     _siamese(
         "angle",

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import BatchHardTripletLoss, BatchSemiHardTripletLoss
+from sentence_transformers.sentence_transformer.losses import BatchHardTripletLoss, BatchSemiHardTripletLoss, CoSENTLoss
 
 from dupq.training.losses import (
+    GapCoSENTLoss,
     LinearHingeLoss,
     LogisticDistanceLoss,
     LogisticTripletLoss,
@@ -113,6 +114,16 @@ def slow_logistic(left: list[Point], right: list[Point], labels: list[int]) -> f
     return total / len(left)
 
 
+def slow_order(left: list[Point], right: list[Point], labels: list[float]) -> float:
+    cosines = [1 - apart(a, b) / 2 for a, b in zip(left, right, strict=True)]
+    total = 1.0
+    for above, high in zip(labels, cosines, strict=True):
+        for below, low in zip(labels, cosines, strict=True):
+            if above > below:
+                total += (above - below) * math.exp(20.0 * (low - high))
+    return math.log(total)
+
+
 def slow_triplets(distances: list[list[float]], keys: list[int], mining: str) -> list[tuple[int, int, int]]:
     found = []
     for a, far in enumerate(distances):
@@ -171,6 +182,37 @@ def test_losses_of_pairs_are_those_of_a_slow_loop(rows: list[tuple[Point, Point,
         assert float(logistic) == pytest.approx(slow_logistic(left, right, labels), abs=1e-5)
 
 
+@given(st.lists(st.tuples(points, points, st.floats(0, 1, width=32)), min_size=1, max_size=8))
+@settings(max_examples=40)
+def test_the_loss_of_orders_is_that_of_a_slow_loop(rows: list[tuple[Point, Point, float]]) -> None:
+    left, right, labels = ([row[side] for row in rows] for side in range(3))
+    order = GapCoSENTLoss(None).compute_loss_from_embeddings(tensors(left, right), torch.tensor(labels))
+    assert float(order) == pytest.approx(slow_order(left, right, labels), abs=1e-6)
+
+
+@given(pair_rows)
+@settings(max_examples=40)
+def test_the_loss_of_orders_is_cosent_where_labels_are_0_and_1(rows: list[tuple[Point, Point, int]]) -> None:
+    embeddings, labels = (
+        tensors(*([row[side] for row in rows] for side in range(2))),
+        torch.tensor([r[2] for r in rows]),
+    )
+    ours, stock = (loss(None).compute_loss_from_embeddings(embeddings, labels) for loss in (GapCoSENTLoss, CoSENTLoss))
+    assert float(ours) == pytest.approx(float(stock), abs=1e-9)
+
+
+def test_an_order_that_a_teacher_hardly_tells_hardly_counts() -> None:
+    # Two pairs in the wrong order: by targets that are far apart, and by such that are as good as one.
+    embeddings = tensors([(1.0, 0.0)] * 2, [(1.0, 1.0), (1.0, 0.1)])
+    told, hardly = (
+        float(GapCoSENTLoss(None).compute_loss_from_embeddings(embeddings, torch.tensor(targets)))
+        for targets in ([0.9, 0.1], [0.002, 0.001])
+    )
+    assert told > 20 * hardly
+    stock = float(CoSENTLoss(None).compute_loss_from_embeddings(embeddings, torch.tensor([0.002, 0.001])))
+    assert stock > told
+
+
 @given(keyed_rows, st.sampled_from(["hard", "semi-hard", "all"]))
 @settings(max_examples=60)
 def test_triplet_losses_are_those_of_a_slow_loop(rows: list[tuple[Point, Point, int, int]], mining: Any) -> None:
@@ -215,6 +257,7 @@ def test_mining_is_that_of_sentence_transformers_where_every_question_has_a_dupl
 
 
 LOSSES: list[tuple[Any, bool]] = [
+    (GapCoSENTLoss(None), False),
     (LinearHingeLoss(None), False),
     (LogisticDistanceLoss(None), False),
     (MinedTripletLoss(None, "hard"), True),
