@@ -104,8 +104,9 @@ def train(
     one is left as it is. Checkpoints lie beside `output`, in `.NAME.checkpoints`, until it is whole.
 
     Args:
-        kind: "bi-encoder": a stock `SentenceTransformer`, trained by CoSENT (Huang et al. 2024) on the labelled pairs
-            and by in-batch ranking (Henderson et al. 2017) on the duplicates. "cross-encoder": a stock `CrossEncoder`
+        kind: "bi-encoder": a stock `SentenceTransformer`, trained by CoSENT (Huang et al. 2024) on the labelled pairs,
+            targets counting by how far they are apart (`dupq.training.losses.GapCoSENTLoss`), and by in-batch ranking
+            (Henderson et al. 2017) on the duplicates. "cross-encoder": a stock `CrossEncoder`
             with one output, trained by binary cross-entropy on pairs in random order.
         method: Another way of training a network of that kind; `dupq.training.methods.METHODS` lists them.
         pairs: Labelled pairs to learn from.
