@@ -26,6 +26,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--least-cosine", type=float, default=-1.0, metavar="-1..1", help="leave out pairs less alike than this"
     )
+    one.add_argument("--per-question", type=int, default=1, metavar="1..5", help="of how many near neighbours (1)")
     one.add_argument("--seed", type=int, default=0)
     add_reading_options(one)
     one.set_defaults(run=run_candidates)
@@ -72,7 +73,13 @@ def run_candidates(args: argparse.Namespace) -> int:
         stack.enter_context(_fast_arithmetic())
         progress = stack.enter_context(progress_bar("candidates"))
         found = candidate_pairs(
-            pairs, embedder, args.count, least_cosine=args.least_cosine, seed=args.seed, progress=progress
+            pairs,
+            embedder,
+            args.count,
+            least_cosine=args.least_cosine,
+            per_question=args.per_question,
+            seed=args.seed,
+            progress=progress,
         )
     _write_unlabelled(args.output, found)
     emit(args, {"pairs": len(found)}, f"{len(found):,} unlabelled pairs -> {args.output}")

@@ -50,13 +50,14 @@ def candidate_pairs(
     count: int,
     *,
     least_cosine: float = -1.0,
+    per_question: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PairTable:
-    """Draws unlabelled pairs among the questions of labelled ones: each question with one of its near neighbours.
+    """Draws unlabelled pairs among the questions of labelled ones: each question with some of its near neighbours.
 
-    The rank of the neighbour is drawn from `RANKS`, so that clear and doubtful cases both occur. Pairs whose label is
-    known, and copies up to case and punctuation, are left out.
+    The ranks of the neighbours are drawn from `RANKS`, so that clear and doubtful cases both occur. Pairs whose label
+    is known, and copies up to case and punctuation, are left out.
 
     Args:
         pairs: Labelled pairs of a training split; no question from elsewhere enters.
@@ -64,6 +65,7 @@ def candidate_pairs(
         count: How many pairs at most.
         least_cosine: Pairs less alike than this, -1 to 1, are left out: where the time of a teacher is short, those
             that nobody doubts need not be judged.
+        per_question: Of how many ranks, 1 to all of them.
         seed: Another seed draws others.
         progress: Called with (questions searched, questions).
 
@@ -71,10 +73,15 @@ def candidate_pairs(
         At most `count` pairs, each with the label -1.
 
     Raises:
-        InputError: Fewer questions than `RANKS` reach, or no pair is as alike as asked for.
+        InputError: Fewer questions than `RANKS` reach, no such number of ranks, or no pair is as alike as asked for.
     """
     import torch
 
+    if not 1 <= per_question <= len(RANKS):
+        raise InputError(
+            f"per_question = {per_question}, and a question has candidates of {len(RANKS)} ranks",
+            mend=f"give a number from 1 to {len(RANKS)}",
+        )
     texts = sorted({*pairs.left, *pairs.right})
     if len(texts) <= max(RANKS):
         raise InputError(f"{len(texts)} questions are too few to find candidates among", mend="give more pairs")
@@ -89,11 +96,12 @@ def candidate_pairs(
         likeness = vectors[torch.from_numpy(rows)] @ vectors.T
         likeness[torch.arange(len(rows)), torch.from_numpy(rows)] = -2.0
         nearest = likeness.topk(max(RANKS), dim=1)
-        ranks = draw.choice(RANKS, len(rows))[:, None] - 1
+        drawn_ranks = draw.permuted(np.tile(RANKS, (len(rows), 1)), axis=1)[:, :per_question] - 1
         others, cosines = (
-            np.take_along_axis(part.numpy(), ranks, axis=1)[:, 0] for part in (nearest.indices, nearest.values.float())
+            np.take_along_axis(of_rank.numpy(), drawn_ranks, axis=1).ravel().tolist()
+            for of_rank in (nearest.indices, nearest.values.float())
         )
-        for row, other, cosine in zip(rows.tolist(), others.tolist(), cosines.tolist(), strict=True):
+        for row, other, cosine in zip(np.repeat(rows, per_question).tolist(), others, cosines, strict=True):
             key = frozenset((prints[texts[row]], prints[texts[other]]))
             if len(key) == 2 and key not in known and cosine >= least_cosine:
                 found.setdefault(key, (row, other))

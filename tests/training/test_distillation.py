@@ -100,6 +100,26 @@ def test_candidates_may_have_to_be_alike() -> None:
             candidate_pairs(pairs, LetterEmbedder(), 30, least_cosine=too_much)
 
 
+def test_a_question_may_have_candidates_of_all_ranks() -> None:
+    pairs = labelled_table()
+    one, all_ranks = (candidate_pairs(pairs, LetterEmbedder(), 10_000, per_question=n) for n in (1, len(RANKS)))
+    known = {frozenset(map(normalise, pair)) for pair in zip(pairs.left, pairs.right, strict=True)}
+    texts = sorted({*pairs.left, *pairs.right})
+    likeness = LetterEmbedder().embed(texts) @ LetterEmbedder().embed(texts).T
+    np.fill_diagonal(likeness, -2.0)
+    # By a slow loop; several texts have the same letters, so that a rank is known by its cosine alone.
+    expected = [[np.sort(row)[::-1][rank - 1] for rank in RANKS] for row in likeness]
+    drawn = [frozenset((a, b)) for a, b in zip(all_ranks.left, all_ranks.right, strict=True)]
+    assert len(set(drawn)) == len(drawn) > len(one)
+    assert not known & {frozenset(map(normalise, pair)) for pair in drawn}
+    for a, b in drawn:
+        first, second = texts.index(a), texts.index(b)
+        assert np.isclose(likeness[first, second], [*expected[first], *expected[second]], atol=1e-6).any()
+    for wrong in (0, len(RANKS) + 1):
+        with pytest.raises(InputError, match=f"per_question = {wrong}, and a question has candidates of 5 ranks"):
+            candidate_pairs(pairs, LetterEmbedder(), 30, per_question=wrong)
+
+
 def test_too_few_questions_for_candidates() -> None:
     few = PairTable(["a b"], ["b c"], np.array([1], dtype=np.int8))
     with pytest.raises(InputError, match="2 questions are too few"):
