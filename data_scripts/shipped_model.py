@@ -9,31 +9,24 @@
 `--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
 the splits' test parts are kept from training. `--base`, `--cross-base` and `--teacher-base`: folders or Hub ids of what
 the bi-encoder, the last cross-encoder and the teachers start from. `--go-on-from`: a pipeline in int8, such as one that
-shipped: only the last stage is trained, from its bi-encoder, which that pipeline and a teacher teach. With
-`--train-nothing` its networks stay as they are, and all that is fitted around them is fitted anew: the blend, the
-calibrator, the thresholds. `--work`: where splits, networks and checkpoints go; interrupted training goes on
-from there. `--elsewhere`: labelled pairs of another data set, by the name that it has on the card; may be given several
-times. The last step writes `dupq/pretrained/` and its card.
+shipped: only the last stage is trained, from its bi-encoder, which that pipeline teaches. With `--train-nothing` its
+networks stay as they are, and all that is fitted around them is fitted anew: the blend, the calibrator, the thresholds.
+`--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`: labelled
+pairs of another data set, by the name that it has on the card; may be given several times. The last step writes
+`dupq/pretrained/` and its card.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from steps import by_rule, held_out, judge, judged, judged_world, learn, mean, read, rows_of, run, some, write
 
-from dupq.cli.main import main as dupq
-from dupq.data.reading import read_pairs, read_rows
-from dupq.data.splits import load_pairs
-from dupq.data.text import fingerprints
-from dupq.data.writing import write_rows
 from dupq.models.stock import QUESTIONS, training_record, write_fingerprints
 from dupq.models.words import Words
 
@@ -45,86 +38,10 @@ JUDGED_FIRST = 22_528
 """Of the rows that are all duplicates: how many the teacher judges before the others."""
 LEFT_OUT = (5, 9)
 """Of the last cross-encoder's base: the layers that it does without."""
-
-
-def run(*arguments: str | int | Path) -> None:
-    """One dupq command; stops at the first that fails."""
-    print("$ dupq", *arguments, flush=True)
-    if dupq([str(argument) for argument in arguments]):
-        sys.exit(1)
-
-
-def rows_of(path: Path, **where: str) -> list[dict[str, Any]]:
-    """The pairs of a file, by the column names that all files here have."""
-    pairs = read_pairs(path, labelled=True, where=where or None)
-    return [{"question1": pair.question1, "question2": pair.question2, "label": pair.label} for pair in pairs]
-
-
-def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """Writes rows of training pairs in an order that is always the same, whatever was there before."""
-    shuffled = list(rows)
-    random.Random(0).shuffle(shuffled)
-    columns = ["question1", "question2", "label", "target"]
-    write_rows(path, ({name: row.get(name) for name in columns} for row in shuffled), columns)
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, with all of their columns."""
-    return [dict(row) for _, row in read_rows(path)]
-
-
-def some(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """So many of the rows, always the same."""
-    return random.Random(0).sample(rows, min(count, len(rows)))
-
-
-def learn(kind: str, rows: list[dict[str, Any]], network: Path, base: str | Path, *options: str | Path) -> None:
-    """Trains a network on rows, which are kept beside it."""
-    run("train", kind, write(network.with_suffix(".jsonl"), rows), "-o", network, "--base", base, *options)
-
-
-def mean(kind: str, network: Path, *networks: str | Path, weights: tuple[str, ...] = ()) -> None:
-    """One network of several, made anew if it is there: that takes a second."""
-    shutil.rmtree(network, ignore_errors=True)
-    run("average", kind, *networks, "-o", network, *(("--weights", *weights) if weights else ()))
-
-
-def judge(told: Path, teacher: Path, *files: Path) -> list[dict[str, Any]]:
-    """What the teacher says of the pairs in files, labelled or not; `told` keeps it."""
-    run("distil", "targets", *files, "-o", told, "--teacher", teacher)
-    return read(told)
-
-
-def judged_world(
-    args: argparse.Namespace, name: str, rows: list[dict[str, Any]], count: int, seeds: str, encoder: str
-) -> list[dict[str, Any]]:
-    """Pairs of another world, and candidates among their texts: what labels and an untrained encoder's cosine say."""
-    files = [write(args.work / f"{name}.jsonl", rows)]
-    for seed in seeds:
-        files.append(args.work / f"{name}-{seed}.jsonl")
-        which = ("--bi-encoder", args.base, "--count", count, "--seed", seed)
-        run("distil", "candidates", files[0], "-o", files[-1], *which)
-    told = args.work / f"judged-{name}-{len(seeds)}-{Path(encoder).name}.jsonl"
-    run("distil", "targets", *files, "-o", told, "--encoder", encoder, "--trust", "0.5")
-    return read(told)
-
-
-def held_out(splits: Path, networks: Iterable[Path], folder: Path) -> Path:
-    """The splits that were not trained on, less the groups a question of which has been met in training all the same.
-
-    A rewritten question, or one of another data set, may happen to be one of theirs.
-    """
-    seen = np.concatenate([seen for _, seen in map(training_record, networks) if seen is not None])
-    for name in ("validation", "calibration", "test"):
-        pairs = load_pairs(splits / f"{name}.jsonl")
-        met = np.isin(fingerprints(pairs.left), seen) | np.isin(fingerprints(pairs.right), seen)
-        kept = pairs.take(~np.isin(pairs.groups, pairs.groups[met]))
-        print(f"{name}: {len(pairs) - len(kept):,} of {len(pairs):,} pairs left out: their groups were met", flush=True)
-        rows = zip(kept.left, kept.right, kept.labels.tolist(), strict=True)
-        columns = ["question1", "question2", "label"]
-        write_rows(folder / f"{name}.jsonl", (dict(zip(columns, row, strict=True)) for row in rows), columns)
-    return folder
+NEAR = ("--least-cosine", "0.74", "--per-question", "5")
+"""Of the pairs that a bi-encoder finds alike: those that are worth a teacher's time."""
+GOES_ON = ("--targets", "target", "--method", "cosent", "--epochs", "1", "--batch-size", "128", "--max-length", "64")
+"""How the bi-encoder is trained on."""
 
 
 def split(args: argparse.Namespace) -> None:
@@ -257,9 +174,8 @@ def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
 def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
     """The bi-encoder for an epoch more, and a deeper cross-encoder, as a pipeline and a larger teacher tell them.
 
-    The pipeline is in int8; its networks are also given in their stock form.
-
-    This teacher, unlike the first, learns the rows that are all duplicates too, and no other world.
+    The pipeline is in int8; its networks are also given in their stock form. This teacher, unlike the first, learns the
+    rows that are all duplicates too, and no other world.
     """
     work, splits, paws, twitter = args.work, args.work / "splits", args.work / "paws", args.work / "twitter"
     train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
@@ -268,42 +184,26 @@ def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cro
     slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "128", *validation)
     learn("cross-encoder", [*natural, *only_duplicates], teacher, args.teacher_base, *slow)
     joined = ("--teacher", teacher)
-
-    def judged(name: str, world: Path, *pairs: str | Path) -> list[dict[str, Any]]:
-        """What the pipeline says, its parts weighed on pairs of that world that no network has met."""
-        held = held_out(world, (bi_encoder, cross_encoder, teacher), work / f"held-out-{name}") / "validation.jsonl"
-        told = work / f"judged-{name}.jsonl"
-        if not told.is_file():  # hours of the teacher's
-            run("distil", "targets", *pairs, "-o", told, "--pipeline", pipeline, "--held-out", held)
-        return read(told)
-
     # All rows in the natural class mix and a part of the others; pairs that nobody labelled; and many that are near: of
     # the others many nobody doubts.
-    labelled = judged(
-        "labelled", splits, write(work / "again.jsonl", [*natural, *some(only_duplicates, 15_000)]), *joined
-    )
+    met = (bi_encoder, cross_encoder, teacher)
+    again = write(work / "again.jsonl", [*natural, *some(only_duplicates, 15_000)])
+    labelled = judged(args, "labelled", splits, pipeline, met, again, *joined)
     fresh = work / "fresh-5.jsonl"
     run("distil", "candidates", train, "-o", fresh, *find, "--count", "90000", "--seed", "5")
-    unlabelled = judged("fresh-5", splits, fresh, *joined)
-    near: dict[frozenset[str], dict[str, Any]] = {}
-    for seed in range(11, 17):
-        drawn = work / f"near-{seed}.jsonl"
-        alike = ("--count", "60000", "--least-cosine", "0.74", "--seed", seed)
-        run("distil", "candidates", train, "-o", drawn, *find, *alike)
-        near |= {frozenset((row["question1"], row["question2"])): row for row in read(drawn)}
-    for row in read(fresh):
-        near.pop(frozenset((row["question1"], row["question2"])), None)
-    write_rows(work / "near.jsonl", iter(near.values()), ["question1", "question2"])
-    confused = judged("near", splits, work / "near.jsonl", *joined)
+    unlabelled = judged(args, "fresh-5", splits, pipeline, met, fresh, *joined)
+    near = work / "near.jsonl"
+    run("distil", "candidates", train, "-o", near, *find, *NEAR, "--count", "180000", "--seed", "11")
+    confused = judged(args, "near", splits, pipeline, met, near, *joined)
     told = write(work / "some-tweets.jsonl", some(rows_of(twitter / "train.jsonl"), 6000))
-    tweets = judged("some-tweets", twitter, told, "--trust", "0.5")
+    tweets = judged(args, "some-tweets", twitter, pipeline, met, told, "--trust", "0.5")
     # Of texts longer than questions the untrained encoder knows more than the pipeline.
     posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
     news, word_order, start = rows_of(args.mrpc), rows_of(paws / "train.jsonl"), round_words(args, bi_encoder)
     student, worlds = ("--epochs", "1", "--targets", "target", *validation), [*tweets, *posts, *news]
     # Word order is beyond a network that embeds each question by itself.
     rows, few = [*labelled, *unlabelled, *confused, *worlds], [*some(tweets, 3000), *some(posts, 1500)]
-    shorter = (*student, "--batch-size", "128", "--max-length", "64", "--method", "cosent", "--learning-rate")
+    shorter = (*validation, *GOES_ON, "--learning-rate")
     states = [start, work / "bi-encoder-5", work / "bi-encoder-6"]
     learn("bi-encoder", rows, states[1], start, *shorter, "1.5e-4")
     learn("bi-encoder", [*labelled, *some(confused, 45_000), *few], states[2], states[1], *shorter, "1e-4")
@@ -318,10 +218,27 @@ def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cro
     return work / "bi-encoder-7", work / "deeper-2"
 
 
-def by_rule(path: Path, pairs: Path, per_kind: int, *kinds: str) -> list[dict[str, Any]]:
-    """Pairs of nearly the same words, of all kinds or of those; the number in the file's name is the seed."""
-    run("distil", "contrast", pairs, "-o", path, "--per-kind", per_kind, "--seed", path.stem.rpartition("-")[2])
-    return [row for kind in kinds for row in rows_of(path, kind=kind)] if kinds else rows_of(path)
+def train_further(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
+    """The bi-encoder once more, as the pipeline that it is a part of tells it: of pairs that it now finds alike.
+
+    The pipeline is in int8; its networks are also given in their stock form.
+    """
+    work, splits, twitter = args.work, args.work / "splits", args.work / "twitter"
+    train, met = splits / "train.jsonl", (bi_encoder, cross_encoder)
+    again, near, told = work / "again.jsonl", work / "near-31.jsonl", work / "some-tweets.jsonl"
+    write(again, [*rows_of(train, natural="1"), *some(rows_of(train, natural="0"), 15_000)])
+    find = ("--bi-encoder", pipeline / "bi-encoder", *NEAR, "--count", "60000", "--seed", "31")
+    run("distil", "candidates", train, "-o", near, *find)
+    write(told, some(rows_of(twitter / "train.jsonl"), 6000))
+    labelled = judged(args, "labelled-2", splits, pipeline, met, again)
+    confused = judged(args, "near-2", splits, pipeline, met, near)
+    tweets = judged(args, "some-tweets-2", twitter, pipeline, met, told, "--trust", "0.5")
+    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
+    rows, last = [*labelled, *confused, *some(tweets, 3000), *some(posts, 1500)], work / "bi-encoder-8"
+    goes_on = ("--validation", splits / "validation.jsonl", *GOES_ON, "--learning-rate", "1.2e-4")
+    learn("bi-encoder", rows, last, bi_encoder, *goes_on)
+    mean("bi-encoder", work / "bi-encoder-9", bi_encoder, last)
+    return work / "bi-encoder-9"
 
 
 def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
@@ -365,7 +282,7 @@ def main() -> None:
     parser.add_argument("--posts", required=True, nargs="+", type=Path)
     parser.add_argument("--base", required=True)
     for name in ("cross", "teacher"):
-        parser.add_argument(f"--{name}-base", help="needed without --train-nothing")
+        parser.add_argument(f"--{name}-base", help="needed without --go-on-from")
     parser.add_argument("--go-on-from", type=Path, metavar="DIR")
     parser.add_argument("--train-nothing", action="store_true", help="of --go-on-from, fit all but the networks anew")
     parser.add_argument("--work", type=Path, required=True)
@@ -374,8 +291,8 @@ def main() -> None:
     others = [(name, pairs) for name, _, pairs in (told.partition("=") for told in args.elsewhere)]
     if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
         parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    if not (args.train_nothing or (args.teacher_base and args.cross_base)):
-        parser.error("give --teacher-base and --cross-base, or --go-on-from with --train-nothing")
+    if not (args.go_on_from or (args.teacher_base and args.cross_base)):
+        parser.error("give --teacher-base and --cross-base, or --go-on-from")
     if args.train_nothing and not args.go_on_from:
         parser.error("--train-nothing goes with --go-on-from")
     split(args)
@@ -383,14 +300,16 @@ def main() -> None:
         ship(args, *fitted_anew(args, args.go_on_from), others)
         return
     if args.go_on_from:
-        pipeline, before = args.go_on_from, args.work / "before"
-        shutil.rmtree(before, ignore_errors=True)
-        run("dequantise", pipeline, "-o", before)
-        bi_encoder, cross_encoder = before / "bi-encoder", before / "cross-encoder"
+        pipeline, between = args.go_on_from, args.work / "between"
+        shutil.rmtree(between, ignore_errors=True)
+        run("dequantise", pipeline, "-o", between)
+        bi_encoder, cross_encoder = between / "bi-encoder", between / "cross-encoder"
     else:
         bi_encoder, cross_encoder = train_networks(args)
         pipeline, _ = calibrated(args, "before", bi_encoder, cross_encoder)
-    bi_encoder, cross_encoder = train_deeper(args, pipeline, bi_encoder, cross_encoder)
+        bi_encoder, cross_encoder = train_deeper(args, pipeline, bi_encoder, cross_encoder)
+        pipeline, _ = calibrated(args, "between", bi_encoder, cross_encoder)
+    bi_encoder = train_further(args, pipeline, bi_encoder, cross_encoder)
     ship(args, *calibrated(args, "pipeline", bi_encoder, cross_encoder), others)
 
 

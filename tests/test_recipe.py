@@ -23,6 +23,7 @@ SCRIPT = Path(__file__).parents[1] / "data_scripts" / "shipped_model.py"
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The script as a module, which writes nowhere but under `tmp_path`, and trains for a moment."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)  # as of a script that is run
     spec = importlib.util.spec_from_file_location("shipped_model", SCRIPT)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(SCRIPT)
@@ -31,16 +32,16 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setattr(module, "CARD", tmp_path / "card.md")
     monkeypatch.setattr(module, "JUDGED_FIRST", 20)
-    whole = module.run
+    steps = sys.modules["steps"]
+    whole = steps.dupq
 
-    def short(*arguments: str | int | Path) -> None:
-        told = list(arguments)
-        for option, value in (("--per-kind", 20), ("--epochs", 1), ("--miss-rate", 0.5)):
-            if option in told:
-                told[told.index(option) + 1] = value
-        whole(*told)
+    def short(arguments: list[str]) -> int:
+        for option, value in (("--per-kind", "20"), ("--epochs", "1"), ("--miss-rate", "0.5")):
+            if option in arguments:
+                arguments[arguments.index(option) + 1] = value
+        return int(whole(arguments))
 
-    monkeypatch.setattr(module, "run", short)
+    monkeypatch.setattr(steps, "dupq", short)
     return module
 
 
@@ -76,7 +77,10 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     arguments += ["--elsewhere", f"New={files['new']}"]
     monkeypatch.setattr(sys, "argv", ["shipped_model.py", *map(str, arguments)])
     recipe.main()
-    trained = [tmp_path / "work" / name / "model.safetensors" for name in ("fourth", "bi-encoder-6", "deeper-2")]
+    trained = [
+        tmp_path / "work" / name / "model.safetensors"
+        for name in ("fourth", "bi-encoder-6", "deeper-2", "bi-encoder-8")
+    ]
     written = [path.stat().st_mtime_ns for path in trained]
     recipe.main()  # goes on where it was, here at its end: nothing is trained again
     assert [path.stat().st_mtime_ns for path in trained] == written
@@ -96,11 +100,11 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     recipe.main()
     after = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     networks = [content["networks"] for content in (manifest, after)]
-    for name in ("bi-encoder", "cross-encoder"):
-        assert networks[0][name]["fingerprint"] != networks[1][name]["fingerprint"]
+    assert networks[0]["bi-encoder"]["fingerprint"] != networks[1]["bi-encoder"]["fingerprint"]
     assert not (tmp_path / "work-on" / "teacher").exists()
+    assert [path.name for path in (tmp_path / "pretrained").rglob("words_*")] == ["words_int4.safetensors"]
     # What the networks had met that it goes on from is not forgotten, or test pairs could be among it.
-    met, known = (training_record(tmp_path / "work-on" / name)[1] for name in ("before/bi-encoder", "bi-encoder-7"))
+    met, known = (training_record(tmp_path / "work-on" / name)[1] for name in ("between/bi-encoder", "bi-encoder-9"))
     assert met is not None
     assert known is not None
     assert set(met) <= set(known)
@@ -110,4 +114,4 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     recipe.main()
     anew = json.loads((tmp_path / "pretrained" / "dupq.json").read_text(encoding="utf-8"))
     assert anew["networks"] == networks[0]
-    assert not (tmp_path / "work-anew" / "deeper").exists()
+    assert not (tmp_path / "work-anew" / "bi-encoder-8").exists()
