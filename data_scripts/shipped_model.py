@@ -22,6 +22,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -171,34 +172,45 @@ def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
     return Path(args.work / "deeper-start")
 
 
+def judged_anew(
+    args: argparse.Namespace, pipeline: Path, met: tuple[Path, ...], suffix: str, *joined: str | Path
+) -> list[list[dict[str, Any]]]:
+    """What a pipeline, and who joins it, say of labelled rows; and, mixed with their labels, of tweets and posts."""
+    work, train, twitter = args.work, args.work / "splits" / "train.jsonl", args.work / "twitter"
+    # All rows in the natural class mix and a part of the others.
+    rows = [*rows_of(train, natural="1"), *some(rows_of(train, natural="0"), 15_000)]
+    again, told = work / "again.jsonl", work / "some-tweets.jsonl"
+    write(again, rows)
+    write(told, some(rows_of(twitter / "train.jsonl"), 6000))
+    labelled = judged(args, f"labelled{suffix}", work / "splits", pipeline, met, again, *joined)
+    tweets = judged(args, f"some-tweets{suffix}", twitter, pipeline, met, told, "--trust", "0.5")
+    # Of texts longer than questions the untrained encoder knows more than the pipeline.
+    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
+    return [labelled, tweets, posts]
+
+
 def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
     """The bi-encoder for an epoch more, and a deeper cross-encoder, as a pipeline and a larger teacher tell them.
 
     The pipeline is in int8; its networks are also given in their stock form. This teacher, unlike the first, learns the
     rows that are all duplicates too, and no other world.
     """
-    work, splits, paws, twitter = args.work, args.work / "splits", args.work / "paws", args.work / "twitter"
+    work, splits, paws = args.work, args.work / "splits", args.work / "paws"
     train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
     teacher, find = work / "teacher-2", ("--bi-encoder", pipeline / "bi-encoder")
     natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
     slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "128", *validation)
     learn("cross-encoder", [*natural, *only_duplicates], teacher, args.teacher_base, *slow)
     joined = ("--teacher", teacher)
-    # All rows in the natural class mix and a part of the others; pairs that nobody labelled; and many that are near: of
-    # the others many nobody doubts.
+    # Labelled rows; pairs that nobody labelled; and many that are near: of the others many nobody doubts.
     met = (bi_encoder, cross_encoder, teacher)
-    again = write(work / "again.jsonl", [*natural, *some(only_duplicates, 15_000)])
-    labelled = judged(args, "labelled", splits, pipeline, met, again, *joined)
+    labelled, tweets, posts = judged_anew(args, pipeline, met, "", *joined)
     fresh = work / "fresh-5.jsonl"
     run("distil", "candidates", train, "-o", fresh, *find, "--count", "90000", "--seed", "5")
     unlabelled = judged(args, "fresh-5", splits, pipeline, met, fresh, *joined)
     near = work / "near.jsonl"
     run("distil", "candidates", train, "-o", near, *find, *NEAR, "--count", "180000", "--seed", "11")
     confused = judged(args, "near", splits, pipeline, met, near, *joined)
-    told = write(work / "some-tweets.jsonl", some(rows_of(twitter / "train.jsonl"), 6000))
-    tweets = judged(args, "some-tweets", twitter, pipeline, met, told, "--trust", "0.5")
-    # Of texts longer than questions the untrained encoder knows more than the pipeline.
-    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
     news, word_order, start = rows_of(args.mrpc), rows_of(paws / "train.jsonl"), round_words(args, bi_encoder)
     student, worlds = ("--epochs", "1", "--targets", "target", *validation), [*tweets, *posts, *news]
     # Word order is beyond a network that embeds each question by itself.
@@ -223,17 +235,12 @@ def train_further(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cr
 
     The pipeline is in int8; its networks are also given in their stock form.
     """
-    work, splits, twitter = args.work, args.work / "splits", args.work / "twitter"
-    train, met = splits / "train.jsonl", (bi_encoder, cross_encoder)
-    again, near, told = work / "again.jsonl", work / "near-31.jsonl", work / "some-tweets.jsonl"
-    write(again, [*rows_of(train, natural="1"), *some(rows_of(train, natural="0"), 15_000)])
+    work, splits, met = args.work, args.work / "splits", (bi_encoder, cross_encoder)
+    labelled, tweets, posts = judged_anew(args, pipeline, met, "-2")
+    near = work / "near-31.jsonl"
     find = ("--bi-encoder", pipeline / "bi-encoder", *NEAR, "--count", "60000", "--seed", "31")
-    run("distil", "candidates", train, "-o", near, *find)
-    write(told, some(rows_of(twitter / "train.jsonl"), 6000))
-    labelled = judged(args, "labelled-2", splits, pipeline, met, again)
+    run("distil", "candidates", splits / "train.jsonl", "-o", near, *find)
     confused = judged(args, "near-2", splits, pipeline, met, near)
-    tweets = judged(args, "some-tweets-2", twitter, pipeline, met, told, "--trust", "0.5")
-    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
     rows, last = [*labelled, *confused, *some(tweets, 3000), *some(posts, 1500)], work / "bi-encoder-8"
     goes_on = ("--validation", splits / "validation.jsonl", *GOES_ON, "--learning-rate", "1.2e-4")
     learn("bi-encoder", rows, last, bi_encoder, *goes_on)

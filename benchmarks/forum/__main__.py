@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks.forum import crash, flagging, groups, mining, tables, vectors
+from benchmarks.forum import cosine, crash, flagging, groups, mining, tables, vectors
 from benchmarks.readme import RESULTS
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -19,9 +19,14 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "text": mining.text,
     "flagging": flagging.run,
     "groups": groups.run,
+    "cosine": cosine.run,
     "crash": crash.run,
     "tables": tables.run,
 }
+
+
+NEEDED = {"crash": ("scratch",), "groups": ("test", "scratch"), "cosine": ("test", "network"), "tables": ()}
+"""Without which options a part cannot run, where these are not data and scratch."""
 
 
 def main() -> None:
@@ -33,9 +38,10 @@ def main() -> None:
     parser.add_argument("--scratch", help="a folder for vectors, indexes and what is found")
     parser.add_argument("--model", help="a calibrated pipeline with both networks (the shipped one)")
     parser.add_argument("--static", help="text: the folder of SemHash's static encoder")
-    parser.add_argument("--test", help="groups: labelled pairs that the model never saw, in their natural mix")
-    parser.add_argument("--where", metavar="COLUMN=VALUE", help="groups: only these rows of them")
-    parser.add_argument("--questions", type=int, default=20_000, help="groups: the first so many of their questions")
+    parser.add_argument("--test", help="groups, cosine: labelled pairs that the model never saw, in their natural mix")
+    parser.add_argument("--where", metavar="COLUMN=VALUE", help="groups, cosine: only these rows of them")
+    parser.add_argument("--questions", type=int, default=20_000, help="groups, cosine: only so many of their questions")
+    parser.add_argument("--network", nargs="+", metavar="NAME=DIR", help="cosine: bi-encoders, in any form")
     parser.add_argument("--output", help="where the JSON goes, for one part (benchmarks/results/forum_PART.json)")
     parser.add_argument("--sizes", type=int, nargs="+", help="scan, text, flagging: these of their sizes only")
     parser.add_argument("--only", nargs="+", help="scan, text: these contenders only")
@@ -46,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     output = args.output
     for name in PARTS if args.part == "all" else [args.part]:
-        needed = {"crash": ("scratch",), "groups": ("test", "scratch"), "tables": ()}.get(name, ("data", "scratch"))
+        needed = NEEDED.get(name, ("data", "scratch"))
         missing = [f"--{option}" for option in needed if getattr(args, option) is None]
         if missing:
             parser.error(f"{name} needs {', '.join(missing)}")

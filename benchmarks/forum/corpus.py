@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from dupq.data.splits import load_pairs
 
@@ -46,6 +48,19 @@ class Corpus:
         inside = self.right < n
         return Corpus(self.texts[:n], self.left[inside], self.right[inside], self.labels[inside])
 
+    @property
+    def closures(self) -> NDArray[np.int64]:
+        """Of each question the number of its closure: those that a chain of labelled duplicates joins, (n,)."""
+        same, n = self.labels == 1, len(self.texts)
+        edges = coo_matrix((np.ones(same.sum()), (self.left[same], self.right[same])), shape=(n, n))
+        return np.asarray(connected_components(edges, directed=False)[1], np.int64)
+
+    @property
+    def closure_pairs(self) -> int:
+        """How many pairs lie within a closure."""
+        sizes = np.bincount(self.closures)
+        return int((sizes * (sizes - 1) // 2).sum())
+
     def keys(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number a pair, whichever way round it is."""
         return np.minimum(left, right) * len(self.texts) + np.maximum(left, right)
@@ -62,24 +77,36 @@ class Corpus:
 
         Returns:
             pairs: how many there are; average_precision: as `ParaphraseMiningEvaluator` counts it, where a pair without
-            a label is wrong, and pairs of one score come in together; and of the flagged pairs recall, over all
-            labelled duplicates, and precision, over those flagged pairs that have a label.
+            a label is wrong, and pairs of one score come in together; closure_average_precision: the same where every
+            pair of one closure is right, as with its `add_transitive_closure`, since few pairs of a large closure were
+            ever shown to anyone; labelled_average_precision: of that the pairs alone of which the labels say
+            something; and of the flagged pairs recall, over all labelled duplicates, and precision, over those flagged
+            pairs that have a label.
         """
         keys, known = self.keys(left, right), self.keys(self.left, self.right)
         duplicates = known[self.labels == 1]
         hits = np.isin(keys, duplicates)
-        last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.zeros(0, np.int64)
-        correct = np.cumsum(hits)[last]
-        precision = correct / (last + 1)
+        closures = self.closures
+        joined, told = closures[left] == closures[right], np.isin(keys, known)
+        within, said = self.closure_pairs, joined | told
         cut = len(keys) if flagged is None else flagged
-        labelled = np.isin(keys[:cut], known)
+        labelled = told[:cut]
         return {
             "pairs": len(keys),
             "flagged": cut,
             "flagged_with_label": int(labelled.sum()),
-            "average_precision": float(precision @ np.diff(correct, prepend=0) / len(duplicates))
-            if len(duplicates)
-            else 0.0,
+            "average_precision": _average_precision(hits, score, len(duplicates)),
+            "closure_average_precision": _average_precision(joined, score, within),
+            "labelled_average_precision": _average_precision(joined[said], score[said], within),
             "recall": float(hits[:cut].sum() / len(duplicates)) if len(duplicates) else 0.0,
             "precision": float(hits[:cut].sum() / labelled.sum()) if labelled.any() else 0.0,
         }
+
+
+def _average_precision(right: NDArray[np.bool_], score: NDArray[np.float64], wanted: int) -> float:
+    """Of a list, best first, of which some are right; pairs of one score come in together."""
+    if not wanted or not len(score):
+        return 0.0
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True))
+    correct = np.cumsum(right)[last]
+    return float(correct / (last + 1) @ np.diff(correct, prepend=0) / wanted)

@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from benchmarks.forum.corpus import Corpus
 from dupq.data.writing import write_json
@@ -76,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     where = dict([args.where.split("=", 1)]) if args.where else None
     corpus, output = Corpus.of(args.test, where).prefix(args.questions), Path(args.output)
     pipeline = DuplicatePipeline.from_pretrained(args.model)
-    n, same = len(corpus.texts), corpus.labels == 1
+    n = len(corpus.texts)
     report: dict[str, Any] = {
         "command": "python -m benchmarks.forum groups",
         "pipeline": pipeline.fingerprint,
@@ -88,8 +86,6 @@ def run(args: argparse.Namespace) -> None:
         before = json.loads(output.read_text(encoding="utf-8"))
         if all(before.get(key) == value for key, value in report.items()):
             return
-    edges = coo_matrix((np.ones(same.sum()), (corpus.left[same], corpus.right[same])), shape=(n, n))
-    true = np.asarray(connected_components(edges, directed=False)[1])
     mined = find_duplicates(
         pipeline,
         corpus.texts,
@@ -98,6 +94,6 @@ def run(args: argparse.Namespace) -> None:
         progress=lambda stage, done, total: print(f"\r{stage} {done:,}/{total:,}   ", end="", flush=True),
     )
     print()
-    rows = linkages(mined, corpus, true)
+    rows = linkages(mined, corpus, corpus.closures)
     report |= {"threshold": mined.decider.threshold, "candidates": candidates(mined, corpus)}
     write_json(output, {**report, "versions": versions(), "rows": rows})

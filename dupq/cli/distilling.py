@@ -12,7 +12,7 @@ from dupq.errors import InputError
 
 if TYPE_CHECKING:
     from dupq.data.splits import PairTable
-    from dupq.models.scorers import Scorer
+    from dupq.models.scorers import Embedder, Scorer
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -53,6 +53,10 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="both networks of a pipeline, in both orders, and the words a pair shares; --teacher may join them",
     )
     one.add_argument("--held-out", metavar="FILE", help="with --pipeline: labelled pairs that set the weights of these")
+    one.add_argument(
+        "--cosine-of", metavar="DIR|ID", help="mix this bi-encoder's cosine into the targets of one that is to learn"
+    )
+    one.add_argument("--cosine-share", type=float, default=0.2, metavar="0..1", help="its share in them (0.2)")
     one.add_argument("--trust", type=float, default=0.7, help="the teacher's share in a labelled pair's target (0.7)")
     one.add_argument(
         "--where", action="append", metavar="COLUMN=VALUE", help="such rows only, of files with the column"
@@ -128,6 +132,8 @@ def run_targets(args: argparse.Namespace) -> int:
             pairs,
             _teacher(args, pairs),
             trust=args.trust,
+            cosine_of=_embedder(args.cosine_of, pairs) if args.cosine_of else None,
+            cosine_share=args.cosine_share,
             work=output.with_name(f".{output.name}.scores"),
             progress=progress,
         )
@@ -138,8 +144,15 @@ def run_targets(args: argparse.Namespace) -> int:
     return 0
 
 
-def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
+def _embedder(folder: str, pairs: PairTable) -> Embedder:
     from dupq.models.bi_encoder import BiEncoder
+    from dupq.models.caching import CachedEmbedder
+
+    # A text stands in several pairs, mostly far apart.
+    return CachedEmbedder(BiEncoder(folder), len({*pairs.left, *pairs.right}))
+
+
+def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
     from dupq.models.caching import CachedEmbedder
     from dupq.models.cross_encoder import CrossEncoderScorer
     from dupq.training.distillation import cosine_teacher
@@ -148,8 +161,7 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
         return CrossEncoderScorer(args.teacher)
     texts = sorted({*pairs.left, *pairs.right})
     if args.encoder:
-        # A text stands in several pairs, mostly far apart.
-        return cosine_teacher(pairs, CachedEmbedder(BiEncoder(args.encoder), len(texts)))
+        return cosine_teacher(pairs, _embedder(args.encoder, pairs))
 
     from dupq.data.grouping import refuse_overlap
     from dupq.data.splits import load_pairs

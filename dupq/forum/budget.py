@@ -12,7 +12,7 @@ from scipy.optimize import isotonic_regression
 from dupq.errors import InputError
 from dupq.forum.judging import Decider, Judge
 from dupq.forum.work import scored
-from dupq.models.scorers import Progress
+from dupq.models.scorers import Progress, part_of
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def judge_candidates(
     total = m if limit is None else min(limit, m)
 
     def given(rows: NDArray[np.int64], name: str, before: int) -> Floats:
-        told: Progress | None = None if progress is None else lambda done, _: progress(before + done, total)
+        told = part_of(progress, before, len(rows), total)
         left, right = ([side[row] for row in rows.tolist()] for side in texts)
         return scored(left, right, judge, folder, told, name)
 

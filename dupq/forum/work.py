@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError
 from dupq.forum.judging import Judge
-from dupq.models.scorers import Embedder, Progress, chunks
+from dupq.models.scorers import Embedder, Progress, chunks, part_of
 from dupq.pipeline import DuplicatePipeline
 
 PART = 8192
@@ -142,7 +142,7 @@ def scored(
     file = None if folder is None else folder / f"scores-{name}.f64"
     key = key_of(judge.fingerprint, left, right) if file else ""
 
-    def compute(part: slice, told: Progress) -> NDArray[np.float64]:
+    def compute(part: slice, told: Progress | None) -> NDArray[np.float64]:
         return judge.raw_scores(left[part], right[part], told)
 
     parts = _in_parts(file, key, len(left), compute, progress)
@@ -152,7 +152,7 @@ def scored(
 
 
 def _in_parts(
-    file: Path | None, key: str, n: int, compute: Callable[[slice, Progress], Rows], progress: Progress | None
+    file: Path | None, key: str, n: int, compute: Callable[[slice, Progress | None], Rows], progress: Progress | None
 ) -> list[Rows]:
     """The parts, or none of them where a file holds them."""
     done = _done(file, key)
@@ -161,18 +161,16 @@ def _in_parts(
         if part.stop <= done:
             continue
 
-        start: int = part.start
-
-        def told(at: int, _: int, start: int = start) -> None:
-            if progress is not None:
-                progress(start + at, n)
-
+        size = part.stop - part.start
+        # What computes a part counts in steps of its own, such as texts, or pairs read in two orders.
+        told = part_of(progress, part.start, size, n)
         rows = compute(part, told)
         if file is None:
             parts.append(rows)
         else:
             _append(file, key, rows, part)
-        told(part.stop - part.start, n)
+        if told is not None:
+            told(size, size)
     return parts
 
 

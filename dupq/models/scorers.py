@@ -157,7 +157,13 @@ class BlendScorer:
         self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
     ) -> NDArray[np.float64]:
         """The members' own scores: float64 array (members, n)."""
-        return np.stack([scorer.score(left, right, progress) for scorer in self.scorers])
+        n, scores = len(left), []
+        for at, scorer in enumerate(self.scorers):
+            told = part_of(progress, at * n, n, len(self.scorers) * n)
+            scores.append(scorer.score(left, right, told))
+            if told is not None:  # of a member that tells nothing itself
+                told(n, n)
+        return np.stack(scores)
 
     def combine(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
         """Member scores (members, n) -> blended scores (n,)."""

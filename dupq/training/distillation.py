@@ -22,7 +22,16 @@ from dupq.data.splits import PairTable, load_pairs
 from dupq.data.text import fingerprint
 from dupq.data.writing import write_rows
 from dupq.errors import InputError, OutputError
-from dupq.models.scorers import CosineScorer, Embedder, Progress, Scorer, chunks, combined_fingerprint, fit_blend
+from dupq.models.scorers import (
+    COSINE_SCALE,
+    CosineScorer,
+    Embedder,
+    Progress,
+    Scorer,
+    chunks,
+    combined_fingerprint,
+    fit_blend,
+)
 
 TARGET = "target"
 """The column of a file of pairs that holds the targets."""
@@ -143,10 +152,18 @@ def teacher_targets(
     teacher: Scorer,
     *,
     trust: float = 0.7,
+    cosine_of: Embedder | None = None,
+    cosine_share: float = 0.2,
     work: str | Path | None = None,
     progress: Progress | None = None,
 ) -> TargetTable:
     """Has a teacher say how likely each pair is a duplicate.
+
+    Of many pairs a teacher is equally sure, and a bi-encoder that learns its probabilities alone brings all of them
+    near a cosine of 1: the order of the best pairs of a whole forum is then chance. `cosine_of` mixes in what an
+    encoder says that was taught otherwise, the untrained one or an earlier one: it still orders them, and keeps what it
+    knows of other texts (learning without forgetting, Li & Hoiem 2016). `GapCoSENTLoss` asks for an order by how far
+    two targets are apart.
 
     Args:
         pairs: n pairs, labelled or not.
@@ -154,6 +171,9 @@ def teacher_targets(
             binary cross-entropy.
         trust: Share of the teacher's probability in the target of a labelled pair, in [0, 1]; the rest is the label's.
             Of an unlabelled pair it is 1.
+        cosine_of: A bi-encoder, for targets that another bi-encoder is to learn: they become (1 - cosine_share) ·
+            target + cosine_share · max(cosine, 0). None: they stay as they are.
+        cosine_share: In (0, 1).
         work: A file that keeps what is done, so that an interrupted run goes on; it is removed when all is done.
         progress: Called with (pairs done, pairs).
 
@@ -161,11 +181,13 @@ def teacher_targets(
         The pairs with their targets.
 
     Raises:
-        InputError: `trust` lies outside [0, 1].
+        InputError: `trust` lies outside [0, 1], or `cosine_share` outside (0, 1).
         OutputError: `work` could not be written.
     """
     if not 0 <= trust <= 1:
         raise InputError(f"trust = {trust} is no share", mend="give a number in [0, 1]")
+    if not 0 < cosine_share < 1:
+        raise InputError(f"cosine_share = {cosine_share} is no share to mix in", mend="give a number in (0, 1)")
     # In their order, which a table's own fingerprint leaves out: a score is kept by its place.
     identity = combined_fingerprint(teacher.fingerprint, pairs.left, pairs.right)
     scores = _kept(Path(work), identity) if work is not None else []
@@ -180,6 +202,9 @@ def teacher_targets(
             progress(part.stop, len(pairs))
     probabilities = 1 / (1 + np.exp(-np.asarray(scores, dtype=np.float64)))
     blended = np.where(pairs.labels >= 0, trust * probabilities + (1 - trust) * pairs.labels, probabilities)
+    if cosine_of is not None:
+        cosines = CosineScorer(cosine_of).score(pairs.left, pairs.right) / COSINE_SCALE
+        blended = (1 - cosine_share) * blended + cosine_share * np.clip(cosines, 0, 1)
     if work is not None:
         Path(work).unlink(missing_ok=True)
     return TargetTable(pairs, blended)

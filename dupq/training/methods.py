@@ -75,7 +75,7 @@ _METHODS = (
     _siamese(
         "cosent+ranking",
         "order all pairs by label, and rank each duplicate above the batch (default)",
-        "Huang et al. 2024; Henderson et al. 2017",
+        "Huang et al. 2024; Cortes, Mohri & Rastogi 2007; Henderson et al. 2017",
         ("pairs", lambda st, own, model: own.GapCoSENTLoss(model)),
         ("duplicates", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
@@ -137,7 +137,7 @@ _METHODS = (
     _siamese(
         "cosent",
         "order all pairs of a batch by their label",
-        "Huang et al. 2024",
+        "Huang et al. 2024; Cortes, Mohri & Rastogi 2007",
         ("pairs", lambda st, own, model: own.GapCoSENTLoss(model)),
     ),
     _siamese(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sentence_transformers.sentence_transformer.evaluation import ParaphraseMiningEvaluator, paraphrase_mining
+from sklearn.metrics import average_precision_score
 
-from benchmarks.forum import tables
+from benchmarks.forum import cosine, tables
 from benchmarks.forum.corpus import Corpus
 from benchmarks.forum.flagging import nearest
 from benchmarks.forum.mining import exponent
 from dupq.data.writing import write_rows
+from dupq.models.bi_encoder import BiEncoder
 from tests.forum.vectors import clustered
 
 
@@ -31,7 +35,13 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus.of(str(path))
 
 
-def test_average_precision_is_that_of_the_evaluator(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("closure", [False, True])
+def test_average_precision_is_that_of_the_evaluator(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, closure: bool
+) -> None:
+    if closure:  # of forty questions and so many labels nearly all would be of one closure
+        few = np.random.default_rng(2).random(len(corpus.labels)) < 0.2
+        corpus = replace(corpus, left=corpus.left[few], right=corpus.right[few], labels=corpus.labels[few])
     draw, n = np.random.default_rng(1), len(corpus.texts)
     left, right = np.triu_indices(n, 1)
     score = np.round(draw.random(len(left)), 2)  # with ties
@@ -40,7 +50,8 @@ def test_average_precision_is_that_of_the_evaluator(corpus: Corpus, monkeypatch:
     duplicates = [
         (str(a), str(b)) for a, b, label in zip(corpus.left, corpus.right, corpus.labels, strict=True) if label
     ]
-    evaluator = ParaphraseMiningEvaluator({str(at): text for at, text in enumerate(corpus.texts)}, duplicates)
+    texts = {str(at): text for at, text in enumerate(corpus.texts)}
+    evaluator = ParaphraseMiningEvaluator(texts, duplicates, add_transitive_closure=closure)
     mined = list(zip(score.tolist(), left.tolist(), right.tolist(), strict=True))
     monkeypatch.setattr(paraphrase_mining, "paraphrase_mining", lambda *_, **__: mined)
 
@@ -50,13 +61,59 @@ def test_average_precision_is_that_of_the_evaluator(corpus: Corpus, monkeypatch:
 
     monkeypatch.setattr(evaluator, "store_metrics_in_model_card_data", lambda *_, **__: None)
     found = corpus.quality(left, right, score)
-    assert found["average_precision"] == pytest.approx(evaluator(Model())["average_precision"])  # type: ignore[arg-type]
+    kind = "closure_average_precision" if closure else "average_precision"
+    assert found[kind] == pytest.approx(evaluator(Model())["average_precision"])  # type: ignore[arg-type]
     top = corpus.quality(left, right, score, 50)
     label = {(a, b): label for a, b, label in zip(corpus.left, corpus.right, corpus.labels, strict=True)}
     known = [label[pair] for pair in zip(left[:50], right[:50], strict=True) if pair in label]
     assert top["precision"] == pytest.approx(np.mean(known))
     assert top["recall"] == pytest.approx(sum(known) / corpus.labels.sum())
     assert corpus.quality(left[:0], right[:0], score[:0])["average_precision"] == 0
+
+
+def test_only_pairs_of_which_the_labels_say_something_count_as_labelled() -> None:
+    # 0 = 1 = 2 by the labels, and 3 is another; of 4 nobody said anything.
+    ends, labels = np.array([[0, 1], [1, 2], [2, 3]]), np.array([1, 1, 0], np.int8)
+    corpus = Corpus([f"Who is {at}?" for at in range(5)], ends[:, 0], ends[:, 1], labels)
+    assert len(set(corpus.closures[:3])) == 1
+    assert len(set(corpus.closures)) == 3
+    # Best first: nobody's, joined by a chain, labelled distinct, labelled the same; the second of these is not found.
+    found = corpus.quality(np.array([3, 0, 2, 0]), np.array([4, 2, 3, 1]), np.array([0.9, 0.8, 0.7, 0.6]))
+    assert found["average_precision"] == pytest.approx((1 / 4) / 2)
+    assert found["closure_average_precision"] == pytest.approx((1 / 2 + 2 / 4) / 3)
+    assert found["labelled_average_precision"] == pytest.approx((1 / 1 + 2 / 3) / 3)
+
+
+def test_a_bi_encoder_is_ranked_by_its_cosine_alone(corpus: Corpus, tmp_path: Path, tiny_bi_encoder: Path) -> None:
+    embedder = BiEncoder(tiny_bi_encoder)
+    found = cosine.ranked(corpus, embedder)
+    vectors = embedder.embed(corpus.texts).astype(np.float64)
+    square = vectors @ vectors.T
+    by_hand = average_precision_score(corpus.labels, square[corpus.left, corpus.right])
+    assert found["labelled_pairs_average_precision"] == pytest.approx(by_hand)
+    left, right = np.triu_indices(len(corpus.texts), 1)
+    true = np.zeros(square.shape, bool)
+    true[corpus.left[corpus.labels == 1], corpus.right[corpus.labels == 1]] = True
+    assert square[left, right].min() > cosine.LEAST  # so that all pairs are ranked
+    in_mining = average_precision_score(true[left, right], square[left, right])
+    assert found["average_precision"] == pytest.approx(in_mining, abs=1e-3)  # ties of float32 come in another order
+
+    rows = zip(
+        (corpus.texts[at] for at in corpus.left),
+        (corpus.texts[at] for at in corpus.right),
+        corpus.labels.tolist(),
+        strict=True,
+    )
+    columns = ["question1", "question2", "label"]
+    write_rows(str(tmp_path / "test.jsonl"), (dict(zip(columns, row, strict=True)) for row in rows), columns)
+    output = tmp_path / "forum_cosine.json"
+    args = Namespace(where=None, test=str(tmp_path / "test.jsonl"), questions=40, output=str(output))
+    cosine.run(Namespace(**vars(args), network=[f"one={tiny_bi_encoder}"]))
+    first = json.loads(output.read_text(encoding="utf-8"))
+    cosine.run(Namespace(**vars(args), network=[f"one={tiny_bi_encoder}", f"other={tiny_bi_encoder}"]))
+    both = json.loads(output.read_text(encoding="utf-8"))
+    assert both["rows"][0] == first["rows"][0]
+    assert [row["name"] for row in both["rows"]] == ["one", "other"]
 
 
 def test_the_nearest_are_found_across_blocks() -> None:

@@ -175,6 +175,36 @@ def test_an_interrupted_run_goes_on_where_it_was(
         assert first["judging"] > len(mined.left) // 3
 
 
+@pytest.mark.parametrize("limit", [None, 150])
+def test_progress_rises_to_the_whole_of_each_stage(
+    pipeline: DuplicatePipeline, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    plain = WordScorer.score
+
+    def in_two_steps(self: WordScorer, left: Any, right: Any, progress: Any = None) -> Any:
+        """Counts in steps of its own: twice as many as there are pairs."""
+        for done in range(2 * len(left) + 1 if progress else 0):
+            progress(done, 2 * len(left))
+        return plain(self, left, right)
+
+    monkeypatch.setattr(WordScorer, "score", in_two_steps)
+    monkeypatch.setattr(work, "PART", 100)
+    told: dict[str, list[tuple[int, int]]] = {}
+    settings = replace(SETTINGS, judge_at_most=limit)
+    find_duplicates(
+        pipeline,
+        forum(),
+        settings=settings,
+        progress=lambda stage, done, total: told.setdefault(stage, []).append((done, total)),
+    )
+    assert {*told} == {"embedding", "searching", "judging"}
+    for stage, steps in told.items():
+        done, totals = zip(*steps, strict=True)
+        assert list(done) == sorted(done), stage
+        assert set(totals) == {done[-1]}, stage
+    assert limit is None or told["judging"][-1] == (limit, limit)
+
+
 def test_a_work_folder_of_another_run_is_refused(pipeline: DuplicatePipeline, tmp_path: Path) -> None:
     find_duplicates(pipeline, forum()[:20], settings=SETTINGS, work=tmp_path)
     with pytest.raises(InputError, match="another run"):

@@ -53,6 +53,21 @@ def drawn_labels(scores: NDArray[np.float64], seed: int = 0) -> NDArray[np.int64
     return (np.random.default_rng(seed).random(len(scores)) < 1 / (1 + np.exp(-2 * centred))).astype(np.int64)
 
 
+def test_progress_of_a_blend_rises_to_the_whole_through_all_members() -> None:
+    class Silent(WordScorer):
+        def score(self, left, right, progress=None):  # type: ignore[no-untyped-def]
+            return super().score(left, right)
+
+    seen: list[tuple[int, int]] = []
+    table = labelled_table(20)
+    members = (CosineScorer(WordEmbedder()), WordScorer(), Silent())
+    BlendScorer(members, (1.0, 1.0, 1.0)).score(table.left, table.right, lambda *told: seen.append(told))
+    n = len(table)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert {total for _, total in seen} == {3 * n}
+    assert {2 * n, 3 * n} <= {done for done, _ in seen}
+
+
 def test_fitted_blend_gives_the_log_odds_of_scikit_learn() -> None:
     table = labelled_table(40)
     members = [WordScorer(), CosineScorer(WordEmbedder(dimensions=512))]

@@ -15,7 +15,8 @@ from dupq.cli.main import main
 from dupq.data.splits import PairTable
 from dupq.data.text import normalise
 from dupq.errors import InputError
-from dupq.models.scorers import CosineScorer
+from dupq.models.bi_encoder import BiEncoder
+from dupq.models.scorers import COSINE_SCALE, CosineScorer
 from dupq.training import distillation
 from dupq.training.distillation import (
     RANKS,
@@ -133,6 +134,26 @@ def test_a_target_is_the_teachers_word_and_the_labels() -> None:
     assert table.targets == pytest.approx([0.75 * sure, 0.75 * 0.5 + 0.25, 1 / (1 + np.exp(1))])
     with pytest.raises(InputError, match=r"trust = 1\.5"):
         teacher_targets(pairs, LengthTeacher(), trust=1.5)
+
+
+def test_a_cosine_is_mixed_into_the_targets() -> None:
+    pairs = PairTable(["aaab", "a", "aa"], ["a", "b", "aaa"], np.array([0, 1, -1], dtype=np.int8))
+    plain = teacher_targets(pairs, LengthTeacher(), trust=0.75).targets
+    mixed = teacher_targets(pairs, LengthTeacher(), trust=0.75, cosine_of=LetterEmbedder(), cosine_share=0.4).targets
+    assert mixed == pytest.approx(0.6 * plain + 0.4 * np.array([3 / np.sqrt(10), 0, 1]))
+
+    class Turned(LetterEmbedder):
+        """The second text of a pair points away from the first."""
+
+        def embed(self, texts: list[str], progress: Any = None) -> NDArray[np.float32]:
+            signs = np.array([[1 if text == "a" else -1] for text in texts], np.float32)
+            return signs * super().embed(texts)
+
+    opposed = teacher_targets(pairs, LengthTeacher(), trust=0.75, cosine_of=Turned(), cosine_share=0.4).targets
+    assert opposed == pytest.approx(0.6 * plain + 0.4 * np.array([0, 0, 1]))  # below 0 as at 0: targets stay in [0, 1]
+    for share in (0, 1, float("nan")):
+        with pytest.raises(InputError, match="cosine_share"):
+            teacher_targets(pairs, LengthTeacher(), cosine_share=share)
 
 
 def test_a_bi_encoder_teaches_by_what_the_labels_say_its_cosine_is_worth() -> None:
@@ -310,5 +331,11 @@ def test_the_commands_from_pairs_to_a_student(
     assert len(table.pairs) == len(pairs) + 20 + len(made)
     assert (table.pairs.labels[len(pairs) :][:20] == -1).all()
     assert (table.targets[-len(made) :] == made.labels).all()
+    mixed = tmp_path / "mixed.jsonl"
+    told = [*judge[:5], mixed, *judge[6:], "--cosine-of", tiny_bi_encoder, "--cosine-share", "0.5"]
+    assert main(list(map(str, told))) == 0
+    cosines = CosineScorer(BiEncoder(tiny_bi_encoder)).score(table.pairs.left, table.pairs.right) / COSINE_SCALE
+    half = (table.targets + np.clip(cosines, 0, 1)) / 2
+    assert read_targets(mixed).targets == pytest.approx(half[: len(pairs) + 20], abs=1e-4)
     assert CrossEncoder(str(student), device="cpu").num_labels == 1
     assert not list(tmp_path.glob(".*"))
