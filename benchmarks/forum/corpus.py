@@ -13,6 +13,8 @@ from scipy.sparse.csgraph import connected_components
 
 from dupq.data.splits import load_pairs
 
+Marks = NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -56,10 +58,15 @@ class Corpus:
         return np.asarray(connected_components(edges, directed=False)[1], np.int64)
 
     @property
-    def closure_pairs(self) -> int:
-        """How many pairs lie within a closure."""
+    def closure_pairs(self) -> NDArray[np.int64]:
+        """How many pairs lie within each closure, (number of closures,)."""
         sizes = np.bincount(self.closures)
-        return int((sizes * (sizes - 1) // 2).sum())
+        return np.asarray(sizes * (sizes - 1) // 2, np.int64)
+
+    def marks(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[Marks, Marks, Marks]:
+        """Of m pairs: which are labelled duplicates, which lie in one closure, and which have a label, (m,) each."""
+        keys, known, closures = self.keys(left, right), self.keys(self.left, self.right), self.closures
+        return np.isin(keys, known[self.labels == 1]), closures[left] == closures[right], np.isin(keys, known)
 
     def keys(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number a pair, whichever way round it is."""
@@ -83,30 +90,37 @@ class Corpus:
             something; and of the flagged pairs recall, over all labelled duplicates, and precision, over those flagged
             pairs that have a label.
         """
-        keys, known = self.keys(left, right), self.keys(self.left, self.right)
-        duplicates = known[self.labels == 1]
-        hits = np.isin(keys, duplicates)
-        closures = self.closures
-        joined, told = closures[left] == closures[right], np.isin(keys, known)
-        within, said = self.closure_pairs, joined | told
-        cut = len(keys) if flagged is None else flagged
+        hits, joined, told = self.marks(left, right)
+        duplicates, within, said = int(self.labels.sum()), int(self.closure_pairs.sum()), joined | told
+        cut = len(left) if flagged is None else flagged
         labelled = told[:cut]
         return {
-            "pairs": len(keys),
+            "pairs": len(left),
             "flagged": cut,
             "flagged_with_label": int(labelled.sum()),
-            "average_precision": _average_precision(hits, score, len(duplicates)),
-            "closure_average_precision": _average_precision(joined, score, within),
-            "labelled_average_precision": _average_precision(joined[said], score[said], within),
-            "recall": float(hits[:cut].sum() / len(duplicates)) if len(duplicates) else 0.0,
+            "average_precision": average_precision(hits, score, duplicates),
+            "closure_average_precision": average_precision(joined, score, within),
+            "labelled_average_precision": average_precision(joined[said], score[said], within),
+            "recall": float(hits[:cut].sum() / duplicates) if duplicates else 0.0,
             "precision": float(hits[:cut].sum() / labelled.sum()) if labelled.any() else 0.0,
         }
 
 
-def _average_precision(right: NDArray[np.bool_], score: NDArray[np.float64], wanted: int) -> float:
-    """Of a list, best first, of which some are right; pairs of one score come in together."""
+def average_precision(
+    right: Marks, score: NDArray[np.float64], wanted: float, weights: NDArray[np.float64] | None = None
+) -> float:
+    """Of a list of m pairs, best first, some of which are right; pairs of one score come in together.
+
+    Args:
+        right: (m,).
+        score: (m,), falling.
+        wanted: How much all pairs that are right weigh together, found or not.
+        weights: How often each pair counts, (m,); None: once.
+    """
     if not wanted or not len(score):
         return 0.0
+    each = np.ones(len(score)) if weights is None else weights
     last = np.flatnonzero(np.append(np.diff(score) != 0, True))
-    correct = np.cumsum(right)[last]
-    return float(correct / (last + 1) @ np.diff(correct, prepend=0) / wanted)
+    correct, all_ = np.cumsum(right * each)[last], np.cumsum(each)[last]
+    precision = correct / np.maximum(all_, 1e-12)
+    return float(precision @ np.diff(correct, prepend=0) / wanted)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from benchmarks.forum.corpus import Corpus
+from benchmarks.forum.corpus import Corpus, average_precision
 from dupq.data.writing import write_json
 from dupq.forum.exact import similar_pairs
 from dupq.models.networks import form_of, open_bi_encoder
@@ -26,20 +27,42 @@ from dupq.training.trainer import versions
 
 LEAST, MOST = 0.3, 1_000_000
 """Of the pairs of at least this cosine, so many are ranked at most: the others are far below any threshold."""
+RESAMPLES = 200
 
 
 def ranked(corpus: Corpus, embedder: Embedder) -> dict[str, Any]:
-    """The figures of one bi-encoder."""
+    """The figures of one bi-encoder, and what they are in resamples."""
     vectors = embedder.embed(corpus.texts)
     found = similar_pairs(vectors, threshold=LEAST, max_pairs=MOST)
-    quality = corpus.quality(found.left, found.right, found.cosine)
+    hits, joined, told = corpus.marks(found.left, found.right)
+    said = joined | told
     cosines = (vectors[corpus.left].astype(np.float64) * vectors[corpus.right]).sum(axis=1)
+    closures, pairs = corpus.closures, corpus.closure_pairs
+
+    def precisions(drawn: NDArray[np.float64]) -> dict[str, float]:
+        mined, labelled = (_weights(drawn, closures[one.left], closures[one.right]) for one in (found, corpus))
+        wanted, within = float(labelled[corpus.labels == 1].sum()), float(drawn @ pairs)
+        return {
+            "labelled_pairs": float(average_precision_score(corpus.labels, cosines, sample_weight=labelled)),
+            "mining": average_precision(hits, found.cosine, wanted, mined),
+            "closures": average_precision(joined, found.cosine, within, mined),
+            "labelled": average_precision(joined[said], found.cosine[said], within, mined[said]),
+        }
+
+    draws = np.random.default_rng(0).poisson(1.0, (RESAMPLES, len(pairs))).astype(np.float64)
+    again = [precisions(drawn) for drawn in draws]
+    values = precisions(np.ones(len(pairs)))
     return {
-        "labelled_pairs_average_precision": float(average_precision_score(corpus.labels, cosines)),
-        **{name: value for name, value in quality.items() if name.endswith("average_precision")},
-        "ranked": quality["pairs"],
+        "average_precision": values,
+        "resamples": {kind: [round(one[kind], 5) for one in again] for kind in values},
+        "ranked": len(found),
         "least_cosine": float(found.cosine.min()),
     }
+
+
+def _weights(drawn: NDArray[np.float64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How often pairs count whose questions are of these closures."""
+    return np.where(left == right, drawn[left], drawn[left] * drawn[right])
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         "questions": len(corpus.texts),
         "labelled_pairs": len(corpus.left),
         "labelled_duplicates": int(corpus.labels.sum()),
-        "closure_pairs": corpus.closure_pairs,
+        "closure_pairs": int(corpus.closure_pairs.sum()),
     }
     rows: list[dict[str, Any]] = []
     if output.exists():

@@ -18,6 +18,7 @@ from benchmarks.forum.corpus import Corpus
 from benchmarks.forum.flagging import nearest
 from benchmarks.forum.mining import exponent
 from dupq.data.writing import write_rows
+from dupq.forum.exact import similar_pairs
 from dupq.models.bi_encoder import BiEncoder
 from tests.forum.vectors import clustered
 
@@ -39,7 +40,7 @@ def corpus(tmp_path: Path) -> Corpus:
 def test_average_precision_is_that_of_the_evaluator(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch, closure: bool
 ) -> None:
-    if closure:  # of forty questions and so many labels nearly all would be of one closure
+    if closure:  # a fifth of the labels: with all of them nearly all questions are of one closure
         few = np.random.default_rng(2).random(len(corpus.labels)) < 0.2
         corpus = replace(corpus, left=corpus.left[few], right=corpus.right[few], labels=corpus.labels[few])
     draw, n = np.random.default_rng(1), len(corpus.texts)
@@ -84,19 +85,37 @@ def test_only_pairs_of_which_the_labels_say_something_count_as_labelled() -> Non
     assert found["labelled_average_precision"] == pytest.approx((1 / 1 + 2 / 3) / 3)
 
 
-def test_a_bi_encoder_is_ranked_by_its_cosine_alone(corpus: Corpus, tmp_path: Path, tiny_bi_encoder: Path) -> None:
+def test_a_bi_encoder_is_ranked_by_its_cosine_alone(
+    tmp_path: Path, tiny_bi_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = np.arange(40)
+    texts = [f"Who is {at % 7} of {at}?" for at in places]
+    corpus = Corpus(texts, places[::2], places[1::2], np.tile(np.array([1, 1, 0, 1, 0], np.int8), 4))
     embedder = BiEncoder(tiny_bi_encoder)
-    found = cosine.ranked(corpus, embedder)
+    told = cosine.ranked(corpus, embedder)
+    found = told["average_precision"]
     vectors = embedder.embed(corpus.texts).astype(np.float64)
     square = vectors @ vectors.T
     by_hand = average_precision_score(corpus.labels, square[corpus.left, corpus.right])
-    assert found["labelled_pairs_average_precision"] == pytest.approx(by_hand)
+    assert found["labelled_pairs"] == pytest.approx(by_hand)
     left, right = np.triu_indices(len(corpus.texts), 1)
     true = np.zeros(square.shape, bool)
     true[corpus.left[corpus.labels == 1], corpus.right[corpus.labels == 1]] = True
     assert square[left, right].min() > cosine.LEAST  # so that all pairs are ranked
     in_mining = average_precision_score(true[left, right], square[left, right])
-    assert found["average_precision"] == pytest.approx(in_mining, abs=1e-3)  # ties of float32 come in another order
+    assert found["mining"] == pytest.approx(in_mining, abs=1e-3)  # ties of float32 come in another order
+    again = told["resamples"]["labelled_pairs"]
+    assert len(again) == cosine.RESAMPLES
+    assert np.quantile(again, 0.025) < found["labelled_pairs"] < np.quantile(again, 0.975)
+    # Each closure drawn twice, a pair of two closures counts four times, and one within a closure twice.
+    mined = similar_pairs(embedder.embed(corpus.texts), threshold=cosine.LEAST)
+    _, joined, _ = corpus.marks(mined.left, mined.right)
+    listed = np.repeat(np.arange(len(mined)), np.where(joined, 2, 4))
+    twice = average_precision_score(joined[listed], mined.cosine[listed])
+    monkeypatch.setattr(cosine, "RESAMPLES", 1)
+    monkeypatch.setattr(np.random, "default_rng", lambda _: Namespace(poisson=lambda _, shape: np.full(shape, 2)))
+    assert cosine.ranked(corpus, embedder)["resamples"]["closures"] == [pytest.approx(twice, abs=1e-5)]
+    monkeypatch.undo()
 
     rows = zip(
         (corpus.texts[at] for at in corpus.left),
@@ -114,6 +133,10 @@ def test_a_bi_encoder_is_ranked_by_its_cosine_alone(corpus: Corpus, tmp_path: Pa
     both = json.loads(output.read_text(encoding="utf-8"))
     assert both["rows"][0] == first["rows"][0]
     assert [row["name"] for row in both["rows"]] == ["one", "other"]
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    table = tables.cosine_table()
+    assert f"| one | {found['labelled_pairs']:.3f} (" in table
+    assert "| other | +0.000 (+0.000 to +0.000) |" in table
 
 
 def test_the_nearest_are_found_across_blocks() -> None:
