@@ -16,7 +16,7 @@ from dupq.models.networks import STOCK, StoredEmbedder, StoredScorer, described,
 from dupq.models.runtime import SETTINGS
 from dupq.models.safety import read_json
 from dupq.models.shared_words import SharedWords
-from dupq.models.stock import TRAINED_ON, read_fingerprints, write_fingerprints
+from dupq.models.stock import QUESTIONS, TRAINED_ON, read_fingerprints, write_fingerprints
 from dupq.models.words import share_words
 from dupq.sharing.card import write_pages
 from dupq.sharing.folder import folder_beside, naming, open_folder, read_report, write_manifest
@@ -64,6 +64,9 @@ def save_pipeline(pipeline: SavablePipeline, folder: str | Path) -> None:
             if network is not None:
                 network.save(beside / name)
                 networks[name] = described(network)
+                if network.form == STOCK and pipeline.trained_on is not None:
+                    # A copy of it, taken out of this folder to train on, would else have seen nothing.
+                    write_fingerprints(beside / name / QUESTIONS, pipeline.trained_on)
         share_words(beside / CROSS_ENCODER, beside / BI_ENCODER, SETTINGS)
         _write_pointer(beside, networks)
         if pipeline.shared_words is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dupq.models.cross_encoder import CrossEncoderScorer
 from dupq.models.dequantise import dequantise
 from dupq.models.export import export
 from dupq.models.runtime import RuntimeBiEncoder, RuntimeCrossEncoder, RuntimeNetwork
-from dupq.models.stock import QUESTIONS, TRAINED_ON, read_fingerprints, write_fingerprints
+from dupq.models.stock import QUESTIONS, TRAINED_ON, read_fingerprints, training_record, write_fingerprints
 from dupq.pipeline import SHIPPED
 from tests.networks import HIDDEN, MAX_TOKENS
 from tests.questions import labelled_table
@@ -101,6 +102,10 @@ def test_the_shipped_model_can_be_trained_on_and_what_it_saw_is_remembered(tmp_p
     train("bi-encoder", TABLE.take(np.arange(16)), tmp_path / "more", settings)
     seen = read_fingerprints(tmp_path / "more" / QUESTIONS)
     assert np.isin(read_fingerprints(SHIPPED / TRAINED_ON), seen).all()
+    for name in ("bi-encoder", "cross-encoder"):  # as does a copy that was taken out of the pipeline's folder
+        _, seen = training_record(Path(shutil.copytree(folder / name, tmp_path / "taken" / name)))
+        assert seen is not None
+        assert np.isin(read_fingerprints(SHIPPED / TRAINED_ON), seen).all()
     # transformers 4 knows no other class.
     for network in (folder / "bi-encoder", folder / "cross-encoder", tmp_path / "more"):
         told = json.loads((network / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -115,8 +120,6 @@ def test_a_stock_pipeline_has_nothing_to_dequantise(tiny_cross_encoder: Path) ->
 def test_a_network_of_a_pipelines_folder_brings_the_questions_it_has_seen(
     tiny_base: Path, tiny_bi_encoder: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     from dupq.training.trainer import TrainSettings, train
 
     base = Path(shutil.copytree(tiny_bi_encoder, tmp_path / "pipeline" / "bi-encoder"))
