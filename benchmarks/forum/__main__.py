@@ -25,7 +25,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-NEEDED = {"crash": ("scratch",), "groups": ("test", "scratch"), "cosine": ("test", "network"), "tables": ()}
+NEEDED = {"crash": ("scratch",), "groups": ("test", "scratch"), "cosine": ("test",), "tables": ()}
 """Without which options a part cannot run, where these are not data and scratch."""
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--test", help="groups, cosine: labelled pairs that the model never saw, in their natural mix")
     parser.add_argument("--where", metavar="COLUMN=VALUE", help="groups, cosine: only these rows of them")
     parser.add_argument("--questions", type=int, default=20_000, help="groups, cosine: only so many of their questions")
-    parser.add_argument("--network", nargs="+", metavar="NAME=DIR", help="cosine: bi-encoders, in any form")
+    parser.add_argument("--network", nargs="+", metavar="NAME=DIR", help="cosine: bi-encoders (the shipped one)")
     parser.add_argument("--output", help="where the JSON goes, for one part (benchmarks/results/forum_PART.json)")
     parser.add_argument("--sizes", type=int, nargs="+", help="scan, text, flagging: these of their sizes only")
     parser.add_argument("--only", nargs="+", help="scan, text: these contenders only")

@@ -1,6 +1,6 @@
 """How well bi-encoders rank the pairs of a forum by their cosine alone.
 
-    python -m benchmarks.forum cosine --test FILE --network NAME=DIR ... [--where natural=1]
+    python -m benchmarks.forum cosine --test FILE [--network NAME=DIR ...] [--where natural=1]
 
 Of the first 20,000 questions of a labelled file that no network was trained on: average precision over its labelled
 pairs, and in mining, over all pairs of its questions (see `Corpus.quality`). A network that the output holds already is
@@ -23,6 +23,7 @@ from dupq.data.writing import write_json
 from dupq.forum.exact import similar_pairs
 from dupq.models.networks import form_of, open_bi_encoder
 from dupq.models.scorers import Embedder
+from dupq.pipeline import SHIPPED
 from dupq.training.trainer import versions
 
 LEAST, MOST = 0.3, 1_000_000
@@ -80,7 +81,10 @@ def run(args: argparse.Namespace) -> None:
         before = json.loads(output.read_text(encoding="utf-8"))
         if all(before.get(key) == value for key, value in report.items()):
             rows = before["rows"]
-    for name, _, folder in (told.partition("=") for told in args.network):
+    told = [one.partition("=") for one in args.network or [f"ships now={SHIPPED / 'bi-encoder'}"]]
+    if not all(name and folder for name, _, folder in told):
+        raise SystemExit("cosine: --network takes NAME=DIR")
+    for name, _, folder in told:
         embedder = open_bi_encoder(form_of(folder), Path(folder))
         if any((row["name"], row["fingerprint"]) == (name, embedder.fingerprint) for row in rows):
             continue

@@ -133,6 +133,8 @@ def test_a_bi_encoder_is_ranked_by_its_cosine_alone(
     both = json.loads(output.read_text(encoding="utf-8"))
     assert both["rows"][0] == first["rows"][0]
     assert [row["name"] for row in both["rows"]] == ["one", "other"]
+    with pytest.raises(SystemExit, match="NAME=DIR"):
+        cosine.run(Namespace(**vars(args), network=[str(tiny_bi_encoder)]))
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     table = tables.cosine_table()
     assert f"| one | {found['labelled_pairs']:.3f} (" in table
