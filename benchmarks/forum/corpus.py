@@ -91,36 +91,52 @@ class Corpus:
             pairs that have a label.
         """
         hits, joined, told = self.marks(left, right)
-        duplicates, within, said = int(self.labels.sum()), int(self.closure_pairs.sum()), joined | told
+        duplicates, within = int(self.labels.sum()), int(self.closure_pairs.sum())
+        plain, closure, among_labelled = average_precisions((hits, joined, told), score, duplicates, within)
         cut = len(left) if flagged is None else flagged
         labelled = told[:cut]
         return {
             "pairs": len(left),
             "flagged": cut,
             "flagged_with_label": int(labelled.sum()),
-            "average_precision": average_precision(hits, score, duplicates),
-            "closure_average_precision": average_precision(joined, score, within),
-            "labelled_average_precision": average_precision(joined[said], score[said], within),
+            "average_precision": plain,
+            "closure_average_precision": closure,
+            "labelled_average_precision": among_labelled,
             "recall": float(hits[:cut].sum() / duplicates) if duplicates else 0.0,
             "precision": float(hits[:cut].sum() / labelled.sum()) if labelled.any() else 0.0,
         }
 
 
-def average_precision(
-    right: Marks, score: NDArray[np.float64], wanted: float, weights: NDArray[np.float64] | None = None
-) -> float:
-    """Of a list of m pairs, best first, some of which are right; pairs of one score come in together.
+def average_precisions(
+    marks: tuple[Marks, Marks, Marks],
+    score: NDArray[np.float64],
+    duplicates: float,
+    within: float,
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[float, float, float]:
+    """The three of `Corpus.quality`: an unlabelled pair being wrong; with closures; of these and labelled pairs alone.
 
     Args:
-        right: (m,).
+        marks: As `Corpus.marks` gives them.
         score: (m,), falling.
-        wanted: How much all pairs that are right weigh together, found or not.
+        duplicates, within: How much the labelled duplicates, and the pairs within closures, weigh together.
         weights: How often each pair counts, (m,); None: once.
     """
+    hits, joined, told = marks
+    each = np.ones(len(score)) if weights is None else weights
+    said = joined | told
+    return (
+        _average_precision(hits, score, duplicates, each),
+        _average_precision(joined, score, within, each),
+        _average_precision(joined[said], score[said], within, each[said]),
+    )
+
+
+def _average_precision(right: Marks, score: NDArray[np.float64], wanted: float, each: NDArray[np.float64]) -> float:
+    """Of a list, best first, some of which are right; pairs of one score come in together."""
     if not wanted or not len(score):
         return 0.0
-    each = np.ones(len(score)) if weights is None else weights
     last = np.flatnonzero(np.append(np.diff(score) != 0, True))
     correct, all_ = np.cumsum(right * each)[last], np.cumsum(each)[last]
-    precision = correct / np.maximum(all_, 1e-12)
+    precision = correct / np.maximum(all_, 1e-12)  # before the first pair that counts there is nothing to divide
     return float(precision @ np.diff(correct, prepend=0) / wanted)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from benchmarks.forum.corpus import Corpus, average_precision
+from benchmarks.forum.corpus import Corpus, average_precisions
 from dupq.data.writing import write_json
 from dupq.forum.exact import similar_pairs
 from dupq.models.networks import form_of, open_bi_encoder
@@ -29,26 +29,23 @@ from dupq.training.trainer import versions
 LEAST, MOST = 0.3, 1_000_000
 """Of the pairs of at least this cosine, so many are ranked at most: the others are far below any threshold."""
 RESAMPLES = 200
+KINDS = ("labelled_pairs", "mining", "closures", "labelled")
 
 
 def ranked(corpus: Corpus, embedder: Embedder) -> dict[str, Any]:
     """The figures of one bi-encoder, and what they are in resamples."""
     vectors = embedder.embed(corpus.texts)
     found = similar_pairs(vectors, threshold=LEAST, max_pairs=MOST)
-    hits, joined, told = corpus.marks(found.left, found.right)
-    said = joined | told
+    marks = corpus.marks(found.left, found.right)
     cosines = (vectors[corpus.left].astype(np.float64) * vectors[corpus.right]).sum(axis=1)
     closures, pairs = corpus.closures, corpus.closure_pairs
 
     def precisions(drawn: NDArray[np.float64]) -> dict[str, float]:
         mined, labelled = (_weights(drawn, closures[one.left], closures[one.right]) for one in (found, corpus))
         wanted, within = float(labelled[corpus.labels == 1].sum()), float(drawn @ pairs)
-        return {
-            "labelled_pairs": float(average_precision_score(corpus.labels, cosines, sample_weight=labelled)),
-            "mining": average_precision(hits, found.cosine, wanted, mined),
-            "closures": average_precision(joined, found.cosine, within, mined),
-            "labelled": average_precision(joined[said], found.cosine[said], within, mined[said]),
-        }
+        alone = float(average_precision_score(corpus.labels, cosines, sample_weight=labelled))
+        in_mining = average_precisions(marks, found.cosine, wanted, within, mined)
+        return dict(zip(KINDS, (alone, *in_mining), strict=True))
 
     draws = np.random.default_rng(0).poisson(1.0, (RESAMPLES, len(pairs))).astype(np.float64)
     again = [precisions(drawn) for drawn in draws]

@@ -6,6 +6,9 @@
 `scan`: all contenders are given the same vectors. `text`: they start from the questions. Each runs in a process of its
 own. A contender and size that the output holds already, of the same setup, is not run again.
 
+`forum_text_2c87c53.json` is `text` with `--model`, the `dupq/pretrained` of that commit, `--scratch` and `--output` of
+its own, and `--only` our two contenders.
+
 So that the whole takes minutes, slow contenders get fewer sizes; and from more than `EMBED_UP_TO` questions on, those
 that use our encoder read its vectors, and the seconds that embedding just these questions took (see `vectors`) are
 added to theirs.

@@ -219,10 +219,4 @@ class Cascade:
     ) -> NDArray[np.float64]:
         if not isinstance(self.full, BlendScorer):
             return self.full.score(left, right, progress)
-        n, members = len(left), []
-        for at, member in enumerate(self.full.scorers):
-            told = part_of(progress, at * n, n, len(self.full.scorers) * n)
-            members.append(cheap if member == self.cheap else member.score(left, right, told))
-            if told is not None:  # of a member that tells nothing itself
-                told(n, n)
-        return self.full.combine(np.stack(members))
+        return self.full.combine(self.full.members(left, right, progress, known=(self.cheap, cheap)))

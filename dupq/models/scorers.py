@@ -154,13 +154,17 @@ class BlendScorer:
         return self.combine(self.members(left, right, progress))
 
     def members(
-        self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
+        self,
+        left: Sequence[str],
+        right: Sequence[str],
+        progress: Progress | None = None,
+        known: tuple[Scorer, NDArray[np.float64]] | None = None,
     ) -> NDArray[np.float64]:
-        """The members' own scores: float64 array (members, n)."""
+        """The members' own scores: float64 array (members, n); `known`: a member that has scored, and its scores."""
         n, scores = len(left), []
         for at, scorer in enumerate(self.scorers):
             told = part_of(progress, at * n, n, len(self.scorers) * n)
-            scores.append(scorer.score(left, right, told))
+            scores.append(known[1] if known and scorer == known[0] else scorer.score(left, right, told))
             if told is not None:  # of a member that tells nothing itself
                 told(n, n)
         return np.stack(scores)

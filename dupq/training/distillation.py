@@ -159,11 +159,10 @@ def teacher_targets(
 ) -> TargetTable:
     """Has a teacher say how likely each pair is a duplicate.
 
-    Of many pairs a teacher is equally sure, and a bi-encoder that learns its probabilities alone brings all of them
-    near a cosine of 1: the order of the best pairs of a whole forum is then chance. `cosine_of` mixes in what an
-    encoder says that was taught otherwise, the untrained one or an earlier one: it still orders them, and keeps what it
-    knows of other texts (learning without forgetting, Li & Hoiem 2016). `GapCoSENTLoss` asks for an order by how far
-    two targets are apart.
+    Of many pairs a teacher is equally sure, so that it tells little of the order of the best pairs of a whole forum.
+    `cosine_of` mixes in what an encoder says that was taught otherwise, the untrained one or an earlier one: it orders
+    them still, and keeps what it knows of other texts (learning without forgetting, Li & Hoiem 2016). `GapCoSENTLoss`
+    asks for an order by how far two targets are apart.
 
     Args:
         pairs: n pairs, labelled or not.
