@@ -43,6 +43,8 @@ NEAR = ("--least-cosine", "0.74", "--per-question", "5")
 """Of the pairs that a bi-encoder finds alike: those that are worth a teacher's time."""
 GOES_ON = ("--targets", "target", "--method", "cosent", "--epochs", "1", "--batch-size", "128", "--max-length", "64")
 """How the bi-encoder is trained on."""
+REDUCED = ("--dimensions", "192", "--power", "0.1")
+"""How few dimensions it has in the end."""
 
 
 def split(args: argparse.Namespace) -> None:
@@ -245,7 +247,17 @@ def train_further(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cr
     goes_on = ("--validation", splits / "validation.jsonl", *GOES_ON, "--learning-rate", "1.2e-4")
     learn("bi-encoder", rows, last, bi_encoder, *goes_on)
     mean("bi-encoder", work / "bi-encoder-9", bi_encoder, last)
-    return work / "bi-encoder-9"
+    return fewer_dimensions(args, work / "bi-encoder-9")
+
+
+def fewer_dimensions(args: argparse.Namespace, bi_encoder: Path) -> Path:
+    """The principal half of its dimensions, which rank new pairs better (`benchmarks/results/reduction.md`)."""
+    if (bi_encoder / "2_Dense").is_dir():  # it goes on from one that was reduced already
+        return bi_encoder
+    folder = Path(args.work / "bi-encoder-12")
+    shutil.rmtree(folder, ignore_errors=True)
+    run("reduce", bi_encoder, args.work / "splits" / "train.jsonl", "-o", folder, *REDUCED)
+    return folder
 
 
 def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:

@@ -32,6 +32,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr(module, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setattr(module, "CARD", tmp_path / "card.md")
     monkeypatch.setattr(module, "JUDGED_FIRST", 20)
+    monkeypatch.setattr(module, "REDUCED", ("--dimensions", "12", "--power", "0.1"))
     steps = sys.modules["steps"]
     whole = steps.dupq
 

@@ -1,4 +1,4 @@
-"""`dupq train bi-encoder|cross-encoder`, `dupq methods|dequantise|average`, and `dupq fit`, the whole chain."""
+"""`dupq train bi-encoder|cross-encoder`, `dupq methods|dequantise|average|reduce`, and `dupq fit`, the whole chain."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         one.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the averaged network")
         one.add_argument("--weights", nargs="+", type=float, help="one a network (default: all alike)")
         one.set_defaults(run=run_average)
+
+    reduce = commands.add_parser(
+        "reduce", parents=[shared], help="a bi-encoder of fewer dimensions: the principal ones of its embeddings"
+    )
+    reduce.add_argument("network", metavar="DIR|ID", help="a trained bi-encoder")
+    reduce.add_argument("pairs", help="pairs, labelled or not, best those it was trained on: their questions tell")
+    reduce.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the reduced network")
+    reduce.add_argument("--dimensions", type=int, required=True, help="how many to keep")
+    reduce.add_argument(
+        "--power", type=float, default=0.0, help="0: all alike; above, a direction counts by its singular value to this"
+    )
+    add_reading_options(reduce, labelled=False)
+    reduce.set_defaults(run=run_reduce)
 
     fit = commands.add_parser(
         "fit", parents=[shared], help="the whole chain: split, train both networks, calibrate, evaluate"
@@ -164,6 +177,20 @@ def run_average(args: argparse.Namespace) -> int:
 
     record = average(args.kind, args.networks, args.output, args.weights)
     emit(args, record, f"the mean of {len(args.networks)} networks -> {args.output}")
+    return 0
+
+
+def run_reduce(args: argparse.Namespace) -> int:
+    from dupq.data.splits import load_pairs
+    from dupq.training.reduction import reduce_dimensions
+
+    options = reading_options(args)
+    pairs = load_pairs(args.pairs, labelled=False, **options)
+    report_skipped(options["skipped"])
+    texts = [*pairs.left, *pairs.right]
+    record = reduce_dimensions(args.network, texts, args.output, args.dimensions, power=args.power)
+    kept = f"{record['kept']:.1%} of the squared length of {record['texts']:,} questions is kept"
+    emit(args, record, f"a bi-encoder of {args.dimensions} dimensions -> {args.output}: {kept}")
     return 0
 
 

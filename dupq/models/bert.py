@@ -16,6 +16,9 @@ from dupq.models.safety import read_json, refuse_code
 Kind = Literal["bi-encoder", "cross-encoder"]
 Pooling = Literal["mean", "cls"]
 
+PROJECTION = "projection.weight"
+"""The linear map behind the pooling, if there is one."""
+
 _STOCK = "only a stock BERT (also MiniLM, BGE, E5, GTE of that type) can be exported; use the network as it is"
 
 
@@ -25,7 +28,8 @@ class Bert:
 
     Attributes:
         kind: "cross-encoder": one logit, from the first token by pooler and classifier. "bi-encoder": an embedding.
-        tensors: Name, as `BertModel` has it -> float32 array; of a cross-encoder also `classifier.weight` and `.bias`.
+        tensors: Name, as `BertModel` has it -> float32 array; of a cross-encoder also `classifier.weight` and `.bias`;
+            of a bi-encoder that has fewer dimensions than its encoder, `PROJECTION`, (dimensions, width).
         layers, heads: Their numbers.
         epsilon: Of the layer normalisations.
         max_length: Tokens an input is cut to.
@@ -123,6 +127,8 @@ def read_bert(folder: str | Path) -> Bert:
         )
         for name in tensor_names(bert):
             bert.tensors[name]
+        if bert.kind == "bi-encoder" and "Dense" in names:
+            tensors[PROJECTION] = _projection(folder / modules[names.index("Dense")]["path"])
         return bert
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise ModelFolderError(
@@ -144,7 +150,9 @@ def _max_length(folder: Path, config: Mapping[str, Any]) -> int:
 
 
 def _pooling(folder: Path, modules: Sequence[Mapping[str, Any]], names: list[str]) -> Pooling:
-    if names[1:] not in (["Pooling"], ["Pooling", "Normalize"]):
+    if [name for name in names[1:] if name != "Normalize"] not in (["Pooling"], ["Pooling", "Dense"]) or (
+        "Normalize" in names[:-1]
+    ):
         _refuse(folder, f"its modules are {', '.join(names) or 'not named'}")
     config = read_json(folder / modules[1]["path"] / "config.json")
     # Before its version 6, sentence-transformers wrote one flag a mode.
@@ -155,3 +163,14 @@ def _pooling(folder: Path, modules: Sequence[Mapping[str, Any]], names: list[str
     if mode not in ("cls", "cls_token"):
         _refuse(folder, f"it pools by {mode}")
     return "cls"
+
+
+def _projection(folder: Path) -> NDArray[np.float32]:
+    """The weight of a `Dense` that is a linear map and no more."""
+    from safetensors.numpy import load_file
+
+    config = read_json(folder / "config.json")
+    plain = str(config.get("activation_function")).endswith(".Identity") and not config.get("use_residual")
+    if config.get("bias") or not plain:
+        _refuse(folder, "its Dense has a bias, a residual or an activation")
+    return np.asarray(load_file(folder / "model.safetensors")["linear.weight"], dtype=np.float32)

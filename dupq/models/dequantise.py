@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.bert import Bert, Kind, Pooling, tensor_names
+from dupq.models.bert import PROJECTION, Bert, Kind, Pooling, tensor_names
 from dupq.models.runtime import MODEL, Runner, RuntimeNetwork
 from dupq.models.stock import save_stock
 
@@ -86,6 +86,8 @@ def _read(network: RuntimeNetwork) -> Bert:
     for owner in ("pooler.dense", "classifier"):
         if f"{owner}.weight" in held:
             tensors[f"{owner}.weight"], tensors[f"{owner}.bias"] = held[f"{owner}.weight"].T, held[f"{owner}.bias"]
+    if PROJECTION in held:
+        tensors[PROJECTION] = held[PROJECTION]
     pooling: Pooling = "mean" if "Reciprocal" in kinds else "cls"
     bert = Bert(
         cast(Kind, network.settings["kind"]),
@@ -129,6 +131,7 @@ def _write(bert: Bert, tokenizer: bytes, folder: Path) -> None:
     prefixed = {
         f"bert.{name}" if classifies and not name.startswith("classifier.") else name: tensor
         for name, tensor in bert.tensors.items()
+        if name != PROJECTION
     }
     save_file(prefixed, folder / "model.safetensors", metadata={"format": "pt"})
     backend = Tokenizer.from_buffer(tokenizer)
@@ -145,11 +148,18 @@ def _write(bert: Bert, tokenizer: bytes, folder: Path) -> None:
 
 
 def _opened(bert: Bert, folder: str) -> Any:
+    import torch
     from sentence_transformers import CrossEncoder, SentenceTransformer
+    from sentence_transformers.base.modules import Dense
     from sentence_transformers.sentence_transformer import modules
 
     if bert.kind == "cross-encoder":
         return CrossEncoder(folder, max_length=bert.max_length, device="cpu")
     encoder = modules.Transformer(folder, max_seq_length=bert.max_length)
     pooling = modules.Pooling(encoder.get_embedding_dimension(), pooling_mode=bert.pooling)
-    return SentenceTransformer(modules=[encoder, pooling, modules.Normalize()], device="cpu")
+    projection: list[Any] = []
+    if (matrix := bert.tensors.get(PROJECTION)) is not None:
+        fewer, width = matrix.shape
+        weight = torch.tensor(matrix)
+        projection.append(Dense(width, fewer, bias=False, activation_function=None, init_weight=weight))
+    return SentenceTransformer(modules=[encoder, pooling, *projection, modules.Normalize()], device="cpu")

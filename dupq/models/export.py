@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.errors import InputError, ModelFolderError
-from dupq.models.bert import Bert, product_names, read_bert
+from dupq.models.bert import PROJECTION, Bert, product_names, read_bert
 from dupq.models.graph import Int8Product, build_graph, row_scales
 from dupq.models.runtime import FORMAT, Runner, RuntimeNetwork, unit_rows
 from dupq.models.scorers import UniquePairs
@@ -58,7 +58,7 @@ def export(
     bert = replace(bert, typed=typed and bert.kind == "cross-encoder")
     settings: dict[str, Any] = {"format": FORMAT, "kind": bert.kind, "max_length": bert.max_length}
     if bert.kind == "bi-encoder":
-        settings["dimensions"] = len(bert.tensors["embeddings.LayerNorm.weight"])
+        settings["dimensions"] = len(bert.tensors.get(PROJECTION, bert.tensors["embeddings.LayerNorm.weight"]))
     exact = RuntimeNetwork(_model(bert, taps=True), tokenizer, settings)
     smoothed, products = quantise(bert, _observe(exact, bert, pairs[:half]))
     words = Words.rounded(bert.tensors["embeddings.word_embeddings.weight"], word_bits)

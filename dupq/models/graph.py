@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.models.bert import Bert, Kind
+from dupq.models.bert import PROJECTION, Bert, Kind
 from dupq.models.words import WORD_INPUTS
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def build_graph(bert: Bert, products: Mapping[str, Int8Product] | None = None, t
     else:
         result = graph.node("Squeeze", hidden, graph.constant("one", np.array([1])))
         result = _classify(graph, bert, result) if bert.kind == "cross-encoder" else result
+    if PROJECTION in bert.tensors:
+        result = _project(graph, bert, result)
     graph.name_output(result, OUTPUTS[bert.kind])
     return graph.model(bert)
 
@@ -125,6 +127,13 @@ def _mean(graph: _Graph, hidden: str) -> str:
     share = graph.node("Reciprocal", graph.node("Cast", length, to=1))
     shares = graph.node("Expand", share, graph.node("Concat", one, length, axis=0))
     return graph.node("Squeeze", graph.node("MatMul", shares, hidden), one)
+
+
+def _project(graph: _Graph, bert: Bert, vectors: str) -> str:
+    """(b, d) -> (b, fewer), with a product for each vector, so that it does not depend on those beside it."""
+    last = graph.constant("last", np.array([-1]))
+    weight = graph.constant(PROJECTION, bert.tensors[PROJECTION])
+    return graph.node("Squeeze", graph.node("MatMul", weight, graph.node("Unsqueeze", vectors, last)), last)
 
 
 def _classify(graph: _Graph, bert: Bert, first: str) -> str:
