@@ -89,8 +89,8 @@ def read_bert(folder: str | Path) -> Bert:
     """Reads a stock `SentenceTransformer` or `CrossEncoder` folder that is a BERT.
 
     Raises:
-        ModelFolderError: It is damaged, unsafe, no BERT, pooled otherwise than by mean or first token, or a classifier
-            with other than one output.
+        ModelFolderError: It is damaged, unsafe, no BERT, pooled otherwise than by mean or first token, followed by more
+            than a linear map, or a classifier with other than one output.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -150,9 +150,7 @@ def _max_length(folder: Path, config: Mapping[str, Any]) -> int:
 
 
 def _pooling(folder: Path, modules: Sequence[Mapping[str, Any]], names: list[str]) -> Pooling:
-    if [name for name in names[1:] if name != "Normalize"] not in (["Pooling"], ["Pooling", "Dense"]) or (
-        "Normalize" in names[:-1]
-    ):
+    if names[1 : -1 if names[-1:] == ["Normalize"] else None] not in (["Pooling"], ["Pooling", "Dense"]):
         _refuse(folder, f"its modules are {', '.join(names) or 'not named'}")
     config = read_json(folder / modules[1]["path"] / "config.json")
     # Before its version 6, sentence-transformers wrote one flag a mode.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.errors import ModelFolderError
+from dupq.data.writing import write_json
+from dupq.errors import ModelFolderError, OutputError
 from dupq.models.safety import read_json, refuse_code
 
 RECORD = "dupq_training.json"
@@ -141,6 +144,36 @@ def save_stock(model: Any, folder: Path) -> None:
         exact = {name: half for name, half in halved.items() if bool((half.float() == tensors[name]).all())}
         save_file({**tensors, **exact}, path, metadata={"format": "pt"})
         path.chmod(0o644)  # it is written for its owner alone, and so would not be readable once installed
+
+
+def save_trained(
+    model: Any,
+    output: Path,
+    record: Mapping[str, Any],
+    questions: NDArray[np.int64] | None,
+    *,
+    save: Callable[[Any, Path], None] = save_stock,
+    mend: str = "free space",
+) -> None:
+    """Writes a stock folder with its record and the questions it has seen, whole or not at all.
+
+    Raises:
+        OutputError: It could not be written; `mend` tells what to do then.
+    """
+    from safetensors import SafetensorError
+
+    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        save(model, beside)
+        if questions is not None:
+            write_fingerprints(beside / QUESTIONS, questions)
+        write_json(beside / RECORD, record)
+        os.replace(beside, output)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"the network could not be written ({error})", where=str(output), mend=mend) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def training_record(folder: Path) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError
-from dupq.models.stock import QUESTIONS, RECORD, open_stock, save_stock, training_record, write_fingerprints
+from dupq.models.stock import open_stock, save_trained, training_record
 
 
 def average(
@@ -66,15 +63,5 @@ def average(
     told = [training_record(Path(folder)) for folder in folders]
     record = {"kind": kind, "average": shares.tolist(), "members": [record for record, _ in told], "log": []}
     seen = [questions for _, questions in told if questions is not None]
-    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        save_stock(models[0], beside)
-        if seen:
-            write_fingerprints(beside / QUESTIONS, np.unique(np.concatenate(seen)))
-        write_json(beside / RECORD, record)
-        os.replace(beside, output)
-    except OSError as error:
-        raise OutputError(f"could not be written ({error})", where=str(output), mend="free space") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    save_trained(models[0], output, record, np.unique(np.concatenate(seen)) if seen else None)
     return record

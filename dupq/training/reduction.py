@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.writing import write_json
 from dupq.errors import InputError, OutputError
-from dupq.models.stock import QUESTIONS, RECORD, open_stock, save_stock, training_record, write_fingerprints
+from dupq.models.stock import open_stock, save_trained, training_record
 
 MOST_TEXTS = 20_000
 """Of more questions so many are drawn: the directions change little after that."""
@@ -80,17 +77,7 @@ def reduce_dimensions(
         "of": record,
         "log": [],
     }
-    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        save_stock(model, beside)
-        if seen is not None:
-            write_fingerprints(beside / QUESTIONS, seen)
-        write_json(beside / RECORD, told)
-        os.replace(beside, output)
-    except OSError as error:
-        raise OutputError(f"could not be written ({error})", where=str(output), mend="free space") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    save_trained(model, output, told, seen)
     return told
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from dupq.data.splits import PairTable
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_json
-from dupq.errors import InputError, OutputError, TrainingError
-from dupq.models.stock import QUESTIONS, RECORD, no_loading_bar, save_plainly, training_record, write_fingerprints
+from dupq.errors import InputError, TrainingError
+from dupq.models.stock import no_loading_bar, save_plainly, save_trained, training_record
 from dupq.training.methods import Kind, Method, assemble, find_method
 from dupq.training.precision import bfloat16_is_faster
 from dupq.training.runs import RUN, base_identity, discard, finished_record, last_checkpoint, started_run
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FRESH_RATE = 10.0
 """A comparer or an embedding head starts from nothing, and learns at so many times the encoder's rate."""
 PACKAGES = ("torch", "transformers", "sentence-transformers", "datasets", "numpy")
+GOES_ON = "free space and run again: training goes on from its last checkpoint"
+"""What to do where a trained network could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def train(
         "log": log,
     }
     with no_loading_bar():
-        _save(model, _questions(pairs, settings.base), record, output)
+        save_trained(model, output, record, _questions(pairs, settings.base), save=save_plainly, mend=GOES_ON)
     shutil.rmtree(work, ignore_errors=True)
     return record
 
@@ -315,23 +317,3 @@ def _questions(pairs: PairTable, base: str) -> NDArray[np.int64]:
     seen = fingerprints([*pairs.left, *pairs.right])
     _, earlier = training_record(Path(base))
     return np.unique(seen if earlier is None else np.concatenate([seen, earlier]))
-
-
-def _save(model: BaseModel, questions: NDArray[np.int64], record: dict[str, Any], output: Path) -> None:
-    from safetensors import SafetensorError
-
-    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        save_plainly(model, beside)
-        write_fingerprints(beside / QUESTIONS, questions)
-        write_json(beside / RECORD, record)
-        os.replace(beside, output)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"the network could not be written ({error})",
-            where=str(output),
-            mend="free space and run again: training goes on from its last checkpoint",
-        ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

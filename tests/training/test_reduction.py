@@ -122,6 +122,16 @@ def test_nothing_is_reduced_twice_or_overwritten(folder: Path, reduced: Path, tm
         reduce_dimensions(folder, TEXTS, reduced, 3)
 
 
+def test_a_full_disk_leaves_nothing_half_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dupq.models.stock.write_fingerprints", full)
+    with pytest.raises(OutputError, match="No space left"):
+        reduce_dimensions(folder, TEXTS, tmp_path / "reduced", FEWER)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("layer", [{"bias": True}, {"activation_function": torch.nn.Tanh()}, {"use_residual": True}])
 def test_a_dense_that_is_more_than_a_linear_map_is_not_exported(
     folder: Path, tmp_path: Path, layer: dict[str, Any]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import dupq.training.trainer
 from dupq.data.splits import PairTable
 from dupq.errors import InputError, ModelFolderError, OutputError, TrainingError
 from dupq.training.trainer import TrainSettings, train
@@ -105,7 +104,7 @@ def test_a_network_that_cannot_be_written_is_written_the_next_time(
 
     short = replace(settings, max_steps=5)
     with monkeypatch.context() as patch:
-        patch.setattr(dupq.training.trainer, "write_fingerprints", full)
+        patch.setattr("dupq.models.stock.write_fingerprints", full)
         with pytest.raises(OutputError, match="No space left"):
             train("cross-encoder", pairs, tmp_path / "network", short)
     assert [path.name for path in tmp_path.iterdir()] == [".network.checkpoints"]
