@@ -1,8 +1,8 @@
 """How good each network is, alone and together, on pairs of question groups that no network was trained on.
 
-    python -m benchmarks.quality --splits DIR --corpus FILE --base DIR --bi-encoder DIR --cross-encoder DIR
+    python -m benchmarks.quality --splits DIR --corpus FILE --base DIR... --bi-encoder DIR --cross-encoder DIR
 
-Splits come from `dupq split`; networks from `dupq train`, or, in int8, out of a pipeline that was exported. Scores are
+Splits come from `dupq data split`; networks from `dupq train`, or, in int8, from an exported pipeline. Scores are
 stacked on the validation split; for each scorer a calibrator is fitted on the calibration split, a pair counts as
 called a duplicate from a calibrated probability of 0.5, and all is measured on the test split. Results go to
 `benchmarks/results/quality.json`.
@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.readme import RESULTS
+from dupq.calibration.calibrators import fit_calibrator
+from dupq.data.pairs import PairTable, load_pairs
 from dupq.data.reading import read_pairs
-from dupq.data.splits import PairTable, load_pairs
 from dupq.data.writing import write_json
-from dupq.decisions.calibration import fit_calibrator
-from dupq.decisions.metrics import evaluate
+from dupq.evaluation.metrics import compute_metrics
 from dupq.models.bi_encoder import BiEncoder
-from dupq.models.networks import form_of, open_bi_encoder, open_cross_encoder, with_symmetry
-from dupq.models.scorers import CosineScorer, Scorer, fit_weights
-from dupq.models.shared_words import SharedWords
+from dupq.models.ensemble import CosineScorer, fit_weights
+from dupq.models.idf_overlap import IdfOverlap
+from dupq.models.loading import form_of, load_bi_encoder, load_cross_encoder
+from dupq.models.scoring_options import with_symmetry
 from dupq.training.trainer import versions
+from dupq.types import Scorer
 
 
 def score(name: str, scorer: Scorer, splits: dict[str, PairTable]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def measure(row: dict[str, Any], splits: dict[str, PairTable], resamples: int) -
     sure = calibrator.probabilities(scores["calibration"]) >= 0.5
     cut = float(scores["calibration"][sure].min())
     probabilities = calibrator.probabilities(scores["test"])
-    figures = evaluate(scores["test"], probabilities, test.labels, test.groups, cut, resamples=resamples)
+    figures = compute_metrics(scores["test"], probabilities, test.labels, test.groups, cut, resamples=resamples)
     ap, accuracy, ece = (figures[name] for name in ("average_precision", "accuracy", "ece_mass"))
     print(f"{row['name']:<40} AP {ap}  accuracy {accuracy}  ECE {ece}", flush=True)
     metrics = {name: figure.to_dict() for name, figure in figures.items()}
@@ -69,31 +71,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", required=True)
     parser.add_argument("--corpus", required=True, help="pairs that tell which words are rare: those trained on")
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base", nargs="+", required=True, help="encoders that were not trained by us")
     parser.add_argument("--bi-encoder", required=True)
     parser.add_argument("--cross-encoder", required=True)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("-o", "--output", default=str(RESULTS / "quality.json"))
     args = parser.parse_args()
     splits = {name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")}
-    bi_encoder = CosineScorer(open_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder), long_texts="head"))
-    cross_encoder = open_cross_encoder(form_of(args.cross_encoder), Path(args.cross_encoder))
+    bi_encoder = CosineScorer(load_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder), long_texts="lead"))
+    cross_encoder = load_cross_encoder(form_of(args.cross_encoder), Path(args.cross_encoder))
     bi, cross = score("bi-encoder", bi_encoder, splits), score("cross-encoder, one order", cross_encoder, splits)
-    doubtful, twice = with_symmetry(cross_encoder, "doubtful"), with_symmetry(cross_encoder, "both")
+    doubtful, twice = with_symmetry(cross_encoder, "adaptive"), with_symmetry(cross_encoder, "both")
     first = score("cross-encoder, both orders where it matters", doubtful, splits)
     members, labels = [first, bi], splits["validation"].labels
     # A plain mean, each first put on the scale of log-odds by itself.
     alone = [fit_weights(member["scores"]["validation"][None], labels) for member in members]
     halves, constant = [weights[0] / 2 for weights, _ in alone], sum(offset for _, offset in alone) / 2
     told = (text for pair in read_pairs(args.corpus) for text in (pair.question1, pair.question2))
-    words = score("shared words", SharedWords.of(told), splits)
+    words = score("shared words", IdfOverlap.of(told), splits)
 
     def stacked(name: str, *rows: dict[str, Any], signed: tuple[int, ...] = ()) -> dict[str, Any]:
         weights, offset = fit_weights(np.stack([row["scores"]["validation"] for row in rows]), labels, signed=signed)
         return combined(name, weights, offset, list(rows))
 
     rows = [
-        score("untrained encoder (cosine)", CosineScorer(BiEncoder(args.base)), splits),
+        *(score(f"untrained {Path(base).name} (cosine)", CosineScorer(BiEncoder(base)), splits) for base in args.base),
         bi,
         cross,
         score("cross-encoder, the mean of both orders", twice, splits),

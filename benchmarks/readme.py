@@ -1,9 +1,9 @@
-"""Writes the tables of README.md from the results that the benchmarks left as JSON.
+"""Write the tables of README.md and of the documentation from the results that the benchmarks left as JSON.
 
     python -m benchmarks.readme            # rewrites them
     python -m benchmarks.readme --check    # exit status 1 if a table differs from its results
 
-A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
+A table stands between `<!-- table:NAME -->` and `<!-- end -->` in one of `PAGES`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,48 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.index import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+EXPLANATION = ROOT / "docs" / "explanation"
+PAGES = (README, EXPLANATION / "quality.md", EXPLANATION / "scope.md", EXPLANATION / "index.md")
+ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
+"""Encoders that were not trained by us, whose cosine stands beside our figures."""
+MEASURES = {
+    "average_precision": "average precision",
+    "roc_auc": "ROC AUC",
+    "accuracy": "accuracy",
+    "ece_mass": "ECE (0 is best)",
+    "error": "decided wrongly (0 is best)",
+    "precision": "precision of flagged pairs",
+    "recall": "share of duplicates flagged",
+    "recall_at_10": "recall@10",
+}
+CLUSTERS = {
+    "worlds_dev": ("paraphrases and near misses", ("roc_auc", "average_precision", "accuracy")),
+    "posts_dev": ("forum posts, up to 260 words", ("roc_auc", "accuracy")),
+    "long_posts": ("forum posts, 300 to 800 words", ("roc_auc", "accuracy")),
+}
+"""Set of `worlds.json` -> kind of text, and its measures in the overview."""
+ELSEWHERE = {
+    "PIT": ("tweets (PIT)", "average_precision"),
+    "Twitter URL": ("tweets (Twitter URL)", "average_precision"),
+    "MRPC": ("news (MRPC)", "average_precision"),
+    "SemEval forum": ("forum posts (SemEval)", "average_precision"),
+    "PAWS-Wiki": ("words in another order (PAWS-Wiki)", "average_precision"),
+    "PARADE": ("definitions (PARADE)", "roc_auc"),
+    "SemAntoNeg": ("antonyms and negation (SemAntoNeg)", "roc_auc"),
+    "syntactic swaps": ("passive and swapped roles", "roc_auc"),
+    "text-to-SQL": ("questions to a database (text-to-SQL)", "roc_auc"),
+}
+"""Set of `elsewhere.json` -> kind of text, and its measure in the overview."""
+Metric = dict[str, float]
 _TABLE = re.compile(r"(<!-- table:([a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,10 +64,89 @@ def load(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def figure(metric: dict[str, float], digits: int = 3) -> str:
+def figure(metric: Metric, digits: int = 3) -> str:
     """`0.912 (0.908-0.916)`"""
     value, low, high = (f"{metric[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} ({low}-{high})"
+
+
+def optional(name: str) -> Any:
+    """The results of one benchmark; empty if it was not run."""
+    return load(name) if (RESULTS / f"{name}.json").is_file() else {}
+
+
+def overview() -> str:
+    """All kinds of text, one line a measure; a kind without results is left out."""
+    rows = list(_overview_rows())
+    shown = [name for name in ENCODERS if any(beside.get(name) for *_, beside in rows)]
+    columns = ["kind of text", "number", "measure", "dupq", *(f"untrained {ENCODERS[name]}" for name in shown)]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    before = None
+    for kind, pairs, measure, ours, beside in rows:
+        size = f"{pairs:,}" if pairs else "-"
+        head = ("", "") if (kind, size) == before else (kind, size)
+        before = (kind, size)
+        others = [f"{metric['value']:.3f}" if metric else "-" for metric in (beside.get(name) for name in shown)]
+        lines.append(f"| {' | '.join([*head, MEASURES[measure], figure(ours), *others])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _overview_rows() -> Iterator[tuple[str, int | None, str, Metric, dict[str, Metric | None]]]:
+    """Kind of text, number of pairs, measure, our figure, and those of other encoders."""
+    report = json.loads((ROOT / "dupq" / "pretrained" / "report.json").read_text(encoding="utf-8"))
+    cosines = {
+        name: row["metrics"] for row in optional("quality").get("rows", []) for name in ENCODERS if name in row["name"]
+    }
+    for measure in ("average_precision", "accuracy", "ece_mass"):
+        beside = {name: metrics.get(measure) for name, metrics in cosines.items()}
+        yield "Quora questions (test)", report["sample"]["pairs"], measure, report["metrics"][measure], beside
+    kinds: dict[str, tuple[str, tuple[str, ...]]] = {
+        **CLUSTERS,
+        **{name: (kind, (measure,)) for name, (kind, measure) in ELSEWHERE.items()},
+    }
+    found = {**_cluster_sets(), **_by_name(optional("elsewhere").get("rows", []))}
+    for name, (kind, measures) in kinds.items():
+        row = found.get(name, {"metrics": {}})
+        for measure in (measure for measure in measures if measure in row["metrics"]):
+            beside = {encoder: metrics.get(measure) for encoder, metrics in row.get("encoders", {}).items()}
+            yield kind, row["pairs"], measure, row["metrics"][measure], beside
+    for row in optional("contrast").get("rows", []):
+        if row["kind"] == "all":
+            yield "one word or role changed by rule", row["pairs"], "error", row["error"], {}
+    mined = optional("mined")
+    precision = mined.get("metrics", {}).get("precision")
+    if precision and precision["value"] is not None:  # None: no pair was flagged
+        for measure in ("precision", "recall"):
+            if measure in mined["metrics"]:
+                yield "pairs mined from Quora", mined.get("pairs"), measure, mined["metrics"][measure], {}
+    retrieval = optional("retrieval")
+    recalls = {name: row["recall_at_10"] for name, row in _by_name(retrieval.get("rows", [])).items()}
+    if "dupq" in recalls:
+        yield (
+            f"search among {retrieval['texts']:,} texts",
+            retrieval["queries"],
+            "recall_at_10",
+            recalls["dupq"],
+            recalls,
+        )
+
+
+def _by_name(rows: Any) -> dict[str, Any]:
+    return rows if isinstance(rows, dict) else {row["name"]: row for row in rows}
+
+
+def _cluster_sets() -> dict[str, dict[str, Any]]:
+    """Sets of `worlds.json` by name, in the form of the rows of `elsewhere.json`."""
+    results = optional("worlds")
+    sets = _by_name(results.get("sets", []))
+    for name in CLUSTERS.keys() & results.keys():
+        row = results[name]
+        if isinstance(row, list):  # all pairs, and then their parts
+            row = row[0]
+        scorers = dict(row["scorers"])
+        metrics = {**scorers.pop("dupq"), "accuracy": row["accuracy"]}
+        sets[name] = {"pairs": row["pairs"], "metrics": metrics, "encoders": scorers}
+    return sets
 
 
 def quality() -> str:
@@ -78,20 +192,48 @@ def shipped() -> str:
     return "\n".join(lines) + "\n"
 
 
-def elsewhere() -> str:
-    """Other worlds, beside encoders that were not trained by us."""
-    rows = load("elsewhere")["rows"]
-    encoders = list(rows[0]["encoders"])
-    heads = [part for name in encoders for part in (f"untrained {name}", "gain")]
+def _gains(measure: str) -> str:
+    """Other worlds by one measure, beside encoders that were not trained by us."""
+    shown = [name for name in ENCODERS if any(name in row["encoders"] for row in load("elsewhere")["rows"])]
+    heads = [part for name in shown for part in (f"untrained {name}", "gain")]
     lines = [f"| pairs of | number | dupq | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
-    for row in rows:
-        cells = [row["name"], f"{row['pairs']:,}", figure(row["average_precision"])]
-        for told in row["encoders"].values():
-            gain = told["gain"]
-            cells += [figure(told["average_precision"])]
-            cells += [f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"]
+    for row in load("elsewhere")["rows"]:
+        if measure not in row["metrics"]:
+            continue
+        cells = [row["name"], f"{row['pairs']:,}", figure(row["metrics"][measure])]
+        for metrics in (row["encoders"].get(name) for name in shown):
+            gain = metrics and metrics["gain"][measure]
+            cells += [figure(metrics[measure])] if metrics else ["-"]
+            cells += [f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"] if gain else ["-"]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Average precision; 95 % intervals over question groups, of a gain within the same resamples."]
+    return "\n".join(lines) + "\n"
+
+
+def elsewhere() -> str:
+    """Other worlds, by average precision."""
+    return _gains("average_precision")
+
+
+def elsewhere_auc() -> str:
+    """Other worlds, by ROC AUC."""
+    return _gains("roc_auc")
+
+
+def elsewhere_calibration() -> str:
+    """How far probabilities and the shipped threshold carry over to other worlds."""
+    lines = [
+        "| pairs of | number | duplicates | accuracy | ECE | debiased ECE | debiased ECE, 200 labels |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in load("elsewhere")["rows"]:
+        metrics, adapted = row["metrics"], row.get("adapted")
+        if "ece_debiased" not in metrics:
+            continue
+        name = row["name"] if row["enough_for_calibration"] else f"{row['name']} (few)"
+        cells = [name, f"{row['pairs']:,}", f"{row['duplicates']:.0%}"]
+        cells += [figure(metrics[key]) for key in ("accuracy", "ece", "ece_debiased")]
+        cells.append(figure(adapted["ece_debiased"]) if adapted else "-")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -104,33 +246,26 @@ def contrast() -> str:
     return "\n".join(lines) + "\n"
 
 
-def forum() -> str:
-    """How fast and how complete mining and flagging are."""
-    from benchmarks.forum.tables import summary
-
-    return summary()
-
-
-def speed() -> str:
-    """How many times as fast as a stock cross-encoder."""
-    from benchmarks.speed.tables import summary
-
-    return summary()
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "contrast": contrast,
     "elsewhere": elsewhere,
-    "forum": forum,
+    "elsewhere_auc": elsewhere_auc,
+    "elsewhere_calibration": elsewhere_calibration,
+    "index_adds": lambda: tables.adds(optional("index")),
+    "index_busy": lambda: tables.busy(optional("index")),
+    "index_crashes": lambda: tables.crashes(optional("index")),
+    "index_flags": lambda: tables.flags(optional("index")),
+    "index_recalls": lambda: tables.recalls(optional("index")),
+    "index_sizes": lambda: tables.sizes(optional("index")),
+    "overview": overview,
     "quality": quality,
     "output_score": output_score,
     "shipped": shipped,
-    "speed": speed,
 }
 
 
 def rendered(text: str) -> str:
-    """README's text with every table made anew."""
+    """Return the text of a page with every table written again from its results."""
     return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
@@ -138,12 +273,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    fresh = rendered(text)
-    if args.check:
-        return int(fresh != text)
-    README.write_text(fresh, encoding="utf-8")
-    return 0
+    stale = False
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        fresh = rendered(text)
+        stale |= fresh != text
+        if not args.check:
+            page.write_text(fresh, encoding="utf-8")
+    return int(args.check and stale)
 
 
 if __name__ == "__main__":

@@ -1,335 +1,285 @@
-"""Makes the model that ships with the package, by the commands a user has, and nothing else.
+"""Make the model that ships with the package, by the commands of `dupq`.
 
-    python data_scripts/shipped_model.py --work DIR --base all-MiniLM-L6-v2 --cross-base ms-marco-MiniLM-L12-v2 \\
-        --teacher-base all-mpnet-base-v2 --pairs qqp.tsv.xz --paws paws_wiki_dev.tsv.xz --mrpc mrpc_train.tsv.xz \\
-        --twitter twitter_url_train.tsv.xz \\
-        --posts semeval2016_cqa_train_part1.tsv.xz semeval2016_cqa_train_part2.tsv.xz --elsewhere MRPC=mrpc_test.tsv.xz
+    python -m data_scripts.shipped_model --work DIR --previous DIR --base DIR|ID --pairs FILE --paws FILE --mrpc FILE \\
+        --twitter FILE --posts FILE... --other DIR --mined FILE [--elsewhere NAME=PAIRS]...
 
-`--pairs`: Quora Question Pairs with the columns question1, question2, is_duplicate and natural (see README.md here);
-`--paws`, `--mrpc`, `--twitter`, `--posts`: labelled pairs of other worlds, the last of them long. Of PAWS and Twitter
-the splits' test parts are kept from training. `--base`, `--cross-base` and `--teacher-base`: folders or Hub ids of what
-the bi-encoder, the last cross-encoder and the teachers start from. `--go-on-from`: a pipeline in int8, such as one that
-shipped: only the last stage is trained, from its bi-encoder, which that pipeline teaches. With `--train-nothing` its
-networks stay as they are, and all that is fitted around them is fitted anew: the blend, the calibrator, the thresholds.
-`--work`: where splits, networks and checkpoints go; interrupted training goes on from there. `--elsewhere`: labelled
-pairs of another data set, by the name that it has on the card; may be given several times. The last step writes
-`dupq/pretrained/` and its card.
+Five stages: prepare, label, bi-encoder, cross-encoder, fit. The last one writes `dupq/pretrained/` and its card. Run
+again after an interruption, it resumes: each stage keeps its files, and training has a checkpoint every few minutes.
+See docs/how-to/make-the-shipped-model.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
-from steps import by_rule, held_out, judge, judged, judged_world, learn, mean, read, rows_of, run, some, write
+from numpy.typing import NDArray
 
-from dupq.models.stock import QUESTIONS, training_record, write_fingerprints
-from dupq.models.words import Words
+from data_scripts import mix
+from data_scripts.starts import start_bi_encoder, start_cross_encoder
+from dupq import DuplicatePipeline
+from dupq.cli.main import main as dupq
+from dupq.data.grouping import holds_trained
+from dupq.data.pairs import load_pairs
+from dupq.data.text import fingerprints
+from dupq.data.writing import write_json, write_rows
+from dupq.models.sentence_transformers_io import training_record
+from dupq.training.reduction import reduce_dimensions
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAINED = ROOT / "dupq" / "pretrained"
 ABOUT = Path(__file__).with_suffix(".json")
+LICENCE = "LICENSE-WEIGHTS"
+SCORES = ROOT / "tests" / "shipped_scores.json"
 CARD = ROOT / "model_cards" / "dupq-quora-minilm.md"
-JUDGED_FIRST = 22_528
-"""Of the rows that are all duplicates: how many the teacher judges before the others."""
-LEFT_OUT = (5, 9)
-"""Of the last cross-encoder's base: the layers that it does without."""
-NEAR = ("--least-cosine", "0.74", "--per-question", "5")
-"""Of the pairs that a bi-encoder finds alike: those that are worth a teacher's time."""
-GOES_ON = ("--targets", "target", "--method", "cosent", "--epochs", "1", "--batch-size", "128", "--max-length", "64")
-"""How the bi-encoder is trained on."""
-REDUCED = ("--dimensions", "192", "--power", "0.1")
-"""How few dimensions it has in the end."""
+
+TEACHER_SHARE = 0.6
+"""Share of the teacher's probability in the soft label of a replayed row; the rest is its label."""
+PRECISION = ("--precision", "bfloat16")
+CROSS_ENCODER = (
+    *PRECISION,
+    "--soft-labels",
+    "soft_label",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "64",
+    "--max-length",
+    "256",
+    "--save-steps",
+    "300",
+)
+CROSS_ENCODER_RATE = ("--learning-rate", "1e-4", "--max-steps", "2500")
+"""Peak learning rate; the run ends after 160,000 of its rows."""
+BI_ENCODER = (
+    *PRECISION,
+    "--method",
+    "ranking-hard",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "128",
+    "--max-length",
+    "128",
+    "--save-steps",
+    "200",
+)
+BI_ENCODER_RATE = "1e-4"
+AVERAGES: dict[str, tuple[str, ...]] = {"bi-encoder": ("0.5", "0.5"), "cross-encoder": ("0.1", "0.35", "0.55")}
+"""Weights in the mean that ships (WiSE-FT, Wortsman et al. 2022): of the start and of the trained network; of the
+cross-encoder, that of the teacher before them."""
+REDUCTION: dict[str, Any] = {"dimensions": 192, "power": 0.1}
+"""Arguments of the bi-encoder's dimension reduction."""
+BLENDED = 2_000
+"""Pairs of held-out worlds that the blend is fitted on, beside those of held-out posts and Quora's validation split."""
+CANDIDATE_RECALL = "0.75"
+"""Share of the partners that the candidate rule has to find, of held-out worlds and posts and of Quora together."""
+QUORA_PARTNERS = 1_500
+"""Pairs of Quora's calibration split whose duplicates are among those partners."""
+JUDGED = (
+    "--about",
+    "pairs of Quora questions that mining found, read by two readers",
+    "--allow-trained",
+    "--policy",
+    "precision>=0.7",
+)
 
 
-def split(args: argparse.Namespace) -> None:
-    """Parts that share no question group, of the data sets that have no parts of their own."""
-    # Rows that are all duplicates shift the base rate: they train the bi-encoder, and never calibrate or test.
-    run("split", args.pairs, "-o", args.work / "splits", "--held-out-where", "natural=1")
-    run("split", args.paws, "-o", args.work / "paws")
-    run("split", args.twitter, "-o", args.work / "twitter")
+def run(*arguments: str | int | Path) -> None:
+    """Run one dupq command; exit if it fails."""
+    print("$ dupq", *arguments, flush=True)
+    if dupq([str(argument) for argument in arguments]):
+        sys.exit(1)
 
 
-def train_networks(args: argparse.Namespace) -> tuple[Path, Path]:
-    """A bi-encoder and a cross-encoder, taught by a large teacher."""
+def prepare(args: argparse.Namespace) -> mix.Sources:
+    """Split the data sets that come in one part by question group, and write the networks that training starts from."""
     work = args.work
-    splits, paws, twitter = (work / name for name in ("splits", "paws", "twitter"))
-    teacher, start, first, second, third, fourth, cross_encoder = (
-        work / name for name in ("teacher", "start", "first", "second", "third", "fourth", "cross-encoder-4")
-    )
-    labelled, averaged, taught, bi_encoder = (
-        work / name for name in ("bi-encoder-1", "bi-encoder-2", "bi-encoder-3", "bi-encoder-4")
-    )
-    train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
-    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
-    word_order, news = rows_of(paws / "train.jsonl"), rows_of(args.mrpc)
-    tweets, posts = some(rows_of(twitter / "train.jsonl"), 8000), [row for path in args.posts for row in rows_of(path)]
-
-    # A teacher three times as deep and wide, on all that is labelled naturally.
-    slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "160", *validation)
-    learn("cross-encoder", [*natural, *word_order, *word_order, *news, *tweets], teacher, args.teacher_base, *slow)
-    # What it says of the natural rows, and of pairs that nobody labelled.
-    candidates, contrast, judged = (work / name for name in ("candidates.jsonl", "contrast.jsonl", "judged.jsonl"))
-    run("distil", "candidates", train, "-o", candidates, "--bi-encoder", args.base, "--count", "40000")
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "1000")
-    run("distil", "targets", train, candidates, "-o", judged, "--teacher", teacher, "--where", "natural=1")
-    soft = read(judged)
-
-    # The cross-encoder starts from a bi-encoder that learned the same. The one that ships learned from the labels first
-    # and was averaged with the untrained one: on texts of another kind it then forgets less.
-    batch, student = ("--batch-size", "128"), ("--targets", "target", *validation)
-    learn("bi-encoder", [*soft, *only_duplicates, *news, *tweets], start, args.base, *batch, *student, "--epochs", "1")
-    run("train", "bi-encoder", splits, "-o", labelled, "--base", args.base, *batch, *validation, "--epochs", "2")
-    mean("bi-encoder", averaged, args.base, labelled, weights=("0.25", "0.75"))
-    also = [*word_order, *word_order, *news, *tweets, *rows_of(contrast), *some(only_duplicates, 15_000)]
-    learn("cross-encoder", [*soft, *also], first, start, "--epochs", "1", *student)
-    # It goes on for two epochs, with the teacher's word on a part of the duplicates too, and with more of what it finds
-    # hard: word order, and contrast pairs of twice the number.
-    slower = (*student, "--learning-rate", "6e-5")
-    duplicates = write(work / "duplicates.jsonl", only_duplicates[:JUDGED_FIRST])
-    soft_too = judge(work / "judged-duplicates.jsonl", teacher, duplicates)
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000")
-    also = [*word_order * 4, *news, *tweets, *rows_of(contrast)]
-    learn("cross-encoder", [*soft, *soft_too, *also], second, first, "--epochs", "2", *slower)
-    # And for two more: with pairs that the bi-encoder confuses, judged by the teacher, and with tweets and whole posts,
-    # of which the untrained teacher's cosine is told beside the labels: of texts unlike Quora's it knows more.
-    longer = (*slower, "--max-length", "192")
-    confused, opposites = work / "confused.jsonl", work / "opposites.jsonl"
-    run("distil", "candidates", train, "-o", confused, "--bi-encoder", labelled, "--count", "24576", "--seed", "1")
-    soft_too += judge(work / "judged-confused.jsonl", teacher, confused)
-    run("distil", "contrast", train, "-o", opposites, "--per-kind", "2000", "--seed", "1")
-    judged_tweets = judged_world(
-        args, "tweets", some(rows_of(twitter / "train.jsonl"), 12_000), 6000, "0", args.teacher_base
-    )
-    judged_posts = judged_world(args, "posts", posts, 3000, "012", args.teacher_base)
-    # Posts with a label are few, so they come twice.
-    worlds = [*judged_tweets, *judged_posts, *(row for row in judged_posts if row["label"] is not None)]
-    harder = [row for kind in ("opposite", "gender") for row in rows_of(opposites, kind=kind)]
-    also = [*worlds, *word_order * 5, *news, *rows_of(contrast), *harder]
-    learn("cross-encoder", [*soft, *soft_too, *also], third, second, "--epochs", "2", *longer)
-
-    # The bi-encoder learns for one epoch what the teachers say, of more posts too. Of either network the mean of before
-    # and after the last epoch ships: it keeps most of what either was better at (model soups, Wortsman et al. 2022).
-    judged_posts = judged_world(args, "posts", posts, 3000, "01234567", args.teacher_base)
-    also = [*some(judged_tweets, 10_000), *some(judged_posts, 12_000), *news]
-    gently = (*student, *batch, "--epochs", "1", "--learning-rate", "5e-5", "--max-length", "128")
-    learn("bi-encoder", [*some(soft, 60_000), *some(soft_too, 30_000), *also], taught, averaged, *gently)
-    mean("bi-encoder", bi_encoder, averaged, taught)
-    # What the cross-encoder was told several times, it has by heart: the last epoch is mostly of pairs new to it.
-    fresh, duplicates = work / "fresh.jsonl", write(work / "more-duplicates.jsonl", only_duplicates[JUDGED_FIRST:])
-    run("distil", "candidates", train, "-o", fresh, "--bi-encoder", taught, "--count", "160000", "--seed", "2")
-    new = judge(work / "judged-fresh.jsonl", teacher, fresh, duplicates)
-    run("distil", "contrast", train, "-o", contrast, "--per-kind", "2000", "--seed", "2")
-    run("distil", "contrast", train, "-o", opposites, "--per-kind", "2000", "--seed", "3")
-    worlds = [*some(judged_tweets, 9000), *some(judged_posts, 8000), *word_order * 2, *news]
-    harder = [*some(rows_of(contrast), 12_000), *some(rows_of(opposites, kind="opposite"), 2000)]
-    also = [*some([*soft, *soft_too], 25_000), *worlds, *harder]
-    learn("cross-encoder", [*new, *also], fourth, third, "--epochs", "1", *longer)
-    mean("cross-encoder", cross_encoder, third, fourth)
-    return bi_encoder, cross_encoder
+    # Rows that are all duplicates shift the base rate, so they only train.
+    run("data", "split", args.pairs, "-o", work / "splits", "--held-out-where", "natural=1")
+    run("data", "split", args.paws, "-o", work / "paws")
+    run("data", "split", args.twitter, "-o", work / "twitter")
+    if not (work / "start-bi-encoder").is_dir():
+        shutil.rmtree(work / "previous", ignore_errors=True)
+        run("model", "to-torch", args.previous, "-o", work / "previous")
+        start_cross_encoder(work / "previous" / "cross-encoder", args.base, work / "start-cross-encoder")
+        start_bi_encoder(work / "previous" / "bi-encoder", args.base, work / "start-bi-encoder")
+    if not (work / "teacher-cross-encoder").is_dir():
+        shutil.rmtree(work / "teacher", ignore_errors=True)
+        run("model", "to-torch", args.teacher or args.previous, "-o", work / "teacher")
+        start_cross_encoder(work / "teacher" / "cross-encoder", args.base, work / "teacher-cross-encoder")
+    return mix.Sources(work / "splits", work / "paws", work / "twitter", args.mrpc, args.posts, args.other)
 
 
-def round_words(args: argparse.Namespace, bi_encoder: Path) -> Path:
-    """A copy of the bi-encoder, its words being what 4 bits will make of them: what learns next learns with those.
+def label(args: argparse.Namespace, sources: mix.Sources) -> Path:
+    """Write the training rows; the soft labels of replayed rows hold the teacher's probability."""
+    file = Path(args.work / "rows.jsonl")
+    if not file.is_file():
+        rows = mix.replayed_rows(sources)
+        teacher = DuplicatePipeline.from_pretrained(args.teacher or args.previous)
+        left, right = ([row[name] for row in rows] for name in ("question1", "question2"))
+        for row, probability in zip(rows, teacher.probabilities(left, right).tolist(), strict=True):
+            row["soft_label"] = round(TEACHER_SHARE * probability + (1 - TEACHER_SHARE) * row["label"], 4)
+        mix.write(file, [*rows, *mix.new_rows(sources)])
+    return file
 
-    A pipeline keeps its networks in float16, so it is that form of the table which is rounded.
+
+def train(kind: str, rows: Path, network: Path, base: Path, *options: str) -> Path:
+    """Train a network."""
+    run("train", kind, rows, "-o", network, "--base", base, *options)
+    return network
+
+
+def average(kind: str, network: Path, *networks: Path) -> Path:
+    """Average networks, again if the output exists: it takes a second."""
+    shutil.rmtree(network, ignore_errors=True)
+    run("model", "average", kind, *networks, "-o", network, "--weights", *AVERAGES[kind])
+    return network
+
+
+def train_bi_encoder(args: argparse.Namespace, labelled: Path) -> Path:
+    """Train the bi-encoder on the rows that suit it, average it with its start, and halve its dimensions."""
+    work = args.work
+    rows, start = work / "bi-encoder.jsonl", work / "start-bi-encoder"
+    if not rows.is_file():
+        mix.write(rows, mix.bi_encoder_rows(mix.read(labelled)))
+    trained = train("bi-encoder", rows, work / "bi-encoder-1", start, *BI_ENCODER, "--learning-rate", BI_ENCODER_RATE)
+    averaged = average("bi-encoder", work / "bi-encoder-mean", start, trained)
+    shutil.rmtree(work / "bi-encoder", ignore_errors=True)
+    texts = mix.forum_texts(mix.table_rows(load_pairs(work / "splits" / "train.jsonl"), "quora"))
+    reduce_dimensions(averaged, texts, work / "bi-encoder", **REDUCTION)
+    return Path(work / "bi-encoder")
+
+
+def train_cross_encoder(args: argparse.Namespace, labelled: Path) -> Path:
+    """Train the cross-encoder, and average it with its start and the teacher's."""
+    start, options = args.work / "start-cross-encoder", (*CROSS_ENCODER, *CROSS_ENCODER_RATE)
+    network = train("cross-encoder", labelled, args.work / "cross-encoder-1", start, *options)
+    return average("cross-encoder", args.work / "cross-encoder", args.work / "teacher-cross-encoder", start, network)
+
+
+def training_questions(networks: Iterable[Path]) -> NDArray[np.int64]:
+    """Return the fingerprints of all questions that networks were trained on."""
+    return np.concatenate([seen for _, seen in map(training_record, networks) if seen is not None])
+
+
+def held_out(splits: Path, networks: Iterable[Path], folder: Path, fitted: mix.Rows) -> Path:
+    """Write the splits without the question groups of any training question, nor the test split those of `fitted`.
+
+    A rewritten question, or one of another data set, may equal a training question.
     """
-    folder = Path(args.work / "rounded")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(bi_encoder, folder)
-    _, seen = training_record(bi_encoder)
-    if seen is not None:  # a network in a pipeline's folder has them beside it, so that a copy would have seen nothing
-        write_fingerprints(folder / QUESTIONS, seen)
-    weights = load_file(folder / "model.safetensors")
-    (name,) = (name for name in weights if name.endswith("word_embeddings.weight"))
-    table = Words.rounded(weights[name].astype(np.float16).astype(np.float32), bits=4)
-    save_file(weights | {name: table.rows * table.scales}, folder / "model.safetensors", metadata={"format": "pt"})
+    blended = fingerprints([row[name] for row in fitted for name in ("question1", "question2")])
+    seen = training_questions(networks)
+    for name in ("validation", "calibration", "test"):
+        pairs = load_pairs(splits / f"{name}.jsonl")
+        excluded = np.concatenate([seen, blended]) if name == "test" else seen
+        met = holds_trained(excluded, pairs.left, pairs.right)
+        kept = pairs.take(~np.isin(pairs.groups, pairs.groups[met]))
+        print(f"{name}: {len(pairs) - len(kept):,} of {len(pairs):,} pairs left out: groups seen in training")
+        rows = zip(kept.left, kept.right, kept.labels.tolist(), strict=True)
+        columns = ["question1", "question2", "label"]
+        write_rows(folder / f"{name}.jsonl", (dict(zip(columns, row, strict=True)) for row in rows), columns)
     return folder
 
 
-def begin_deeper(args: argparse.Namespace, bi_encoder: Path) -> Path:
-    """A deeper cross-encoder to start from: the layers of `--cross-base`, less two, over the bi-encoder's words.
-
-    The pipeline's two networks then share one table of words, which in 4 bits and with ten layers keeps it under 40 MB.
-    """
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    (network, words), (tokenizer, other) = (
-        [opener.from_pretrained(str(name)) for name in (args.cross_base, bi_encoder)]
-        for opener in (AutoModel, AutoTokenizer)
-    )
-    if tokenizer.get_vocab() != other.get_vocab():
-        sys.exit(f"{args.cross_base} and {bi_encoder} differ in their vocabulary: give a base that has the same words")
-    network.set_input_embeddings(words.get_input_embeddings())
-    layers = [layer for number, layer in enumerate(network.encoder.layer) if number not in LEFT_OUT]
-    network.encoder.layer, network.config.num_hidden_layers = torch.nn.ModuleList(layers), len(layers)
-    for part in (network, tokenizer):
-        part.save_pretrained(args.work / "deeper-start")
-    return Path(args.work / "deeper-start")
-
-
-def judged_anew(
-    args: argparse.Namespace, pipeline: Path, met: tuple[Path, ...], suffix: str, *joined: str | Path
-) -> list[list[dict[str, Any]]]:
-    """What a pipeline, and who joins it, say of labelled rows; and, mixed with their labels, of tweets and posts."""
-    work, train, twitter = args.work, args.work / "splits" / "train.jsonl", args.work / "twitter"
-    # All rows in the natural class mix and a part of the others.
-    rows = [*rows_of(train, natural="1"), *some(rows_of(train, natural="0"), 15_000)]
-    again, told = work / "again.jsonl", work / "some-tweets.jsonl"
-    write(again, rows)
-    write(told, some(rows_of(twitter / "train.jsonl"), 6000))
-    labelled = judged(args, f"labelled{suffix}", work / "splits", pipeline, met, again, *joined)
-    tweets = judged(args, f"some-tweets{suffix}", twitter, pipeline, met, told, "--trust", "0.5")
-    # Of texts longer than questions the untrained encoder knows more than the pipeline.
-    posts = judged_world(args, "posts", [row for path in args.posts for row in rows_of(path)], 3000, "0", args.base)
-    return [labelled, tweets, posts]
-
-
-def train_deeper(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
-    """The bi-encoder for an epoch more, and a deeper cross-encoder, as a pipeline and a larger teacher tell them.
-
-    The pipeline is in int8; its networks are also given in their stock form. This teacher, unlike the first, learns the
-    rows that are all duplicates too, and no other world.
-    """
-    work, splits, paws = args.work, args.work / "splits", args.work / "paws"
-    train, validation = splits / "train.jsonl", ("--validation", splits / "validation.jsonl")
-    teacher, find = work / "teacher-2", ("--bi-encoder", pipeline / "bi-encoder")
-    natural, only_duplicates = rows_of(train, natural="1"), rows_of(train, natural="0")
-    slow = ("--epochs", "1", "--learning-rate", "4e-5", "--freeze-layers", "4", "--max-length", "128", *validation)
-    learn("cross-encoder", [*natural, *only_duplicates], teacher, args.teacher_base, *slow)
-    joined = ("--teacher", teacher)
-    # Labelled rows; pairs that nobody labelled; and many that are near: of the others many nobody doubts.
-    met = (bi_encoder, cross_encoder, teacher)
-    labelled, tweets, posts = judged_anew(args, pipeline, met, "", *joined)
-    fresh = work / "fresh-5.jsonl"
-    run("distil", "candidates", train, "-o", fresh, *find, "--count", "90000", "--seed", "5")
-    unlabelled = judged(args, "fresh-5", splits, pipeline, met, fresh, *joined)
-    near = work / "near.jsonl"
-    run("distil", "candidates", train, "-o", near, *find, *NEAR, "--count", "180000", "--seed", "11")
-    confused = judged(args, "near", splits, pipeline, met, near, *joined)
-    news, word_order, start = rows_of(args.mrpc), rows_of(paws / "train.jsonl"), round_words(args, bi_encoder)
-    student, worlds = ("--epochs", "1", "--targets", "target", *validation), [*tweets, *posts, *news]
-    # Word order is beyond a network that embeds each question by itself.
-    rows, few = [*labelled, *unlabelled, *confused, *worlds], [*some(tweets, 3000), *some(posts, 1500)]
-    shorter = (*validation, *GOES_ON, "--learning-rate")
-    states = [start, work / "bi-encoder-5", work / "bi-encoder-6"]
-    learn("bi-encoder", rows, states[1], start, *shorter, "1.5e-4")
-    learn("bi-encoder", [*labelled, *some(confused, 45_000), *few], states[2], states[1], *shorter, "1e-4")
-    mean("bi-encoder", work / "bi-encoder-7", *states, weights=("0.2", "0.3", "0.5"))
-    rows += [*labelled, *word_order * 4, *by_rule(work / "contrast-21.jsonl", train, 1500)]
-    longer = (*student, "--max-length", "192", "--learning-rate")
-    learn("cross-encoder", rows, work / "deeper", begin_deeper(args, start), *longer, "8e-5")
-    # It goes on gently, with the rows that are as those it is for, and with more of what it finds hard.
-    more = [*labelled, *few, *news, *word_order, *by_rule(work / "contrast-22.jsonl", train, 400)]
-    more += by_rule(work / "contrast-23.jsonl", train, 1600, "typo", "opposite")
-    learn("cross-encoder", more, work / "deeper-2", work / "deeper", *longer, "3e-5")
-    return work / "bi-encoder-7", work / "deeper-2"
-
-
-def train_further(args: argparse.Namespace, pipeline: Path, bi_encoder: Path, cross_encoder: Path) -> Path:
-    """The bi-encoder once more, as the pipeline that it is a part of tells it: of pairs that it now finds alike.
-
-    The pipeline is in int8; its networks are also given in their stock form.
-    """
-    work, splits, met = args.work, args.work / "splits", (bi_encoder, cross_encoder)
-    labelled, tweets, posts = judged_anew(args, pipeline, met, "-2")
-    near = work / "near-31.jsonl"
-    find = ("--bi-encoder", pipeline / "bi-encoder", *NEAR, "--count", "60000", "--seed", "31")
-    run("distil", "candidates", splits / "train.jsonl", "-o", near, *find)
-    confused = judged(args, "near-2", splits, pipeline, met, near)
-    rows, last = [*labelled, *confused, *some(tweets, 3000), *some(posts, 1500)], work / "bi-encoder-8"
-    goes_on = ("--validation", splits / "validation.jsonl", *GOES_ON, "--learning-rate", "1.2e-4")
-    learn("bi-encoder", rows, last, bi_encoder, *goes_on)
-    mean("bi-encoder", work / "bi-encoder-9", bi_encoder, last)
-    return fewer_dimensions(args, work / "bi-encoder-9")
-
-
-def fewer_dimensions(args: argparse.Namespace, bi_encoder: Path) -> Path:
-    """The principal half of its dimensions, which rank new pairs better (`benchmarks/results/reduction.md`)."""
-    if (bi_encoder / "2_Dense").is_dir():  # it goes on from one that was reduced already
-        return bi_encoder
-    folder = Path(args.work / "bi-encoder-12")
-    shutil.rmtree(folder, ignore_errors=True)
-    run("reduce", bi_encoder, args.work / "splits" / "train.jsonl", "-o", folder, *REDUCED)
-    return folder
-
-
-def calibrated(args: argparse.Namespace, name: str, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
-    """A pipeline of both networks in int8, and the splits that neither has met."""
-    stock, int8 = args.work / name, args.work / f"{name}-int8"
-    splits = held_out(args.work / "splits", (bi_encoder, cross_encoder), args.work / f"held-out-{name}")
-    networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder)
-    run("calibrate", splits, "-o", stock, *networks, "--miss-rate", "0.05")
-    run("export", stock, splits, "-o", int8, "--word-bits", "4")
+def fit(args: argparse.Namespace, bi_encoder: Path, cross_encoder: Path) -> tuple[Path, Path]:
+    """Write a pipeline of both networks in int8, and the splits without their training questions."""
+    stock, int8 = args.work / "pipeline", args.work / "pipeline-int8"
+    elsewhere = [*mix.sample(mix.cluster_rows(True), BLENDED), *mix.post_rows(True)]
+    splits = held_out(args.work / "splits", (bi_encoder, cross_encoder), args.work / "held-out", elsewhere)
+    # On questions of other forums the cosine ranks worse than on Quora's, so its weight is fitted on both.
+    quora = mix.labelled_rows(splits / "validation.jsonl", "quora")
+    blend = mix.write(args.work / "blend.jsonl", [*quora, *elsewhere])
+    pairs = load_pairs(blend)
+    met = holds_trained(training_questions((bi_encoder, cross_encoder)), pairs.left, pairs.right)
+    mix.write(blend, mix.table_rows(pairs.take(~met), "blend"))
+    networks = ("--bi-encoder", bi_encoder, "--cross-encoder", cross_encoder, "--long-pairs", "head_and_tail")
+    run("calibrate", splits, "-o", stock, *networks, "--validation", blend, "--miss-rate", "0.05")
+    run("model", "export", stock, splits, "-o", int8, "--embedding-bits", "4")
     return int8, splits
 
 
-def fitted_anew(args: argparse.Namespace, pipeline: Path) -> tuple[Path, Path]:
-    """A pipeline in int8 with blend, calibrator and thresholds fitted anew, and the splits that are new to it."""
-    folder = args.work / "pipeline-int8"
-    splits = held_out(args.work / "splits", (pipeline / "bi-encoder",), args.work / "held-out-pipeline")
-    run("calibrate", splits, "-o", folder, "--model", pipeline, "--reblend", "--miss-rate", "0.05")
-    return folder, splits
+def fit_candidates(args: argparse.Namespace, pipeline: Path, splits: Path) -> Path:
+    """Write the pipeline with a candidate rule, by recall, and with the calibrator of mined candidates."""
+    work, ruled, judged = args.work, args.work / "pipeline-ruled", args.work / "pipeline-judged"
+    quora = mix.labelled_rows(splits / "calibration.jsonl", "quora")
+    rows = [*mix.cluster_rows(True), *mix.post_rows(True), *mix.sample(quora, QUORA_PARTNERS)]
+    partners = mix.write(work / "partners.jsonl", [row for row in rows if row["label"] == 1])
+    pairs = load_pairs(partners)
+    trained_on = DuplicatePipeline.from_pretrained(pipeline).trained_on
+    unseen = pairs.take(~holds_trained(trained_on, pairs.left, pairs.right))
+    mix.write(partners, mix.table_rows(unseen, "partners"))
+    texts = mix.forum_texts(quora)
+    questions = ({"id": number, "question": text} for number, text in enumerate(texts))
+    write_rows(work / "among.jsonl", questions, ["id", "question"])
+    rule = ("--candidates-from", partners, "--among", work / "among.jsonl", "--candidate-recall", CANDIDATE_RECALL)
+    run("calibrate", "--model", pipeline, *rule, "-o", ruled)
+    run("calibrate", "--model", ruled, "--candidates", args.mined, *JUDGED, "-o", judged)
+    return judged
 
 
-def ship(args: argparse.Namespace, shipped: Path, splits: Path, elsewhere: list[tuple[str, str]]) -> None:
-    """Measures the pipeline; writes the shipped folder and its card."""
+def ship(args: argparse.Namespace, pipeline: Path, splits: Path) -> None:
+    """Evaluate the pipeline, and write the shipped folder and its card."""
     work = args.work
-    run("evaluate", shipped, splits, "--attach")
+    run("evaluate", pipeline, splits, "--attach")
     reports: list[str] = []
     parts = [("PAWS-Wiki, held-out part", work / "paws"), ("Twitter URL, held-out part", work / "twitter")]
-    for number, (name, pairs) in enumerate([*parts, *elsewhere]):
+    for number, (name, pairs) in enumerate([*parts, *args.elsewhere]):
         report = work / f"elsewhere-{number}.json"
-        run("evaluate", shipped, pairs, "-o", report, "--skip-bad", "--unseen")
+        run("evaluate", pipeline, pairs, "-o", report, "--skip-bad", "--unseen")
         reports += ["--elsewhere", f"{name}={report}"]
-    run("card", shipped, "--about", ABOUT, *reports)
-    shutil.rmtree(PRETRAINED, ignore_errors=True)
-    shutil.copytree(shipped, PRETRAINED)
-    run("card", PRETRAINED, "-o", CARD)
+    run("model", "card", pipeline, "--about", ABOUT, *reports)
+    # The licence is no file of a pipeline; it stays.
+    for path in PRETRAINED.glob("*"):
+        if path.name != LICENCE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(pipeline, PRETRAINED, dirs_exist_ok=True)
+    run("model", "card", PRETRAINED, "-o", CARD)
+    write_scores(SCORES)
+
+
+def write_scores(path: Path) -> None:
+    """Score the pairs of a file again, by which a test holds the arithmetic of the release."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    left, right = ([row[name] for row in rows] for name in ("question1", "question2"))
+    pipeline = DuplicatePipeline.from_pretrained(PRETRAINED)
+    scored = zip(rows, pipeline.raw_scores(left, right), pipeline.probabilities(left, right), strict=True)
+    write_json(path, [row | {"score": float(score), "probability": float(p)} for row, score, p in scored])
+
+
+def name_and_pairs(value: str) -> tuple[str, Path]:
+    """Parse NAME=PAIRS."""
+    name, _, pairs = value.partition("=")
+    if not name or not Path(pairs).is_file():
+        raise argparse.ArgumentTypeError(f"must be NAME=PAIRS with a file PAIRS, got {value!r}")
+    return name, Path(pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("pairs", "paws", "mrpc", "twitter"):
-        parser.add_argument(f"--{name}", required=True, type=Path)
-    parser.add_argument("--posts", required=True, nargs="+", type=Path)
-    parser.add_argument("--base", required=True)
-    for name in ("cross", "teacher"):
-        parser.add_argument(f"--{name}-base", help="needed without --go-on-from")
-    parser.add_argument("--go-on-from", type=Path, metavar="DIR")
-    parser.add_argument("--train-nothing", action="store_true", help="of --go-on-from, fit all but the networks anew")
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--elsewhere", action="append", default=[], metavar="NAME=PAIRS")
+    parser.add_argument("--work", type=Path, required=True, help="folder of splits, networks and checkpoints")
+    parser.add_argument("--previous", type=Path, required=True, help="pipeline folder of the previous release")
+    parser.add_argument("--teacher", type=Path, help="pipeline folder of the soft labels (default: that of --previous)")
+    parser.add_argument("--base", required=True, help="folder or Hub id of all-MiniLM-L6-v2")
+    parser.add_argument("--pairs", required=True, type=Path, help="Quora pairs, with a column natural")
+    for name in ("paws", "mrpc", "twitter"):
+        parser.add_argument(f"--{name}", required=True, type=Path, help="labelled pairs of this data set")
+    parser.add_argument("--posts", required=True, nargs="+", type=Path, help="labelled pairs of forum posts")
+    parser.add_argument("--other", required=True, type=Path, help="folder of the sets in `mix.OTHER_SETS`")
+    parser.add_argument("--mined", required=True, type=Path, help="judged candidates with their weights")
+    parser.add_argument("--elsewhere", action="append", default=[], type=name_and_pairs, metavar="NAME=PAIRS")
     args = parser.parse_args()
-    others = [(name, pairs) for name, _, pairs in (told.partition("=") for told in args.elsewhere)]
-    if not all(name and Path(pairs).is_file() for name, pairs in others):  # told now, not after hours of training
-        parser.error("--elsewhere takes NAME=PAIRS, PAIRS being a file")
-    if not (args.go_on_from or (args.teacher_base and args.cross_base)):
-        parser.error("give --teacher-base and --cross-base, or --go-on-from")
-    if args.train_nothing and not args.go_on_from:
-        parser.error("--train-nothing goes with --go-on-from")
-    split(args)
-    if args.train_nothing:
-        ship(args, *fitted_anew(args, args.go_on_from), others)
-        return
-    if args.go_on_from:
-        pipeline, between = args.go_on_from, args.work / "between"
-        shutil.rmtree(between, ignore_errors=True)
-        run("dequantise", pipeline, "-o", between)
-        bi_encoder, cross_encoder = between / "bi-encoder", between / "cross-encoder"
-    else:
-        bi_encoder, cross_encoder = train_networks(args)
-        pipeline, _ = calibrated(args, "before", bi_encoder, cross_encoder)
-        bi_encoder, cross_encoder = train_deeper(args, pipeline, bi_encoder, cross_encoder)
-        pipeline, _ = calibrated(args, "between", bi_encoder, cross_encoder)
-    bi_encoder = train_further(args, pipeline, bi_encoder, cross_encoder)
-    ship(args, *calibrated(args, "pipeline", bi_encoder, cross_encoder), others)
+    sources = prepare(args)
+    labelled = label(args, sources)
+    bi_encoder, cross_encoder = train_bi_encoder(args, labelled), train_cross_encoder(args, labelled)
+    pipeline, splits = fit(args, bi_encoder, cross_encoder)
+    ship(args, fit_candidates(args, pipeline, splits), splits)
 
 
 if __name__ == "__main__":

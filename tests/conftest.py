@@ -52,3 +52,20 @@ def tiny_bi_encoder(tiny_base: Path) -> Path:
 def tiny_cross_encoder(tiny_base: Path) -> Path:
     """A stock `CrossEncoder` folder, untrained."""
     return save_tiny_cross_encoder(tiny_base.with_name("tiny-cross-encoder"), tiny_base)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A PostgreSQL server with pgvector; it fails, and does not skip, where there is none."""
+    from tests.postgres import running_server
+
+    with running_server() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUPQ_TEST_POSTGRES_URL", server.at())  # for processes that the tests start
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an index that does not exist yet, in a schema of its own; caches are in `tmp_path`."""
+    monkeypatch.setenv("DUPQ_CACHE", str(tmp_path / "cache"))
+    return str(postgres_server.new_schema())

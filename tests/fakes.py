@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.data.text import fingerprint, normalise
-from dupq.models.scorers import Progress
+from dupq.types import Progress
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dupq.data.splits import PairTable
-from dupq.records import QuestionPair
+from typing import Any
+
+from dupq.data.pairs import PairTable
+from dupq.types import QuestionPair
 
 INTENTS = (
     (
@@ -64,6 +66,14 @@ def labelled_pairs(groups: int = 96) -> list[QuestionPair]:
 def labelled_table(groups: int = 96) -> PairTable:
     """`labelled_pairs` by column."""
     return PairTable.from_pairs(labelled_pairs(groups))
+
+
+def question_cluster(thing: str) -> dict[str, Any]:
+    """A cluster in the form of `data_scripts/worlds`; the first near miss shares all words but one."""
+    same = [phrase.format(thing=thing) for phrase in INTENTS[0]] + [f"How do I begin with {thing}?"]
+    near = [["opposite", f"How can I forget {thing}?"], ["aspect", f"Who invented {thing}?"]]
+    near += [["agent", f"Can my kids do {thing}?"], ["aspect", f"What makes {thing} fun?"]]
+    return {"w": "hobbies", "s": same, "d": near}
 
 
 def words() -> list[str]:

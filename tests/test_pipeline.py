@@ -12,12 +12,20 @@ import pytest
 from numpy.typing import NDArray
 
 from dupq import Decision, DuplicatePipeline
-from dupq.data.splits import PairTable
+from dupq.data.pairs import PairTable
 from dupq.data.text import fingerprints
-from dupq.decisions.thresholds import Policy, choose_rule
-from dupq.errors import InputError, LeakError, ModelFolderError, NotCalibratedError, NotEnoughLabelsError
-from dupq.models.cascade import MOST_LOST, fit_band
-from dupq.models.scorers import CosineScorer, Progress
+from dupq.decisions.decision_rule import choose_rule
+from dupq.decisions.thresholds import Policy
+from dupq.errors import (
+    InputError,
+    LeakError,
+    ModelFolderError,
+    NotCalibratedError,
+    NotEnoughLabelsError,
+)
+from dupq.models.cascade import MAX_AP_LOSS, fit_cascade
+from dupq.models.ensemble import CosineScorer
+from dupq.types import Progress
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import labelled_table
 
@@ -82,21 +90,21 @@ def test_another_base_rate_moves_probabilities_exactly(calibrated: DuplicatePipe
     assert rare.score("Who invented go?", "Who invented go?").base_rate == 0.01
     assert calibrated.base_rate == own
     for wrong in (0.0, 1.0, -0.1, float("nan")):
-        with pytest.raises(InputError, match="makes no sense"):
+        with pytest.raises(InputError, match=r"base_rate must be a number in \(0, 1\)"):
             calibrated.with_base_rate(wrong)
 
 
-def test_two_promises_make_three_answers() -> None:
+def test_two_guarantees_make_three_answers() -> None:
     pipeline = DuplicatePipeline(cross_encoder=WordScorer()).calibrate(
         noisy(TABLE), policy=Policy.precision(0.7), miss_rate=0.1
     )
     decisions = {result.decision for result in pipeline.score_pairs(TABLE.left, TABLE.right)}
     assert decisions <= set(Decision)
     assert Decision.REVIEW in decisions
-    assert "0.7" in pipeline.promise
+    assert "0.7" in pipeline.guarantee
 
 
-def test_a_promise_that_the_labels_cannot_support_is_an_error() -> None:
+def test_a_guarantee_that_the_labels_cannot_support_is_an_error() -> None:
     few = noisy(labelled_table(8))
     with pytest.raises(NotEnoughLabelsError) as told:
         DuplicatePipeline(cross_encoder=WordScorer()).calibrate(few, policy=Policy.precision(0.99))
@@ -140,8 +148,7 @@ def test_pairs_that_were_trained_on_are_refused(calibrated: DuplicatePipeline, p
         ("", "blank"),
         (" \n\t", "blank"),
         ("\u200b", "blank"),
-        (7, "not a str"),
-        ("x" * 1_000_000, "1,000,000 characters"),
+        (7, "must be a str, got int"),
         ("lone \ud800 surrogate", "not valid UTF-8"),
     ],
 )
@@ -153,12 +160,12 @@ def test_a_bad_text_is_named(calibrated: DuplicatePipeline, text: object, said: 
 
 
 def test_unequal_lengths_are_told(calibrated: DuplicatePipeline) -> None:
-    with pytest.raises(InputError, match="1 left texts but 2 right"):
+    with pytest.raises(InputError, match="must have the same length, got 1 and 2"):
         calibrated.score_pairs(["a"], ["b", "c"])
 
 
 def test_report_says_what_was_measured(calibrated: DuplicatePipeline) -> None:
-    report = calibrated.evaluate(noisy(TABLE, seed=2))
+    report = replace(calibrated, calibrated_on=None).evaluate(noisy(TABLE, seed=2))
     assert "average precision" in str(report).lower().replace("_", " ")
     assert type(report).from_dict(report.to_dict()) == report
 
@@ -173,7 +180,7 @@ def test_the_folder_keeps_every_bit(trained: DuplicatePipeline, tmp_path: Path, 
     assert np.array_equal(again.probabilities(TABLE.left, TABLE.right), pipeline.probabilities(TABLE.left, TABLE.right))
     assert again.score_pairs(TABLE.left[:9], TABLE.right[:9]) == pipeline.score_pairs(TABLE.left[:9], TABLE.right[:9])
     assert again.fingerprint == pipeline.fingerprint
-    assert again.promise == pipeline.promise
+    assert again.guarantee == pipeline.guarantee
     assert again.report == pipeline.report
 
 
@@ -191,13 +198,13 @@ def test_an_export_on_the_same_pairs_stays_at_their_thresholds(trained: Duplicat
     scores = trained.raw_scores(table.left, table.right)
     # Another threshold than the best one, so that staying and choosing anew differ.
     best = trained.calibrate(table)
-    cut = next(cut for cut in best.rule.evidence.cuts if cut < best.rule.duplicate.score - scores.std() / 2)
+    cut = next(cut for cut in best.rule.table.cuts if cut < best.rule.duplicate.score - scores.std() / 2)
     asked = replace(best, rule=replace(best.rule, duplicate=replace(best.rule.duplicate, score=cut)))
     exported = asked.export(table)
     assert exported.rule.duplicate.score == cut
-    assert exported.rule.evidence.scorer_fingerprint == exported.fingerprint
+    assert exported.rule.table.scorer_fingerprint == exported.fingerprint
     anew = asked.export(table.take(np.arange(len(table) - 1)))
-    assert anew.rule.duplicate == choose_rule(anew.rule.evidence).duplicate
+    assert anew.rule.duplicate == choose_rule(anew.rule.table).duplicate
     assert anew.rule.duplicate.score > cut
 
 
@@ -206,12 +213,12 @@ def test_an_export_keeps_the_base_rate_it_was_moved_to(trained: DuplicatePipelin
     exported = trained.calibrate(table).with_base_rate(0.01).export(table)
     assert exported.base_rate == 0.01
     assert exported.calibrator.base_rate == pytest.approx(table.base_rate)
-    assert exported.rule.duplicate == choose_rule(exported.rule.evidence, base_rate=0.01).duplicate
-    assert exported.rule.duplicate != choose_rule(exported.rule.evidence).duplicate
+    assert exported.rule.duplicate == choose_rule(exported.rule.table, base_rate=0.01).duplicate
+    assert exported.rule.duplicate != choose_rule(exported.rule.table).duplicate
 
 
 def cascaded(pipeline: DuplicatePipeline, share: float = 0.98) -> DuplicatePipeline:
-    return pipeline.with_cascade(noisy(TABLE), share=share)
+    return pipeline.with_cascade(noisy(TABLE), min_agreement=share)
 
 
 def test_a_cascade_keeps_decisions_and_has_a_calibrator_of_its_own() -> None:
@@ -222,13 +229,13 @@ def test_a_cascade_keeps_decisions_and_has_a_calibrator_of_its_own() -> None:
     assert 0.05 < fast.cascade.settled < 1
     assert fast.fingerprint != whole.fingerprint
     codes = [one.rule.codes(one.raw_scores(table.left, table.right)) for one in (whole, fast)]
-    assert np.mean(codes[0] == codes[1]) == pytest.approx(fast.cascade.equal)
-    assert fast.cascade.equal >= 0.98
-    assert fast.rule.evidence.scorer_fingerprint == fast.fingerprint
-    assert fast.rule.evidence.cuts[:-1] == whole.rule.evidence.cuts[:-1]
+    assert np.mean(codes[0] == codes[1]) == pytest.approx(fast.cascade.agreement)
+    assert fast.cascade.agreement >= 0.98
+    assert fast.rule.table.scorer_fingerprint == fast.fingerprint
+    assert fast.rule.table.cuts[:-1] == whole.rule.table.cuts[:-1]
     assert fast.report.about["scorer_fingerprint"] == fast.fingerprint
     assert fast.calibrator != whole.calibrator
-    again = fast.with_cascade(table, share=0.98)
+    again = fast.with_cascade(table, min_agreement=0.98)
     assert again.cascade.settled == pytest.approx(fast.cascade.settled, abs=0.1)
     assert fast.with_blend(table).cascade is None
 
@@ -240,20 +247,20 @@ def test_a_cascade_loses_next_to_no_average_precision() -> None:
     whole = DuplicatePipeline(cross_encoder=WordScorer(), bi_encoder=WordEmbedder()).calibrate(table)
     fast = cascaded(whole, share=0.9)
     ranked = [average_precision_score(table.labels, one.raw_scores(table.left, table.right)) for one in (whole, fast)]
-    assert ranked[0] - ranked[1] == pytest.approx(fast.cascade.lost)
-    assert fast.cascade.lost <= fast.cascade.most_lost == MOST_LOST
+    assert ranked[0] - ranked[1] == pytest.approx(fast.cascade.ap_loss)
+    assert fast.cascade.ap_loss <= fast.cascade.max_ap_loss == MAX_AP_LOSS
     # Settling both sides within the same share would have cost more.
-    both = fit_band(
+    both = fit_cascade(
         *(one.score(table.left, table.right) for one in (CosineScorer(WordEmbedder()), WordScorer())),
         [whole.rule.duplicate.score],
         0.9,
     )
     scores = replace(whole, cascade=both).raw_scores(table.left, table.right)
-    assert ranked[0] - average_precision_score(table.labels, scores) > MOST_LOST
+    assert ranked[0] - average_precision_score(table.labels, scores) > MAX_AP_LOSS
     # Who allows a larger loss is given more speed.
-    faster = whole.with_cascade(table, share=0.9, most_lost=0.1).cascade
+    faster = whole.with_cascade(table, min_agreement=0.9, max_ap_loss=0.1).cascade
     assert faster.settled > fast.cascade.settled
-    assert MOST_LOST < faster.lost <= faster.most_lost == 0.1
+    assert MAX_AP_LOSS < faster.ap_loss <= faster.max_ap_loss == 0.1
 
 
 def test_a_blend_may_begin_with_either_network(trained: DuplicatePipeline, tmp_path: Path) -> None:
@@ -263,7 +270,7 @@ def test_a_blend_may_begin_with_either_network(trained: DuplicatePipeline, tmp_p
         scores = whole.raw_scores(table.left, table.right)
         table.labels[:] = scores > np.median(scores)
         table.labels[::7] = 1 - table.labels[::7]
-        fast = whole.calibrate(table).with_cascade(table, share=0.98)
+        fast = whole.calibrate(table).with_cascade(table, min_agreement=0.98)
         assert fast.cascade.first == first
         fast.save(tmp_path / first)
         opened = DuplicatePipeline.from_pretrained(tmp_path / first)
@@ -276,14 +283,14 @@ def test_what_makes_no_cascade_is_told(calibrated: DuplicatePipeline) -> None:
     table = noisy(TABLE)
     with pytest.raises(InputError, match="both networks"):
         cascaded(replace(calibrated, bi_encoder=None))
-    with pytest.raises(NotCalibratedError, match="takes none"):
+    with pytest.raises(NotCalibratedError, match="no fitted threshold"):
         cascaded(replace(calibrated, rule=None))
     with pytest.raises(InputError, match="fit the cascade first"):
         cascaded(calibrated.with_base_rate(0.1))
-    with pytest.raises(InputError, match="cannot show"):
+    with pytest.raises(InputError, match="needs at least"):
         cascaded(calibrated, share=1 - 1e-6)
-    with pytest.raises(InputError, match="cannot be lost"):
-        calibrated.with_cascade(table, most_lost=-0.1)
+    with pytest.raises(InputError, match="max_ap_loss must be a number in"):
+        calibrated.with_cascade(table, max_ap_loss=-0.1)
     with pytest.raises(InputError, match=r"no cascade keeps 98\.00%"):
         cascaded(replace(calibrated, bi_encoder=SameEmbedder()))
     with pytest.raises(LeakError):

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.decisions calibrated|promise|elsewhere|worlds|handpicked|tables`: figures as JSON, then tables.
+"""`python -m benchmarks.decisions guarantee|elsewhere|tables`: figures as JSON, then tables.
 
 Raw scores are kept in `--cache`, so each part scores only what no earlier one did. `all` runs every part that has not
 been run with this pipeline, each writing its JSON at once, and then the tables: a quarter of an hour on two cores.
@@ -12,16 +12,13 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.decisions import calibrated, elsewhere, handpicked, promise, scored, tables, worlds
+from benchmarks.decisions import elsewhere, guarantee, scored, tables
 from benchmarks.readme import RESULTS
 from dupq.data.writing import write_json
 
 PARTS: dict[str, ModuleType] = {
-    "calibrated": calibrated,
-    "promise": promise,
+    "guarantee": guarantee,
     "elsewhere": elsewhere,
-    "worlds": worlds,
-    "handpicked": handpicked,
 }
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.decisions.scored import Scored, Source
-from dupq.decisions.base_rate import ScoreReference, attainable_error, estimate_base_rate
-from dupq.decisions.calibration import Calibrator, fit_calibrator
-from dupq.decisions.evidence import gather_evidence
+from dupq.calibration.calibrators import Calibrator, fit_calibrator
+from dupq.calibration.prior_shift import ScoreReference, attainable_error, estimate_base_rate
+from dupq.decisions.threshold_table import build_threshold_table
 
 RATES = (0.1, 0.01)
 ESTIMATED = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -83,7 +83,7 @@ def estimated(source: Source, reference: ScoreReference, test: Scored) -> list[d
             found = estimate_base_rate(test.scores[picked], reference, seed=draw, draws=200)
             errors.append(found.rate / rate - 1)
             covered += found.low <= rate <= found.high
-            believed += found.believable
+            believed += found.reliable
         error = np.array(errors)
         # Each sample holds the very share of duplicates: the part of the bound that is the draw of their number goes.
         least = sqrt(attainable_error(rate, PAIRS, reference) ** 2 - rate * (1 - rate) / PAIRS) / rate
@@ -94,7 +94,7 @@ def estimated(source: Source, reference: ScoreReference, test: Scored) -> list[d
                 "median_absolute_relative_error": float(np.median(np.abs(error))),
                 "within_20_percent": float((np.abs(error) <= 0.2).mean()),
                 "interval_covers": covered / len(error),
-                "believable": believed / len(error),
+                "reliable": believed / len(error),
                 "least_relative_standard_error": least,
                 "within_20_percent_at_least_error": erf(0.2 / least / sqrt(2)),
             }
@@ -107,9 +107,8 @@ def run(source: Source) -> dict[str, Any]:
     shipped = source.pipeline.calibrator
     if shipped is None:
         shipped = fit_calibrator(calibration.scores, calibration.labels, calibration.groups)
-    reference = ScoreReference.from_evidence(
-        gather_evidence(calibration.scores, calibration.labels, calibration.groups)
-    )
+    table = build_threshold_table(calibration.scores, calibration.labels, calibration.groups)
+    reference = table.score_reference()
     return {
         "pairs": len(test),
         "halvings": source.args.halvings,

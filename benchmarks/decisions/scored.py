@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from dupq import DuplicatePipeline
 from dupq.data.grouping import holds_trained
-from dupq.data.reading import Skipped
-from dupq.data.splits import PairTable, load_pairs
+from dupq.data.pairs import PairTable, load_pairs
+from dupq.data.reading import ReadReport
 from dupq.models.bi_encoder import BiEncoder
-from dupq.models.scorers import CosineScorer
+from dupq.models.ensemble import CosineScorer
 
 # The other worlds, and the files each is read from; several files of one world are joined.
 WORLDS = {
@@ -55,7 +55,7 @@ class Scored:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", metavar="DIR", help="the shipped model if not given")
-    parser.add_argument("--splits", metavar="DIR", required=True, help="made by `dupq split`")
+    parser.add_argument("--splits", metavar="DIR", required=True, help="made by `dupq data split`")
     parser.add_argument("--cache", metavar="DIR", required=True, help="where raw scores are kept")
     parser.add_argument("--worlds", metavar="DIR", help="the folder of the other data sets")
     parser.add_argument("--encoder", metavar="DIR", help="an untrained sentence encoder, for hand-picked cosines")
@@ -89,7 +89,7 @@ class Source:
     def world(self, name: str) -> Scored:
         pairs = PairTable([], [], np.zeros(0, dtype=np.int8))
         for file in WORLDS[name]:
-            more = load_pairs(Path(self.args.worlds) / file, skipped=Skipped())
+            more = load_pairs(Path(self.args.worlds) / file, report=ReadReport(skip_bad=True))
             pairs = PairTable(pairs.left + more.left, pairs.right + more.right, np.append(pairs.labels, more.labels))
         # A world that the networks have learnt from is measured on what they have not seen of it.
         pairs = pairs.take(~holds_trained(self.pipeline.trained_on, pairs.left, pairs.right))

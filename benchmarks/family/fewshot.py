@@ -17,9 +17,9 @@ from benchmarks.readme import RESULTS
 from dupq import DuplicatePipeline
 from dupq.data.writing import write_json
 from dupq.models.bi_encoder import BiEncoder
-from dupq.models.matching import By, FewShotMatcher
-from dupq.models.scorers import Embedder
+from dupq.models.few_shot import By, FewShotClassifier
 from dupq.training.trainer import versions
+from dupq.types import Embedder
 
 RESULT = RESULTS / "family" / "fewshot.json"
 SHOTS = (1, 5)
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> None:
                 )
                 examples, labels = [texts[row] for row in known], [kinds[row] for row in known]
                 for by in get_args(By):
-                    matches = FewShotMatcher(embedder, examples, labels, by).match(asked)
-                    found[by].append(float(np.mean([m.kind == a for m, a in zip(matches, answers, strict=True)])))
+                    matches = FewShotClassifier(embedder, examples, labels, by).predict(asked)
+                    found[by].append(float(np.mean([m.label == a for m, a in zip(matches, answers, strict=True)])))
             for by, values in found.items():
                 low, high = np.percentile(values, (2.5, 97.5))
                 row = {"network": name, "shots": shots, "by": by, "value": float(np.mean(values))}

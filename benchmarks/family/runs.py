@@ -14,20 +14,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.metrics import average_precision_score
 from transformers.utils.logging import set_verbosity_error
 
 from benchmarks.readme import RESULTS
-from dupq.data.splits import PairTable, load_pairs
+from dupq.calibration.calibrators import fit_calibrator
+from dupq.data.pairs import PairTable, load_pairs
 from dupq.data.writing import write_json
-from dupq.decisions.calibration import fit_calibrator
-from dupq.decisions.metrics import evaluate
+from dupq.evaluation.metrics import compute_metrics
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
-from dupq.models.scorers import CosineScorer, Scorer
-from dupq.training.ensembles import cluster_pairs
+from dupq.models.ensemble import CosineScorer
 from dupq.training.methods import METHODS
 from dupq.training.trainer import TrainSettings, train, versions
+from dupq.types import Scorer
 
 FOLDER = RESULTS / "family"
 RESAMPLES = 200
@@ -64,7 +65,7 @@ def setup_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--splits", required=True, help="made by `dupq split`")
+    parser.add_argument("--splits", required=True, help="made by `dupq data split`")
     parser.add_argument("--base", required=True, help="folder of the encoder; its name stands in the table")
     parser.add_argument("--work", required=True, help="folder for raw scores and for networks, which are removed again")
     parser.add_argument("--rows", type=int, default=20_000, help="training pairs, whole question groups (20000)")
@@ -213,7 +214,7 @@ class Family:
         calibrator = fit_calibrator(scores["calibration"], calibration.labels, calibration.groups)
         cut = best_cut(scores["validation"], self.held["validation"].labels)
         probabilities = calibrator.probabilities(scores["test"])
-        figures = evaluate(scores["test"], probabilities, test.labels, test.groups, cut, resamples=RESAMPLES)
+        figures = compute_metrics(scores["test"], probabilities, test.labels, test.groups, cut, resamples=RESAMPLES)
         path = self.scores_of(name, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **scores)
@@ -286,3 +287,19 @@ def run(args: argparse.Namespace) -> None:
         row = family.seeded(args.seeds)
         if row is not None:
             family.write(SEEDED, 0, row)
+
+
+def cluster_pairs(left: NDArray[Any], right: NDArray[Any], clusters: int, seed: int = 0) -> NDArray[np.int64]:
+    """Cluster pairs by topic, for an ensemble with one member per cluster (Jacobs et al. 1991).
+
+    Args:
+        left, right: Embeddings of the two questions of n pairs, (n, d).
+        clusters: Number of clusters of k-means on the mean vectors of the pairs.
+        seed: Seed of the first centres.
+
+    Returns:
+        int64 array (n,), each in [0, clusters); independent of the order within a pair.
+    """
+    means = np.asarray(left, dtype=np.float64) + np.asarray(right, dtype=np.float64)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    return np.asarray(KMeans(clusters, n_init=4, random_state=seed).fit_predict(means), dtype=np.int64)

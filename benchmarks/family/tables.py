@@ -161,7 +161,7 @@ def fewshot_part() -> str:
     cell = {(r["network"], r["shots"], r["by"]): r for r in results["rows"]}
     for network, shots in dict.fromkeys((r["network"], r["shots"]) for r in results["rows"]):
         texts = [
-            "{value:.3f} ({low:.3f} to {high:.3f})".format(**cell[network, shots, by]) for by in ("nearest", "centre")
+            "{value:.3f} ({low:.3f} to {high:.3f})".format(**cell[network, shots, by]) for by in ("nearest", "centroid")
         ]
         lines.append(f"| {network} | {shots} | {' | '.join(texts)} |")
     return "\n".join([*lines, ""])
@@ -172,12 +172,12 @@ def page() -> str:
     parts = [
         "# The Siamese family on questions",
         "",
-        "Every method of `dupq methods` on the same encoder, rows, batches, steps and seeds. Written by `python -m "
-        "benchmarks.family table` from `benchmarks/results/family/`. Average precision and accuracy (at the threshold "
-        "that is best on validation): mean over seeds, and the 95 % interval over seeds and question groups. ECE: "
-        "after calibration on a split of its own, mean and range over seeds. Speeds: pairs a second; of training, "
-        "without what comes before the first step. All share one learning rate; a comparer or an embedding head learns "
-        "at ten times that. Methods without training are the same for every seed.",
+        "Every method of `dupq train --list-methods` on the same encoder, rows, batches, steps and seeds. Written by "
+        "`python -m benchmarks.family table` from `benchmarks/results/family/`. Average precision and accuracy (at "
+        "the threshold that is best on validation): mean over seeds, and the 95 % interval over seeds and question "
+        "groups. ECE: after calibration on a split of its own, mean and range over seeds. Speeds: pairs a second; of "
+        "training, without what comes before the first step. All share one learning rate; a pair head or an embedding "
+        "head learns at ten times that. Methods without training are the same for every seed.",
         "",
         *(encoder_part(folder) for folder in folders),
     ]

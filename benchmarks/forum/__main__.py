@@ -2,7 +2,7 @@
 
 Each part writes its results as JSON, as they come, and leaves out what an earlier run has measured: delete the JSON to
 measure anew. `tables` makes `forum.md` of them, and `all` runs one part after the other. On two idle cores: vectors 5
-minutes, scan 5, text 5, flagging 2, groups 2, crash 2.
+minutes, scan 5, text 5, groups 2. The live index is measured by `python -m benchmarks.index`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks.forum import cosine, crash, flagging, groups, mining, tables, vectors
+from benchmarks.forum import groups, mining, tables, vectors
 from benchmarks.readme import RESULTS
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "vectors": vectors.run,
     "scan": mining.scan,
     "text": mining.text,
-    "flagging": flagging.run,
     "groups": groups.run,
-    "cosine": cosine.run,
-    "crash": crash.run,
     "tables": tables.run,
 }
 
 
-NEEDED = {"crash": ("scratch",), "groups": ("test", "scratch"), "cosine": ("test",), "tables": ()}
+NEEDED = {"groups": ("test", "scratch"), "tables": ()}
 """Without which options a part cannot run, where these are not data and scratch."""
 
 
@@ -38,17 +35,13 @@ def main() -> None:
     parser.add_argument("--scratch", help="a folder for vectors, indexes and what is found")
     parser.add_argument("--model", help="a calibrated pipeline with both networks (the shipped one)")
     parser.add_argument("--static", help="text: the folder of SemHash's static encoder")
-    parser.add_argument("--test", help="groups, cosine: labelled pairs that the model never saw, in their natural mix")
-    parser.add_argument("--where", metavar="COLUMN=VALUE", help="groups, cosine: only these rows of them")
-    parser.add_argument("--questions", type=int, default=20_000, help="groups, cosine: only so many of their questions")
-    parser.add_argument("--network", nargs="+", metavar="NAME=DIR", help="cosine: bi-encoders (the shipped one)")
+    parser.add_argument("--test", help="groups: labelled pairs that the model never saw, in their natural mix")
+    parser.add_argument("--where", metavar="COLUMN=VALUE", help="groups: only these rows of them")
+    parser.add_argument("--questions", type=int, default=20_000, help="groups: only so many of their questions")
     parser.add_argument("--output", help="where the JSON goes, for one part (benchmarks/results/forum_PART.json)")
-    parser.add_argument("--sizes", type=int, nargs="+", help="scan, text, flagging: these of their sizes only")
+    parser.add_argument("--sizes", type=int, nargs="+", help="scan, text: these of their sizes only")
     parser.add_argument("--only", nargs="+", help="scan, text: these contenders only")
     parser.add_argument("--threads", type=int, default=2, help="scan: threads of torch")
-    parser.add_argument("--flags", type=int, default=300, help="flagging: questions flagged one by one")
-    parser.add_argument("--adds", type=int, default=2048, help="flagging: questions added with their vectors computed")
-    parser.add_argument("--kills", type=int, default=200, help="crash: how many")
     args = parser.parse_args()
     output = args.output
     for name in PARTS if args.part == "all" else [args.part]:

@@ -73,25 +73,25 @@ class Watch:
 def scan(settings: Settings, kernel: str) -> tuple[Watch, Found]:
     import torch
 
-    from dupq.forum.exact import similar_pairs
-    from dupq.forum.work import StoredRows
+    from dupq.search.exact import similar_pairs
+    from dupq.search.vectors import StoredRows
 
     torch.set_num_threads(settings["threads"])
     rows = StoredRows(Path(settings["vectors"]), (settings["n"], settings["dimensions"]))
     watch = Watch()
     pairs = similar_pairs(rows, threshold=settings["threshold"], kernel=kernel)  # type: ignore[arg-type]
-    watch.stages["rescored"] = pairs.certificate.rescored
+    watch.stages["rescored"] = pairs.search_guarantee.rescored
     return watch, (pairs.left, pairs.right, pairs.cosine)
 
 
 def approximate(settings: Settings) -> tuple[Watch, Found]:
-    from dupq.forum.approximate import approximate_pairs
-    from dupq.forum.work import StoredRows
+    from dupq.search.approximate import approximate_pairs
+    from dupq.search.vectors import StoredRows
 
     rows = StoredRows(Path(settings["vectors"]), (settings["n"], settings["dimensions"]))
     watch = Watch()
     pairs = approximate_pairs(rows, threshold=settings["threshold"])
-    watch.stages["recall"] = pairs.certificate.recall
+    watch.stages["recall"] = pairs.search_guarantee.recall
     return watch, (pairs.left, pairs.right, pairs.cosine)
 
 
@@ -168,7 +168,7 @@ def opened(settings: Settings, texts: list[str]) -> Any:
 
 
 def dupq_from_text(settings: Settings, limit: int | None) -> tuple[Watch, Found]:
-    from dupq.forum.mining import MiningSettings, find_duplicates
+    from dupq.mining.find_duplicates import MiningSettings, find_duplicates
 
     texts = texts_of(settings)
     pipeline = opened(settings, texts)
@@ -182,7 +182,7 @@ def dupq_from_text(settings: Settings, limit: int | None) -> tuple[Watch, Found]
             watch.stage(now or "copies")
             now = stage
 
-    chosen = MiningSettings(settings["threshold"], judge_at_most=limit)
+    chosen = MiningSettings(settings["threshold"], max_judged=limit)
     result = find_duplicates(pipeline, texts, settings=chosen, work=settings["work"], progress=told)
     watch.stage(now)
     rows = list(result.rows(all_pairs=True))

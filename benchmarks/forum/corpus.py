@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from dupq.data.splits import load_pairs
+from dupq.data.pairs import load_pairs
 
 Marks = NDArray[np.bool_]
 
@@ -51,7 +51,7 @@ class Corpus:
         return Corpus(self.texts[:n], self.left[inside], self.right[inside], self.labels[inside])
 
     @property
-    def closures(self) -> NDArray[np.int64]:
+    def duplicate_components(self) -> NDArray[np.int64]:
         """Of each question the number of its closure: those that a chain of labelled duplicates joins, (n,)."""
         same, n = self.labels == 1, len(self.texts)
         edges = coo_matrix((np.ones(same.sum()), (self.left[same], self.right[same])), shape=(n, n))
@@ -60,13 +60,21 @@ class Corpus:
     @property
     def closure_pairs(self) -> NDArray[np.int64]:
         """How many pairs lie within each closure, (number of closures,)."""
-        sizes = np.bincount(self.closures)
+        sizes = np.bincount(self.duplicate_components)
         return np.asarray(sizes * (sizes - 1) // 2, np.int64)
 
     def marks(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[Marks, Marks, Marks]:
         """Of m pairs: which are labelled duplicates, which lie in one closure, and which have a label, (m,) each."""
-        keys, known, closures = self.keys(left, right), self.keys(self.left, self.right), self.closures
-        return np.isin(keys, known[self.labels == 1]), closures[left] == closures[right], np.isin(keys, known)
+        keys, known, duplicate_components = (
+            self.keys(left, right),
+            self.keys(self.left, self.right),
+            self.duplicate_components,
+        )
+        return (
+            np.isin(keys, known[self.labels == 1]),
+            duplicate_components[left] == duplicate_components[right],
+            np.isin(keys, known),
+        )
 
     def keys(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number a pair, whichever way round it is."""

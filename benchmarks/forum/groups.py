@@ -22,14 +22,41 @@ from numpy.typing import NDArray
 
 from benchmarks.forum.corpus import Corpus
 from dupq.data.writing import write_json
-from dupq.forum.groups import LINKAGES, duplicate_groups, pairwise_quality
-from dupq.forum.judging import embedder_of
-from dupq.forum.mining import MIN_COSINE, MiningSettings, find_duplicates
-from dupq.forum.results import MiningResult
+from dupq.decisions.candidate_rule import NEAR_COSINE
+from dupq.decisions.decider import embedder_of
+from dupq.mining.clustering import LINKAGES, duplicate_groups
+from dupq.mining.find_duplicates import MiningSettings, find_duplicates
+from dupq.mining.results import MiningResult
 from dupq.pipeline import DuplicatePipeline
 from dupq.training.trainer import versions
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
+
+
+def pairwise_quality(found: NDArray[np.int64], true: NDArray[np.int64]) -> dict[str, float]:
+    """Compare groups with known ones, counted over pairs of questions that are in one group.
+
+    Args:
+        found, true: The group of each question, (n,).
+
+    Returns:
+        precision, recall and f1 of the pairs, and the size of the largest found and true group.
+    """
+
+    def pairs(keys: NDArray[np.int64]) -> float:
+        count = np.unique(keys, return_counts=True)[1].astype(np.float64)
+        return float((count * (count - 1) / 2).sum())
+
+    both = np.unique(np.stack([found, true]), axis=1, return_inverse=True)[1]
+    n_both, n_found, n_true = pairs(both), pairs(found), pairs(true)
+    precision, recall = n_both / n_found if n_found else 1.0, n_both / n_true if n_true else 1.0
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+        "largest_found": float(np.unique(found, return_counts=True)[1].max(initial=0)),
+        "largest_true": float(np.unique(true, return_counts=True)[1].max(initial=0)),
+    }
 
 
 def linkages(mined: MiningResult, corpus: Corpus, true: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -80,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
         "pipeline": pipeline.fingerprint,
         "questions": n,
         "labelled_pairs": len(corpus.left),
-        "min_cosine": MIN_COSINE,
+        "min_cosine": NEAR_COSINE,
     }
     if output.exists():
         before = json.loads(output.read_text(encoding="utf-8"))
@@ -89,11 +116,11 @@ def run(args: argparse.Namespace) -> None:
     mined = find_duplicates(
         pipeline,
         corpus.texts,
-        settings=MiningSettings(MIN_COSINE),
+        settings=MiningSettings(NEAR_COSINE),
         work=Path(args.scratch) / f"groups-{embedder_of(pipeline).fingerprint}-{n}",
         progress=lambda stage, done, total: print(f"\r{stage} {done:,}/{total:,}   ", end="", flush=True),
     )
     print()
-    rows = linkages(mined, corpus, corpus.closures)
+    rows = linkages(mined, corpus, corpus.duplicate_components)
     report |= {"threshold": mined.decider.threshold, "candidates": candidates(mined, corpus)}
     write_json(output, {**report, "versions": versions(), "rows": rows})

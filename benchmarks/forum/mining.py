@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.forum import vectors
 from benchmarks.forum.corpus import Corpus
 from dupq.data.writing import write_json
-from dupq.forum.mining import MIN_COSINE
+from dupq.decisions.candidate_rule import NEAR_COSINE
 from dupq.training.trainer import versions
 
 ALL = 1_000_000_000
@@ -78,7 +78,7 @@ def compare(args: argparse.Namespace, contenders: dict[str, tuple[int, ...]]) ->
         "vectors": str(held.path),
         "texts": str(scratch / "texts.json"),
         "dimensions": held.dimensions,
-        "threshold": MIN_COSINE,
+        "threshold": NEAR_COSINE,
         "model": args.model,
         "static": args.static,
         "threads": args.threads,
@@ -89,7 +89,7 @@ def compare(args: argparse.Namespace, contenders: dict[str, tuple[int, ...]]) ->
         "command": f"python -m benchmarks.forum {args.part}",
         "questions": len(corpus.texts),
         "labelled_pairs": len(corpus.left),
-        "threshold": MIN_COSINE,
+        "threshold": NEAR_COSINE,
         "threads": args.threads,
         "vectors": held.path.stem,
         "embedded_up_to": EMBED_UP_TO,

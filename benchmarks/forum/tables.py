@@ -1,16 +1,12 @@
-"""The results of `benchmarks.forum` as tables, and as sentences for README, from the JSON that its parts left."""
+"""Tables of the results that the parts of `benchmarks.forum` left as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.forum.cosine import KINDS
 from benchmarks.readme import RESULTS
 from dupq.data.writing import write_text
 
@@ -95,53 +91,6 @@ def text_table(name: str = "text") -> str:
     )
 
 
-def cosine_table() -> str:
-    """Bi-encoders alone, without anything fitted to their scores."""
-    results, kinds = load("cosine"), KINDS
-    first, *others = results["rows"]
-    rows = [[row["name"], *(_interval(row, kind) for kind in kinds)] for row in results["rows"]]
-    differences = [[row["name"], *(_interval(row, kind, first) for kind in kinds)] for row in others]
-    head = ["AP, labelled pairs", "AP in mining", "mining, closures", "mining, labelled"]
-    return (
-        table(["", *head], rows)
-        + f"\nHow far each is above `{first['name']}`:\n\n"
-        + table(["", *head], differences)
-        + f"\n{results['questions']:,} questions of the test split with {results['labelled_pairs']:,} labelled pairs, "
-        f"{results['labelled_duplicates']:,} of them duplicates; {results['closure_pairs']:,} pairs are joined by a "
-        "chain of such. In mining all pairs of questions are ranked; the three ways of counting are those of the table "
-        "before. Intervals of 95 %, over closures, of a difference within the same resamples.\n"
-    )
-
-
-def _interval(row: Any, kind: str, above: Any = None) -> str:
-    """A value, or how far it is above another's, and where 95 % of its resamples lie."""
-    value, again = row["average_precision"][kind], np.array(row["resamples"][kind])
-    if above is None:
-        low, high = np.quantile(again, [0.025, 0.975])
-        return f"{value:.3f} ({low:.3f} to {high:.3f})"
-    value, again = value - above["average_precision"][kind], again - np.array(above["resamples"][kind])
-    low, high = np.quantile(again, [0.025, 0.975])
-    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def flag_table() -> str:
-    """One flag at a time."""
-    rows = [
-        [
-            f"{row['questions']:,}",
-            f"{row['p50_ms']:.0f} ms",
-            f"{row['p99_ms']:.0f} ms",
-            f"{row['search']['p50_ms']:.1f} ms",
-            f"{row['recall_at_k']:.4f}",
-            f"{row['adds_per_second']:,.0f}",
-            f"{row['adds_per_second_without_network']:,.0f}",
-        ]
-        for row in load("flagging")["rows"]
-    ]
-    head = ["stored", "flag p50", "flag p99", "of it search p50", "recall@10", "adds/s", "adds/s, vectors given"]
-    return table(head, rows)
-
-
 def group_table() -> str:
     """Each linkage at its best threshold, and at the fitted one."""
     rows = []
@@ -178,77 +127,14 @@ def candidate_line() -> str:
     )
 
 
-def crash_line() -> str:
-    """What the kills lost."""
-    told = load("crash")
-    return (
-        f"{told['kills']} kills at random moments of a batch add ({told['before_the_first_batch']} of them before its "
-        f"first batch was acknowledged): of {told['acknowledged']:,} acknowledged questions {told['lost']} were lost "
-        f"and {told['torn']} torn; the index opened {told['opened']} times of {told['kills']}, and was damaged "
-        f"{told['damaged']} times.\n"
-    )
-
-
 def _held(name: str) -> bool:
     return (RESULTS / f"forum_{name}.json").exists()
-
-
-def summary() -> str:
-    """The sentences of README; what has not been measured is left out."""
-    told = []
-    if _held("scan"):
-        named = _by_name(load("scan"))
-        ours, theirs = named["dupq scan"], named.get("paraphrase_mining", {})
-        last = ours[max(ours)]
-        told.append(
-            f"Given their vectors, all {last['above_threshold']:,} pairs of {last['n']:,} questions with a cosine of "
-            f"at least {load('scan')['threshold']} are found in {_seconds(last['seconds'])}"
-        )
-        if theirs and max(theirs) in ours:
-            n = max(theirs)
-            share = theirs[n]["seconds"] / ours[n]["seconds"]
-            told[-1] += (
-                f"; at {n:,} that is {share:.1f} times as fast as `paraphrase_mining`, "
-                f"which misses {theirs[n]['missed']:,} of {ours[n]['above_threshold']:,}"
-            )
-    if _held("text"):
-        named = _by_name(load("text"))
-        ours, theirs = named.get("dupq, judging n / 10", {}), named.get("SemHash, static", {})
-        if both := {*ours} & {*theirs}:
-            n = max(both)
-            told.append(
-                f"From text, {n:,} questions take {_seconds(ours[n]['seconds'])} at an average precision of "
-                f"{ours[n]['average_precision']:.3f}; SemHash takes {_seconds(theirs[n]['seconds'])} at "
-                f"{theirs[n]['average_precision']:.3f}. Where every pair is right that a chain of labelled duplicates "
-                f"joins, that is {ours[n]['closure_average_precision']:.3f} and "
-                f"{theirs[n]['closure_average_precision']:.3f}"
-            )
-    if _held("flagging"):
-        row = max(load("flagging")["rows"], key=lambda row: row["questions"])
-        told.append(
-            f"Among {row['questions']:,} stored questions, `flag` takes {row['p50_ms']:.0f} ms "
-            f"(99 of 100 within {row['p99_ms']:.0f} ms)"
-        )
-    if _held("crash"):
-        row = load("crash")
-        told.append(f"Of {row['acknowledged']:,} acknowledged questions, {row['kills']} `kill -9` lost {row['lost']}")
-    if not told:
-        return "How fast and how complete this is on a large forum has not been measured in full yet.\n"
-    missing = [part for part in ("scan", "text", "flagging", "groups", "crash") if not _held(part)]
-    text = ". ".join(told) + ". Tables: `benchmarks/results/forum.md`."
-    if missing:
-        text += f" Not measured yet: {', '.join(missing)}."
-    return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
 PARTS = (
     ("Mining, the vectors given", "scan", scan_table),
     ("Mining, from text", "text", text_table),
-    ("Mining, from text, by the networks of 2c87c53", "text_2c87c53", lambda: text_table("text_2c87c53")),
-    ("Mining, by the cosine of a bi-encoder alone", "cosine", cosine_table),
-    ("Flagging", "flagging", flag_table),
     ("Groups", "groups", lambda: group_table() + candidate_line()),
-    ("Crashes", "crash", crash_line),
 )
 
 

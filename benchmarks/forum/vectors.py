@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.forum.corpus import Corpus
 from dupq.data.writing import write_json
-from dupq.forum.judging import embedder_of
-from dupq.models.scorers import chunks
+from dupq.decisions.decider import embedder_of
+from dupq.models.batching import chunks
 from dupq.pipeline import DuplicatePipeline
 
 PART = 8192

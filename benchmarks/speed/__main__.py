@@ -1,15 +1,12 @@
 """How fast, part by part: `python -m benchmarks.speed PAIRS --model DIR --stock DIR [--part PART ...]`.
 
     PAIRS      labelled pairs that no network was trained on, in their natural mix
-    --model    the int8 pipeline, as `dupq export` makes it (the shipped model)
+    --model    the int8 pipeline, as `dupq model export` makes it (the shipped model)
     --stock    the pipeline that it was exported from, whose networks sentence-transformers opens
-    --cascade  the int8 pipeline with a cascade, as `dupq export --cascade` makes it, once or at several shares
-    --alone    the int8 pipeline without a blend, as `dupq calibrate --no-blend` and `dupq export` make it
-    --vocabulary  files of pairs, the first of the forum itself: which words of the network occur there, and elsewhere
-    --layers   pairs of the training split, to teach an early exit after each layer of the cross-encoder
+    --cascade  the int8 pipeline with a cascade, as `dupq model export --cascade` makes it, once or at several shares
+    --alone    the int8 pipeline without a blend, as `dupq calibrate --no-blend` and `dupq model export` make it
 
-Each part writes its JSON as soon as it is done, and can be run alone. `tables` makes `speed.md` of them. On two idle
-cores all take about 17 minutes, `layers` four of them.
+Each part writes its JSON as soon as it is done, and can be run alone. `tables` makes `speed.md` of them.
 """
 
 from __future__ import annotations
@@ -21,18 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.readme import RESULTS
-from benchmarks.speed import layers, machine, same, scaling, tables, throughput, vocabulary
+from benchmarks.speed import tables, throughput
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "start": throughput.start,
     "pairs": throughput.pairs,
     "sentences": throughput.sentences,
-    "roofline": machine.run,
-    "lengths": scaling.lengths,
-    "same": same.run,
-    "numbers": scaling.numbers,
-    "vocabulary": vocabulary.run,
-    "layers": layers.run,
     "tables": tables.run,
 }
 
@@ -46,26 +37,18 @@ def main() -> None:
     parser.add_argument("--stock", metavar="DIR", required=True)
     parser.add_argument("--cascade", metavar="DIR", nargs="*", default=[])
     parser.add_argument("--alone", metavar="DIR")
-    parser.add_argument("--vocabulary", metavar="FILE", nargs="*", default=[])
-    parser.add_argument("--layers", metavar="FILE")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="where the JSON and the tables go")
     parser.add_argument("--count", type=int, default=20_000, help="pairs (20,000)")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions, of which the median is told (5)")
     parser.add_argument("--sentences", type=int, default=10_000)
-    parser.add_argument("--same", type=int, default=5_000, help="pairs on which the paths are compared (5,000)")
     parser.add_argument("--singles", type=int, default=300, help="pairs scored one by one (300)")
-    parser.add_argument("--words", type=int, default=16_000, help="lengths: words at each length (16,000)")
-    parser.add_argument("--sizes", type=int, nargs="+", help="numbers, lengths, roofline: these sizes only")
-    parser.add_argument("--budget", type=float, default=150, help="numbers: most seconds for one size (150)")
     parser.add_argument("--threads", type=int, help="of every contender (all cores)")
     parser.add_argument("--backends", nargs="*", default=["onnx", "openvino"], choices=("onnx", "openvino"))
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="where those export their networks")
     parser.add_argument("--other-python", metavar="PYTHON", help="an interpreter that has what the backends need")
     args = parser.parse_args()
     for name in args.part:
-        if name in ("vocabulary", "layers") and not getattr(args, name):
-            continue
         began = time.perf_counter()
         args.output = str(Path(args.results) / ("speed.md" if name == "tables" else f"speed_{name}.json"))
         PARTS[name](args)

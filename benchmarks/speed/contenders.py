@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import ROOT
-from dupq.data.splits import PairTable, load_pairs
+from dupq.data.pairs import PairTable, load_pairs
 from dupq.pipeline import DuplicatePipeline
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -85,7 +85,7 @@ def pipelines(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def cascades(args: argparse.Namespace) -> dict[str, str]:
     """Name -> folder; a cascade is named by the share of decisions that it was to keep."""
-    shares = {folder: DuplicatePipeline.from_pretrained(folder).cascade.share for folder in args.cascade}
+    shares = {folder: DuplicatePipeline.from_pretrained(folder).cascade.min_agreement for folder in args.cascade}
     return {f"dupq, int8, cascade that keeps {share:.1%}": folder for folder, share in shares.items()}
 
 

@@ -17,9 +17,9 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.readme import ROOT
 from benchmarks.speed.contenders import about, pipelines, read, workers
-from dupq.data.splits import PairTable, load_pairs
+from dupq.data.pairs import PairTable, load_pairs
 from dupq.data.writing import write_json, write_rows
-from dupq.decisions.metrics import evaluate
+from dupq.evaluation.metrics import compute_metrics
 
 STOCK = "CrossEncoder.predict, float32"
 FITTING_PAIRS = 300
@@ -85,9 +85,9 @@ def _quality(table: PairTable, scores: Any, decided: dict[str, Any]) -> dict[str
     if not decided:
         if scores.min() < 0 or scores.max() > 1:
             return {"average_precision": float(average_precision_score(table.labels, scores))}
-        found = evaluate(scores, scores, table.labels, None, 0.5, resamples=2)
+        found = compute_metrics(scores, scores, table.labels, None, 0.5, resamples=2)
     else:
-        found = evaluate(scores, decided["probabilities"], table.labels, None, decided["threshold"], resamples=2)
+        found = compute_metrics(scores, decided["probabilities"], table.labels, None, decided["threshold"], resamples=2)
     return {name: found[name].value for name in ("average_precision", "accuracy", "ece_mass")}
 
 

@@ -91,11 +91,11 @@ class Pipeline:
         """Probabilities of scores, and the threshold; not timed."""
         import numpy as np
 
-        from dupq.decisions.base_rate import rebase
+        from dupq.calibration.prior_shift import adjust_prior
 
         pipeline, values = self.pipeline, np.array(scores)
         probabilities = pipeline.calibrator.probabilities(values)
-        probabilities = rebase(probabilities, pipeline.calibrator.base_rate, pipeline.base_rate)
+        probabilities = adjust_prior(probabilities, pipeline.calibrator.base_rate, pipeline.base_rate)
         return {"probabilities": probabilities.tolist(), "threshold": pipeline.rule.duplicate.score}
 
 

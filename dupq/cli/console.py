@@ -1,4 +1,4 @@
-"""What the commands share: speaking to the user, progress bars, and options that stand in several commands."""
+"""Print results, notes, tables and progress bars."""
 
 from __future__ import annotations
 
@@ -6,33 +6,70 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
+from shutil import get_terminal_size
+from textwrap import fill
 from threading import Timer
 from typing import Any
 
-from dupq.data.reading import FORMATS, Columns, Skipped
-from dupq.errors import InputError
-
 SLOW_SECONDS = 1.0
-"""What takes longer is told of."""
-
-Handler = Callable[[argparse.Namespace], int]
+"""Work that takes longer is announced, or gets a progress bar."""
 
 
 def emit(args: argparse.Namespace, data: Any, text: str) -> None:
-    """Prints `data` as JSON under `--json`, and `text` otherwise."""
-    print(json.dumps(data, ensure_ascii=False, indent=1) if args.json else text)
+    """Print `data` as JSON under `--json`, and `text` otherwise; on standard error if the output file is `-`."""
+    if getattr(args, "output", None) == "-":
+        note(text)
+    else:
+        print(json.dumps(data, ensure_ascii=False, indent=1) if args.json else text)
 
 
 def note(text: str) -> None:
-    """Says something beside the result: on standard error."""
+    """Print a line on standard error."""
     print(text, file=sys.stderr)
 
 
+def join_lines(lines: Iterable[str]) -> str:
+    """Join lines; for a terminal, wrap those that are too long for it."""
+    if not sys.stdout.isatty():
+        return "\n".join(lines)
+    width = get_terminal_size().columns
+    return "\n".join(line if "\n" in line else fill(line, width, subsequent_indent="  ") for line in lines)
+
+
+def format_table(rows: Sequence[Sequence[object]], headers: Sequence[str] = (), indent: int = 0) -> str:
+    """Return a table as text, numbers aligned at the right.
+
+    Cells wrap to the width of a terminal. Elsewhere each row is one line, and there is no colour.
+
+    Args:
+        rows: Cells, m in each row; an int is written with thousands separators.
+        headers: m column names; none if empty.
+        indent: Spaces before each line.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    stream = StringIO()
+    width = get_terminal_size().columns if terminal else 1_000_000
+    console = Console(file=stream, width=width - indent, force_terminal=terminal, highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headers))
+    for number in range(len(rows[0]) if rows else len(headers)):
+        numeric = bool(rows) and all(isinstance(row[number], (int, float)) for row in rows)
+        table.add_column(headers[number] if headers else "", justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+    console.print(table)
+    return "\n".join(" " * indent + line.rstrip() for line in stream.getvalue().splitlines())
+
+
 @contextmanager
-def told_if_slow(text: str) -> Iterator[None]:
-    """Says what goes on, on standard error, once it has taken a second: for work that cannot say how far it is."""
+def note_if_slow(text: str) -> Iterator[None]:
+    """Print a line on standard error if the work takes more than a second."""
     timer = Timer(SLOW_SECONDS, note, [text])
     timer.daemon = True
     timer.start()
@@ -44,7 +81,7 @@ def told_if_slow(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that appears once the work has taken a second; gives a function of (done, total)."""
+    """Show a bar on standard error once the work has taken a second; yield a function of (done, total)."""
     started = time.monotonic()
     bar: Any = None
     task: Any = None
@@ -82,43 +119,3 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int
     finally:
         if bar is not None:
             bar.stop()
-
-
-def add_reading_options(parser: argparse.ArgumentParser, labelled: bool = True) -> None:
-    """The options of a command that reads a file of pairs."""
-    parser.add_argument("--columns", nargs=2, metavar=("NAME1", "NAME2"), help="the two question columns")
-    if labelled:
-        parser.add_argument("--label-column", metavar="NAME", help="the column of labels: 1 = duplicate, 0 = distinct")
-    parser.add_argument("--format", choices=FORMATS, help="format of the input, where its name does not tell")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out bad rows, count and list them")
-
-
-def reading_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments for `read_pairs` and its like that `add_reading_options` asked for."""
-    first, second = args.columns or (None, None)
-    return {
-        "columns": Columns(first, second, getattr(args, "label_column", None)),
-        "file_format": args.format,
-        "skipped": Skipped() if args.skip_bad else None,
-    }
-
-
-def report_skipped(skipped: Skipped | None) -> None:
-    """Lists on standard error what was left out."""
-    if skipped is not None and skipped.count:
-        note(f"left out {skipped.count:,} bad rows:")
-        for reason in skipped.reasons[:20]:
-            note(f"  {reason}")
-        if skipped.count > 20:
-            note(f"  ... and {skipped.count - 20:,} more")
-
-
-def parse_where(values: list[str] | None) -> dict[str, str] | None:
-    """`["natural=1"]` -> `{"natural": "1"}`."""
-    if not values:
-        return None
-    pairs = [value.partition("=") for value in values]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise InputError(f"{name!r} is not COLUMN=VALUE", mend="write it as natural=1")
-    return {name: value for name, _, value in pairs}

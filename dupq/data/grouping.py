@@ -1,8 +1,8 @@
-"""Question groups, splits that share none, and the report of a leak between two files.
+"""Question groups, the assignment of groups to splits, and the report of a leak between two sets of pairs.
 
 A question recurs in many pairs, so a split by rows puts half of a question's pairs in training and half in the test.
-Here a *question group* is a connected component of the graph whose nodes are normalised questions and whose edges
-are all pairs, labelled 1 or 0 alike; a split gives each group to one part, whole.
+A *question group* is a connected component of the graph whose nodes are normalised questions and whose edges are all
+pairs, labelled 1 or 0 alike. A split assigns each group as a whole.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from dupq.data.arguments import as_number, as_texts
 from dupq.data.text import fingerprints
 from dupq.errors import InputError, LeakError
 
@@ -23,21 +23,27 @@ DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.70, "validation": 0.03, "ca
 
 
 def question_groups(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int64]:
-    """The question group of each pair.
+    """Return the question group of each pair.
 
     Args:
         left, right: n texts each.
 
     Returns:
-        int64 array (n,): the group's key, which is the smallest fingerprint among its questions. It does not depend on
-        the order of the rows, on the order within a pair, or on the rows of other groups.
+        int64 array (n,): the group's key, the smallest fingerprint among its questions. It depends neither on the
+        order of the rows, nor on the order within a pair, nor on the rows of other groups.
+
+    Raises:
+        InputError: The numbers of texts differ, or a text is no str.
     """
-    _check_lengths(left, right)
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = _text_columns(left, right)
     n = len(left)
     if n == 0:
         return np.zeros(0, dtype=np.int64)
-    prints, node = np.unique(np.concatenate([fingerprints(list(left)), fingerprints(list(right))]), return_inverse=True)
-    # Edges that recur are added up, so they must not be of a type that overflows to "no edge".
+    prints, node = np.unique(fingerprints([*left, *right]), return_inverse=True)
+    # Repeated edges are added up; a float sum does not overflow to 0, which would be no edge.
     edges = coo_matrix((np.ones(n), (node[:n], node[n:])), shape=(len(prints), len(prints)))
     _, component = connected_components(edges, directed=False)
     key = np.full(component.max() + 1, np.iinfo(np.int64).max)
@@ -45,27 +51,42 @@ def question_groups(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int
     return np.asarray(key[component[node[:n]]])
 
 
+def _text_columns(left: object, right: object) -> tuple[list[str], list[str]]:
+    columns = as_texts(left, "left"), as_texts(right, "right")
+    _check_lengths(*columns)
+    for name, texts in zip(("left", "right"), columns, strict=True):
+        for number, text in enumerate(texts, 1):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"text must be a str, got {type(text).__name__}",
+                    location=f"{name} text of pair {number}",
+                    hint="convert it to str",
+                )
+    return columns
+
+
 def _check_lengths(left: Sequence[str], right: Sequence[str]) -> None:
     if len(left) != len(right):
-        raise InputError(f"{len(left)} left texts but {len(right)} right texts", mend="give two of each pair")
+        raise InputError(
+            f"left and right must have one length, got {len(left)} and {len(right)}", hint="give two texts a pair"
+        )
 
 
 def assign_splits(groups: NDArray[np.int64], fractions: Mapping[str, float], seed: int) -> NDArray[np.str_]:
-    """The name of the split of each pair, drawn by a hash of its group: string array (n,).
+    """Return the name of the split of each pair, drawn by a hash of its group.
 
     Args:
-        groups: Group keys, (n,), as `question_groups` gives them.
+        groups: Group keys (n,) of `question_groups`.
         fractions: Name of each split -> its expected share of the *groups*; they sum to 1.
-        seed: Another seed gives another draw.
+        seed: The seed of the draw.
+
+    Returns:
+        String array (n,).
 
     Raises:
-        InputError: Shares that are below 0 or do not sum to 1.
+        InputError: A fraction is outside [0, 1], or they do not sum to 1.
     """
-    # Put so that a share of NaN fails too.
-    if not (all(share >= 0 for share in fractions.values()) and abs(sum(fractions.values()) - 1) <= 1e-6):
-        raise InputError(
-            f"split fractions {dict(fractions)} do not sum to 1", mend="give shares such as 0.7 0.1 0.1 0.1"
-        )
+    check_fractions(fractions)
     keys, inverse = np.unique(groups, return_inverse=True)
     draws = np.array([_uniform(int(key), seed) for key in keys], dtype=np.float64)
     names = list(fractions)
@@ -74,20 +95,94 @@ def assign_splits(groups: NDArray[np.int64], fractions: Mapping[str, float], see
     return np.asarray(np.array(names)[picked][inverse])
 
 
+def check_fractions(fractions: Mapping[str, float]) -> None:
+    """Raise InputError unless the fractions of splits are numbers in [0, 1] that sum to 1."""
+    hint = "give shares such as 0.7 0.1 0.1 0.1"
+    for name, share in fractions.items():
+        as_number(share, f"the fraction of {name!r}", 0, 1, hint=hint)
+    if abs(sum(fractions.values()) - 1) > 1e-6:
+        raise InputError(f"split fractions must sum to 1, got {dict(fractions)}", hint=hint)
+
+
 def _uniform(key: int, seed: int) -> float:
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return float(int.from_bytes(digest, "big") / 2**64)
 
 
 @dataclass(frozen=True, slots=True)
-class LeakReport:
-    """What two sets of pairs have in common.
+class Contradictions:
+    """Pairs that occur in a set with both labels, in either order of their questions.
 
     Attributes:
-        pairs_a, pairs_b: Number of pairs in each.
-        shared_questions: Questions, up to case, space and punctuation, that both hold.
-        leaking_pairs_b: Pairs of B in a question group that A also reaches.
-        rows_b: Which pairs of B those are, counted from 0; the first 20.
+        pairs: The number of different pairs with both labels.
+        entries: The number of rows that hold them.
+        of: The number of rows of the set.
+        first: Positions of the first two rows that contradict each other, counted from 0; None without any.
+    """
+
+    pairs: int
+    entries: int
+    of: int
+    first: tuple[int, int] | None
+
+    def __bool__(self) -> bool:
+        return self.pairs > 0
+
+    def text(self, rows: NDArray[np.int64] | None = None) -> str:
+        """Return the counts as a sentence.
+
+        Args:
+            rows: The row of the source of each pair, (n,); None: the first two are named by position, from 1.
+        """
+        if self.first is None:
+            return "no pair has both labels"
+        one, other = (index + 1 if rows is None else int(rows[index]) for index in self.first)
+        subject = "1 pair has" if self.pairs == 1 else f"{self.pairs:,} pairs have"
+        unit = "pairs" if rows is None else "rows"
+        return (
+            f"{subject} both labels ({self.entries:,} of {self.of:,} rows; first: {unit} {one:,} and {other:,}); "
+            "all are kept, and each label counts"
+        )
+
+
+def contradictions(left: Sequence[str], right: Sequence[str], labels: NDArray[np.integer[Any]]) -> Contradictions:
+    """Find the pairs, up to normalisation and order, that are labelled both 1 and 0.
+
+    Args:
+        left, right: n texts each.
+        labels: (n,): 1, 0, or -1 = unknown, which contradicts nothing.
+
+    Raises:
+        InputError: The numbers of texts differ.
+    """
+    _check_lengths(left, right)
+    none = Contradictions(0, 0, len(left), None)
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        return none
+    sides = np.stack([fingerprints(left), fingerprints(right)])[:, known]
+    _, pair = np.unique(np.sort(sides, axis=0), axis=1, return_inverse=True)
+    pair = pair.reshape(-1)
+    duplicate = labels[known] == 1
+    ones, total = np.bincount(pair, duplicate), np.bincount(pair)
+    both = (ones > 0) & (ones < total)
+    if not both.any():
+        return none
+    entries = np.flatnonzero(both[pair])
+    same_pair = entries[pair[entries] == pair[entries[0]]]
+    other = same_pair[duplicate[same_pair] != duplicate[same_pair[0]]][0]
+    return Contradictions(int(both.sum()), len(entries), len(left), (int(known[same_pair[0]]), int(known[other])))
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """Overlap of two sets of pairs.
+
+    Attributes:
+        pairs_a, pairs_b: The number of pairs in each.
+        shared_questions: The number of normalised questions that both hold.
+        leaking_pairs_b: The number of pairs of B in a question group that also holds pairs of A.
+        rows_b: Positions of those pairs in B, counted from 0; at most 20.
     """
 
     pairs_a: int
@@ -98,7 +193,7 @@ class LeakReport:
 
     @property
     def clean(self) -> bool:
-        """True: not one pair of B leaks."""
+        """True if no pair of B leaks."""
         return self.leaking_pairs_b == 0
 
     def __str__(self) -> str:
@@ -107,18 +202,26 @@ class LeakReport:
         share = self.leaking_pairs_b / self.pairs_b
         first = ", ".join(str(row + 1) for row in self.rows_b)
         return (
-            f"LEAK: {self.leaking_pairs_b:,} of {self.pairs_b:,} pairs ({share:.1%}) are in question groups that the "
-            f"other {self.pairs_a:,} reach; {self.shared_questions:,} questions stand in both. First: pair {first}"
+            f"LEAK: {self.leaking_pairs_b:,} of {self.pairs_b:,} pairs ({share:.1%}) share a question group with the "
+            f"other {self.pairs_a:,}; both sets hold {self.shared_questions:,} questions. First: pair {first}"
         )
 
 
 def leak_report(a: tuple[Sequence[str], Sequence[str]], b: tuple[Sequence[str], Sequence[str]]) -> LeakReport:
-    """Compares two sets of pairs, each given as (left texts, right texts).
+    """Compare two sets of pairs and report the question groups that they share.
 
-    Two pairs leak when a chain of pairs of either set joins them: groups are taken over both sets together.
+    Two pairs leak when a chain of pairs of either set joins them: the groups are those of both sets together.
+
+    Args:
+        a, b: (left texts, right texts) each.
+
+    Raises:
+        InputError: A set is not two columns of one length, or a text is no str.
     """
-    for left, right in (a, b):
-        _check_lengths(left, right)
+    for name, sides in (("a", a), ("b", b)):
+        if not isinstance(sides, (tuple, list)) or len(sides) != 2:
+            raise InputError(f"{name} must be two columns, got {type(sides).__name__}", hint="give (left, right)")
+    a, b = _text_columns(*a), _text_columns(*b)
     n = len(a[0])
     groups = question_groups([*a[0], *b[0]], [*a[1], *b[1]])
     leaking = np.flatnonzero(np.isin(groups[n:], groups[:n]))
@@ -127,21 +230,28 @@ def leak_report(a: tuple[Sequence[str], Sequence[str]], b: tuple[Sequence[str], 
 
 
 def holds_trained(trained_on: NDArray[np.int64] | None, left: Sequence[str], right: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each of n pairs holds a question that the network was trained on, (n,); see `refuse_overlap`."""
+    """Return a mask (n,) of the pairs that hold a training question.
+
+    Args:
+        trained_on: Fingerprints of all questions of the training groups; None: unknown, and the mask is False.
+        left, right: n texts each.
+    """
     if trained_on is None or len(trained_on) == 0:
         return np.zeros(len(left), dtype=bool)
-    return np.isin(fingerprints(list(left)), trained_on) | np.isin(fingerprints(list(right)), trained_on)
+    return np.isin(fingerprints(left), trained_on) | np.isin(fingerprints(right), trained_on)
 
 
 def refuse_overlap(
     trained_on: NDArray[np.int64] | None, left: Sequence[str], right: Sequence[str], purpose: str
 ) -> None:
-    """Raises LeakError if a question that the network was trained on is in these pairs.
+    """Raise LeakError if one of n pairs holds a training question.
 
     Args:
-        trained_on: Fingerprints of all questions of the training groups, or None where they are not known.
-        left, right: The pairs that are to be used.
-        purpose: What for, in words, for the error.
+        trained_on, left, right: As in `holds_trained`.
+        purpose: The use of the pairs, for the error; it follows "they cannot serve to".
+
+    Raises:
+        LeakError: A pair holds a training question.
     """
     seen = holds_trained(trained_on, left, right)
     if seen.any():
@@ -150,5 +260,5 @@ def refuse_overlap(
         raise LeakError(
             f"{len(rows):,} of {len(seen):,} pairs hold a question that the network was trained on "
             f"(first: pair {first}), so they cannot serve to {purpose}",
-            mend="split with `dupq split`, which gives each question group to one part only",
+            hint="split with `dupq data split`, which assigns each question group to one part",
         )

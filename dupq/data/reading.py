@@ -1,26 +1,28 @@
-"""From a file, standard input or a Hugging Face dataset to question pairs, one at a time and each checked.
+"""Read question pairs from a file, standard input or a dataset, one at a time, with a check of each.
 
-Formats, by the name's ending: `.tsv` `.csv` `.jsonl` (`.ndjson`) `.parquet`, the first three also with `.gz` or `.xz`.
+The format (CSV, TSV, JSON, JSONL, Parquet) follows from content and name; all but Parquet may be compressed with gzip,
+xz or bzip2.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import lzma
-import sys
-import zlib
+import codecs
+import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
+from dupq.data.arguments import as_choice, as_kind
+from dupq.data.delimited import DELIMITER_NAMES, SEPARATOR_LINE, delimited_rows, sniff
+from dupq.data.json_rows import begins_array, is_object, json_array, json_lines
+from dupq.data.labels import parse_label
+from dupq.data.parquet import MAGIC, parquet_rows
+from dupq.data.sources import Text, open_source
 from dupq.data.text import check_text
 from dupq.errors import InputError
-from dupq.records import QuestionPair
+from dupq.types import QuestionPair
 
 PAIR_COLUMNS = (
     ("question1", "question2"),
@@ -30,9 +32,9 @@ PAIR_COLUMNS = (
     ("left", "right"),
 )
 LABEL_COLUMNS = ("label", "is_duplicate", "duplicate")
-FORMATS = ("tsv", "csv", "jsonl", "parquet")
-_LOOKED_AT = 1000
-"""Lines of a TSV file from which it is told whether it quotes its fields."""
+FORMATS = ("tsv", "csv", "json", "jsonl", "parquet")
+COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 Row = Mapping[str, Any]
 Refuse = Callable[[InputError], None]
@@ -40,30 +42,106 @@ Refuse = Callable[[InputError], None]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the columns that hold the pair. What is None is looked for among the usual names."""
+    """Columns of a pair; a name that is None is found among the usual ones.
+
+    Attributes:
+        question1, question2, label: The names of the columns.
+        labels: Words of the label column, in lower case -> 0 or 1; None: the usual ones, see `dupq.data.labels`.
+
+    Raises:
+        InputError: A name is no str.
+    """
 
     question1: str | None = None
     question2: str | None = None
     label: str | None = None
+    labels: Mapping[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("question1", "question2", "label"):
+            if getattr(self, name) is not None:
+                as_kind(getattr(self, name), str, f"the column of {name}", "give its name, or leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """Format of a file, where its content does not show it.
+
+    Attributes:
+        file_format: "tsv", "csv", "json", "jsonl" or "parquet"; None: by content and name.
+        delimiter: The character between two fields of a CSV or TSV file, or "tab"; None: by content.
+        encoding: A Python codec such as "cp1252"; None: by content.
+
+    Raises:
+        InputError: The delimiter is not one character that can divide fields, or a value is unknown.
+    """
+
+    file_format: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        format_of("", self.file_format)
+        if self.delimiter in ("tab", "\\t"):
+            object.__setattr__(self, "delimiter", "\t")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\\\0'):
+            raise InputError(
+                f"delimiter must be one character, and no quote, backslash or line end, got {self.delimiter!r:.40}",
+                hint='give one such as ";", or "tab"',
+            )
+        if self.encoding is not None:
+            try:
+                known = codecs.lookup(self.encoding)
+            except (LookupError, ValueError):
+                known = None
+            if known is None or not getattr(known, "_is_text_encoding", True):
+                raise InputError(
+                    f"encoding must be a text codec of Python, got {self.encoding!r}",
+                    hint="give one such as utf-8 or cp1252",
+                )
 
 
 @dataclass(slots=True)
-class Skipped:
-    """What `skip_bad` left out: how many rows, and the first `keep` reasons.
+class ReadReport:
+    """Counts of the records of a source, with the reasons of rejected ones.
 
     Attributes:
-        count: Rows left out so far.
-        reasons: One line for each of the first `keep` rows.
+        skip_bad: False: the first bad record raises. True: bad records are counted and skipped.
+        keep: The number of reasons kept (default: 1000).
+        rows: Records found so far.
+        rejected: Records skipped so far.
+        reasons: One line for each of the first `keep` skipped records.
+        notes: One line for each property that was detected, repaired or dropped.
     """
 
-    count: int = 0
-    reasons: list[str] = field(default_factory=list)
+    skip_bad: bool = False
     keep: int = 1000
+    rows: int = 0
+    rejected: int = 0
+    reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        """Number of records that were not skipped."""
+        return self.rows - self.rejected
 
     def add(self, error: InputError) -> None:
-        self.count += 1
+        """Count a bad record and keep its reason; raise `error` unless `skip_bad`."""
+        if not self.skip_bad:
+            raise error
+        self.skip(f"{error.location}: {error.message}" if error.location else error.message)
+
+    def skip(self, reason: str) -> None:
+        """Count a skipped record and keep its reason."""
+        self.rejected += 1
         if len(self.reasons) < self.keep:
-            self.reasons.append(f"{error.where}: {error.problem}" if error.where else error.problem)
+            self.reasons.append(reason)
+
+    def note(self, line: str) -> None:
+        """Keep a line for the user, once."""
+        if line not in self.notes:
+            self.notes.append(line)
 
 
 def read_pairs(
@@ -71,26 +149,28 @@ def read_pairs(
     *,
     columns: Columns | None = None,
     labelled: bool = False,
-    skipped: Skipped | None = None,
-    file_format: str | None = None,
+    options: FileOptions | None = None,
+    report: ReadReport | None = None,
     where: Mapping[str, str] | None = None,
 ) -> Iterator[QuestionPair]:
-    """Reads pairs one at a time, in constant memory.
+    """Read question pairs one at a time, in constant memory.
 
     Args:
         source: A file, `-` for standard input, or any iterable of mappings, such as a Hugging Face `Dataset`.
-        columns: Names of the columns; the usual ones are found by themselves.
-        labelled: True: each row must have a label 0 or 1. False: a label column is not looked at unless it is named.
-        skipped: Where to note bad rows and go on; None: the first bad row raises.
-        file_format: "tsv", "csv", "jsonl" or "parquet"; needed for standard input and names without a known ending.
-        where: Only rows whose columns equal these values, as text, are read.
+        columns: The columns; None: the usual names.
+        labelled: True: each row must have a label 0 or 1. False: a label column is read only if `columns` names it.
+        options: The format of the file; None: by content and name.
+        report: Counts the rows, and collects the bad ones with `skip_bad`; None: the first bad row raises.
+        where: Column -> text; other rows are left out.
+
+    Yields:
+        The pairs, each with its row, counted from 1.
 
     Raises:
-        InputError: Naming file and row; for a missing file, unknown columns, a damaged archive, a bad text or label.
+        InputError: The file is missing or damaged, a column is unknown, or a text or label is bad; file and row are
+            named.
     """
-    for pair, _ in read_rows(
-        source, columns=columns, labelled=labelled, skipped=skipped, file_format=file_format, where=where
-    ):
+    for pair, _ in read_rows(source, columns=columns, labelled=labelled, options=options, report=report, where=where):
         yield pair
 
 
@@ -99,258 +179,249 @@ def read_rows(
     *,
     columns: Columns | None = None,
     labelled: bool = False,
-    skipped: Skipped | None = None,
-    file_format: str | None = None,
+    options: FileOptions | None = None,
+    report: ReadReport | None = None,
     where: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[QuestionPair, Row]]:
-    """As `read_pairs`, with the whole row beside each pair."""
-
-    def refuse(error: InputError) -> None:
-        if skipped is None:
-            raise error
-        skipped.add(error)
-
+    """Read question pairs, each with its whole row; arguments and errors are those of `read_pairs`."""
+    if where is not None:
+        as_kind(where, Mapping, "where", 'give a dict of columns and values, such as {"natural": "1"}')
+    if columns is not None:
+        as_kind(columns, Columns, "columns", 'give Columns("q1", "q2")')
+    check_reading(options, report)
+    as_kind(labelled, bool, "labelled", "give True or False")
+    report = report if report is not None else ReadReport()
     if isinstance(source, (str, Path)):
-        name = "standard input" if str(source) == "-" else str(source)
-        rows = file_rows(source, file_format, name, refuse)
+        name = source_name(source)
+        rows = file_rows(source, options, name, report)
     else:
         name = "the dataset"
-        rows = _given_rows(source, name)
+        rows = _dataset_rows(source, name, report)
+    columns = columns or Columns()
     found: tuple[str, str, str | None] | None = None
     for number, row in rows:
         if found is None:
-            found = find_columns(list(row), columns or Columns(), labelled, name)
+            found = find_columns(list(row), columns, labelled, name)
             require_columns(where or (), list(row), name)
         if where and not matches(row, where):
             continue
         at = f"{name}, row {number}"
+        question1, question2, label_column = found
         try:
-            left = check_text(row.get(found[0]), f"{at}, column {found[0]!r}")
-            right = check_text(row.get(found[1]), f"{at}, column {found[1]!r}")
-            label = _label(row.get(found[2]), at, found[2]) if found[2] else None
+            left = check_text(row.get(question1), f"{at}, column {question1!r}")
+            right = check_text(row.get(question2), f"{at}, column {question2!r}")
+            label = (
+                parse_label(row.get(label_column), columns.labels, at, label_column, report.note)
+                if label_column
+                else None
+            )
         except InputError as error:
-            refuse(error)
+            report.add(error)
             continue
         yield QuestionPair(left, right, label, number), row
 
 
+def check_reading(options: object, report: object) -> None:
+    """Raise InputError unless `options` is FileOptions and `report` a ReadReport, or None."""
+    if options is not None:
+        as_kind(options, FileOptions, "options", 'give FileOptions(delimiter=";"), or leave it out')
+    if report is not None:
+        as_kind(report, ReadReport, "report", "give ReadReport(skip_bad=True), or leave it out")
+
+
+def source_name(source: str | Path) -> str:
+    """Return the name of a file for messages; `-` is "standard input"."""
+    return "standard input" if str(source) == "-" else str(source)
+
+
 def matches(row: Row, where: Mapping[str, str]) -> bool:
-    """Whether these columns of a row equal these values, as text."""
+    """Return True if these columns of a row equal these values, as text."""
     return all(str(row.get(column)) == value for column, value in where.items())
 
 
 def require_columns(wanted: Iterable[str], names: list[str], source: str) -> None:
-    """Raises InputError unless all the columns wanted are among these names."""
+    """Raise InputError unless `names` contains all columns wanted."""
     for name in wanted:
         if name not in names:
-            raise InputError(f"there is no column {name!r}", where=source, mend=f"columns: {', '.join(names)}")
+            raise InputError(f"there is no column {name!r}", location=source, hint=listed(names))
 
 
-def find_columns(names: list[str], wanted: Columns, labelled: bool, source: str) -> tuple[str, str, str | None]:
-    """The columns of question 1, question 2 and the label (None where it is not asked for)."""
-    require_columns(filter(None, (wanted.question1, wanted.question2, wanted.label)), names, source)
-    pair: tuple[str, str]
-    if wanted.question1 and wanted.question2:
-        pair = (wanted.question1, wanted.question2)
-    elif wanted.question1 or wanted.question2:
-        raise InputError("only one of the two question columns is named", where=source, mend="name both")
+def listed(names: list[str]) -> str:
+    """Return a hint that lists the columns, with a note if they look like a row without a header."""
+    names = [str(name) for name in names]
+    shown = ", ".join(f"{name:.40}" for name in names[:30]) + (", ..." if len(names) > 30 else "")
+    # Columns are not named by a number, a question or a sentence.
+    values = [name for name in names if re.fullmatch(r"[\d.:/ T-]+|.*[?\uff1f\u061f]|(\S+\s+){5,}\S+", name.strip())]
+    return f"columns: {shown}" + ("; the first line looks like a row: add a header above it" if values else "")
+
+
+def find_columns(names: list[str], columns: Columns, labelled: bool, source: str) -> tuple[str, str, str | None]:
+    """Return the columns of question 1, question 2 and the label; the label is None if neither named nor `labelled`.
+
+    Args:
+        names: The columns of the source.
+        columns: The columns that the user named.
+        labelled: True: a label column is required.
+        source: The source, for the error.
+
+    Raises:
+        InputError: A named column is missing, or the usual names fit none or several columns.
+    """
+    require_columns(filter(None, (columns.question1, columns.question2, columns.label)), names, source)
+    if columns.question1 and columns.question2:
+        pair = (columns.question1, columns.question2)
+    elif columns.question1 or columns.question2:
+        raise InputError("only one of the two question columns is named", location=source, hint="name both")
     else:
-        known = [usual for usual in PAIR_COLUMNS if set(usual) <= set(names)]
-        if len(known) != 1:
+        usual_pairs = [usual for usual in PAIR_COLUMNS if set(usual) <= set(names)]
+        if len(usual_pairs) != 1:
             raise InputError(
-                "several pairs of columns could be meant" if known else "no columns of a question pair were found",
-                where=source,
-                mend=f"name them with --columns NAME1 NAME2; columns: {', '.join(names)}",
+                "several pairs of columns could be meant"
+                if usual_pairs
+                else "no columns of a question pair were found",
+                location=source,
+                hint=f"name them with --columns NAME1 NAME2; {listed(names)}",
             )
-        pair = known[0]
-    label = wanted.label
+        pair = usual_pairs[0]
+    label = columns.label
     if labelled and label is None:
         usual = [name for name in LABEL_COLUMNS if name in names]
         if len(usual) != 1:
             raise InputError(
                 "several label columns could be meant" if usual else "no label column was found",
-                where=source,
-                mend=f"name it with --label-column NAME; columns: {', '.join(names)}",
+                location=source,
+                hint=f"name it with --label-column NAME; {listed(names)}",
             )
         label = usual[0]
     return pair[0], pair[1], label
 
 
-def _label(value: object, at: str, column: str) -> int:
-    text = str(value).strip().lower()
-    if text in ("0", "1", "0.0", "1.0", "true", "false"):
-        return int(text in ("1", "1.0", "true"))
-    raise InputError(
-        f"the label is {value!r}, not 0 or 1", where=f"{at}, column {column!r}", mend="use 1 = duplicate, 0 = distinct"
-    )
-
-
-def _given_rows(source: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[int, Row]]:
+def _dataset_rows(source: Iterable[Mapping[str, Any]], name: str, report: ReadReport) -> Iterator[tuple[int, Row]]:
     if isinstance(source, Mapping):
-        raise InputError("it holds several sets of rows, not one", where=name, mend="give one split: dataset['train']")
+        raise InputError("it contains several sets of rows", location=name, hint="give one split: dataset['train']")
+    if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
+        raise InputError(
+            f"source must be a file or rows, got {type(source).__name__}", hint="give a path, or a list of dicts"
+        )
     for number, row in enumerate(source, 1):
         if not isinstance(row, Mapping):
             raise InputError(
-                f"this is a {type(row).__name__}, not a mapping from column to value",
-                where=f"{name}, row {number}",
-                mend="give dicts or a Hugging Face Dataset; of a pandas frame, frame.to_dict('records')",
+                f"a row must be a mapping from column to value, got {type(row).__name__}",
+                location=f"{name}, row {number}",
+                hint="give dicts or a Hugging Face Dataset; convert a pandas frame with frame.to_dict('records')",
             )
+        report.rows += 1
         yield number, row
 
 
-def file_rows(source: str | Path, file_format: str | None, name: str, refuse: Refuse) -> Iterator[tuple[int, Row]]:
-    """The rows of a file or of standard input, each with its number, counted from 1; `name` is for the errors."""
-    kind, packing = format_of(source, file_format)
-    if kind == "parquet":
-        yield from _parquet_rows(Path(source), name)
-        return
-    with opened(source, packing, name) as stream:
-        if kind == "jsonl":
-            yield from _json_rows(_decoded(stream), name, refuse)
-        else:
-            yield from _delimited_rows(_decoded(stream), name, kind == "tsv", refuse)
+def file_rows(
+    source: str | Path, options: FileOptions | None, name: str, report: ReadReport
+) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a file or of standard input with their numbers, counted from 1.
 
+    Args:
+        source: A file, or `-` for standard input.
+        options: The format of the file; None: by content and name.
+        name: The source, for the errors.
+        report: Counts the records, collects the damaged ones, and notes the format found.
 
-def format_of(source: str | Path, file_format: str | None) -> tuple[str, Literal["gz", "xz", ""]]:
-    """The format and the packing of a file, by its name or as named."""
-    suffixes = [suffix.lower().lstrip(".") for suffix in Path(source).suffixes]
-    packing: Literal["gz", "xz", ""] = ""
-    if suffixes and suffixes[-1] in ("gz", "xz"):
-        packing = "gz" if suffixes.pop() == "gz" else "xz"
-    kind = file_format or ({"ndjson": "jsonl"}.get(suffixes[-1], suffixes[-1]) if suffixes else "")
-    if kind not in FORMATS:
+    Raises:
+        InputError: The file is unreadable or has no rows; or a quotation mark is not closed, so that the start of the
+            next row is unknown (`skip_bad` does not help then).
+    """
+    before = report.rows
+
+    def refuse(error: InputError) -> None:
+        report.rows += 1
+        report.add(error)
+
+    for number, row in _file_rows(source, options or FileOptions(), name, report, refuse):
+        report.rows += 1
+        yield number, row
+    if report.rows == before:
         raise InputError(
-            f"the format {kind!r} is not known" if kind else "the format is not known",
-            where="standard input" if str(source) == "-" else str(source),
-            mend="name it with --format tsv|csv|jsonl|parquet",
+            "there are no rows", location=name, hint="give at least one row, below a header in CSV and TSV"
         )
-    if kind == "parquet" and (packing or str(source) == "-"):
-        raise InputError("Parquet can be read from a plain file only", where=str(source), mend="unpack it to a file")
-    return kind, packing
 
 
-@contextmanager
-def opened(source: str | Path, packing: str, name: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked by "gz", "xz" or ""; an unreadable one is an InputError that names it."""
-    try:
-        if str(source) == "-":
-            yield sys.stdin.buffer
-            return
-        opener: Any = {"gz": gzip.open, "xz": lzma.open, "": open}[packing]
-        with opener(source, "rb") as stream:
-            yield stream
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"the archive is damaged or cut short ({error})", where=name, mend="fetch it again") from error
-    except OSError as error:
-        raise InputError(f"it cannot be read ({error.strerror or error})", where=name, mend="check the path") from error
-
-
-def _decoded(stream: IO[bytes]) -> Iterator[str]:
-    """Lines as text. Bytes that are not UTF-8 become lone surrogates, which are refused in the field they stand in."""
-    for number, line in enumerate(stream):
-        yield line.decode("utf-8" if number else "utf-8-sig", "surrogateescape")
-
-
-def _undecoded(line: str) -> bool:
-    return not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line)
-
-
-def _json_rows(lines: Iterator[str], name: str, refuse: Refuse) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        problem = "this line is not a JSON object"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            row, problem = None, "not valid UTF-8" if _undecoded(line) else f"not valid JSON ({error})"
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            refuse(InputError(problem, where=f"{name}, row {number}", mend="write one JSON object a line"))
-
-
-def _delimited_rows(lines: Iterator[str], name: str, tabs: bool, refuse: Refuse) -> Iterator[tuple[int, Row]]:
-    first = next(lines, None)
-    if first is None:
-        raise InputError("the file is empty", where=name, mend="give a header line and at least one row")
-    delimiter = "\t" if tabs else ","
-    # Most TSV files of question pairs know no quoting, and a lone quotation mark is part of a question. Some, Quora's
-    # own release among them, quote a field that holds quotation marks: their first lines show it.
-    head = list(islice(lines, _LOOKED_AT)) if tabs else []
-    quoted = not tabs or first.startswith('"') or _quotes_fields(head)
-
-    reader = csv.reader(
-        chain([first], head, lines),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=True,  # else a quotation mark that is never closed would swallow the rows after it
-    )
-    header = _header(reader, first, name)
-    number = 0
-    while True:
-        number += 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            refuse(InputError(f"not readable ({error})", where=f"{name}, row {number}", mend="mend or drop the row"))
-            continue
-        if len(cells) == len(header):
-            yield number, dict(zip(header, cells, strict=True))
-        elif cells:
-            refuse(
-                InputError(
-                    f"{len(cells)} fields where the header has {len(header)}",
-                    where=f"{name}, row {number}",
-                    mend="check delimiter and quoting",
+def _file_rows(
+    source: str | Path, options: FileOptions, name: str, report: ReadReport, refuse: Refuse
+) -> Iterator[tuple[int, Row]]:
+    named = format_of(source, options.file_format)
+    with open_source(source, name) as found:
+        if found.compression and COMPRESSIONS.get(Path(source).suffix.lower()) != found.compression:
+            report.note(f"{name}: decompressed with {found.compression}")
+        if found.head.startswith(MAGIC) or named == "parquet":
+            if found.compression or str(source) == "-":
+                raise InputError(
+                    "Parquet can be read from a plain file only", location=name, hint="decompress it to a file"
                 )
+        elif not found.head:
+            raise InputError(
+                "the file is empty", location=name, hint="give at least one row, below a header in CSV and TSV"
             )
+        else:
+            text = Text(found, options.encoding, name, report.note)
+            yield from _text_rows(text, named, options, name, report, refuse, found.whole)
+            return
+    if named != "parquet":
+        report.note(f"{name}: read as Parquet")
+    yield from parquet_rows(Path(source), name)
 
 
-def _quotes_fields(lines: Iterable[str]) -> bool:
-    """Whether tab-separated lines hold fields quoted as in CSV, quotation marks doubled, and none that cannot be so."""
-    found = False
-    for cell in chain.from_iterable(line.rstrip("\r\n").split("\t") for line in lines):
-        if not cell.startswith('"'):
-            continue
-        closed = len(cell) > 1 and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "")
-        # One that goes on in the next line is not closed in this one.
-        if not closed and '"' in cell[1:].replace('""', ""):
-            return False
-        found = found or (closed and '""' in cell[1:-1])
-    return found
-
-
-def _header(reader: Iterator[list[str]], first: str, name: str) -> list[str]:
-    at = f"{name}, line 1"
-    if _undecoded(first):
-        raise InputError("not valid UTF-8", where=at, mend="convert the file to UTF-8")
-    try:
-        header = [cell.strip() for cell in next(reader)]
-    except csv.Error as error:
+def _text_rows(
+    text: Text, named: str, options: FileOptions, name: str, report: ReadReport, refuse: Refuse, whole: bool
+) -> Iterator[tuple[int, Row]]:
+    sample = text.sample
+    start = sample.lstrip()
+    forced = options.file_format in ("csv", "tsv")
+    if named == "json" or (not forced and begins_array(sample)):
+        if start.startswith("[") or not is_object(start.partition("\n")[0]):
+            if named != "json":
+                report.note(f"{name}: read as a JSON array")
+            yield from json_array(text.chunks(), name, refuse)
+            return
+        named = "jsonl"
+    if named == "jsonl" or (not forced and is_object(start.partition("\n")[0])):
+        if named != "jsonl":
+            report.note(f"{name}: read as JSONL")
+        yield from json_lines(text.lines(), name, refuse)
+        return
+    head = io.StringIO(sample, newline="\r" if text.newline == "\r" else "\n").readlines()
+    lines = text.lines()
+    first_line, delimiter = 1, options.delimiter
+    if head and (separator := SEPARATOR_LINE.fullmatch(head[0])):
+        delimiter = delimiter or separator.group(1)
+        next(lines)
+        head, first_line = head[1:], 2
+    sniffed = sniff(head, whole, _DELIMITERS.get(named), delimiter, text.newline)
+    if sniffed is None:
         raise InputError(
-            f"the header is not readable ({error})", where=at, mend="check delimiter and quoting"
-        ) from error
-    twice = [column for column in header if column and header.count(column) > 1]
-    if twice:
-        raise InputError(f"the header names the column {twice[0]!r} twice", where=at, mend="rename one of them")
-    return header
+            "the format is unknown", location=name, hint=f"set --format {'|'.join(FORMATS)}, or --delimiter"
+        )
+    dialect = sniffed.dialect
+    if dialect.delimiter != _DELIMITERS.get(named) and not options.delimiter:
+        report.note(
+            f"{name}: fields are separated by {DELIMITER_NAMES.get(dialect.delimiter, repr(dialect.delimiter))}"
+        )
+    if dialect.quoting == "none":
+        report.note(f"{name}: quotation marks are part of the texts")
+    if dialect.quoting == "backslash":
+        report.note(f"{name}: quotation marks in fields follow a backslash")
+    yield from delimited_rows(lines, dialect, name, sniffed.shape, first_line, refuse)
 
 
-def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Row]]:
-    import pyarrow
-    import pyarrow.parquet
+def format_of(source: str | Path, file_format: str | None) -> str:
+    """Return the format as given, or by the suffix of the file's name; "" if neither shows one.
 
-    if not path.is_file():
-        raise InputError("it cannot be read (there is no such file)", where=name, mend="check the path")
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"not readable as Parquet ({error})", where=name, mend="fetch or write it again") from error
+    Raises:
+        InputError: The format given is unknown.
+    """
+    if file_format is not None:
+        return as_choice(file_format, FORMATS, "file_format")
+    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    suffix = suffixes[-1].lstrip(".") if suffixes else ""
+    suffix = {"ndjson": "jsonl", "tab": "tsv"}.get(suffix, suffix)
+    return suffix if suffix in FORMATS else ""

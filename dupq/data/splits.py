@@ -1,8 +1,7 @@
-"""A labelled set of pairs in memory, and the split of it into files that share no question group."""
+"""Split a labelled file into files that share no question group."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,96 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.grouping import DEFAULT_FRACTIONS, assign_splits, question_groups
-from dupq.data.reading import Columns, Skipped, matches, read_pairs, read_rows, require_columns
+from dupq.data.arguments import as_kind, as_path, as_seed
+from dupq.data.grouping import DEFAULT_FRACTIONS, assign_splits, check_fractions
+from dupq.data.pairs import PairTable
+from dupq.data.reading import Columns, FileOptions, ReadReport, matches, read_rows, require_columns
+from dupq.data.text import fingerprints
 from dupq.data.writing import write_json, write_rows
 from dupq.errors import InputError, OutputError
-from dupq.records import QuestionPair
+from dupq.types import QuestionPair
 
 SPLIT = "split.json"
 
 
 @dataclass(frozen=True, slots=True)
-class PairTable:
-    """n pairs by column.
-
-    Attributes:
-        left, right: n texts each.
-        labels: int8 array (n,), 1 = duplicate; -1 where the label is not known.
-    """
-
-    left: list[str]
-    right: list[str]
-    labels: NDArray[np.int8]
-
-    @classmethod
-    def from_pairs(cls, pairs: Iterable[QuestionPair]) -> PairTable:
-        rows = list(pairs)
-        labels = np.array([-1 if row.label is None else row.label for row in rows], dtype=np.int8)
-        return cls([row.question1 for row in rows], [row.question2 for row in rows], labels)
-
-    def __len__(self) -> int:
-        return len(self.left)
-
-    def take(self, rows: NDArray[Any]) -> PairTable:
-        """The pairs at these positions, or where this mask is true."""
-        index = np.arange(len(self))[rows]
-        return PairTable([self.left[i] for i in index], [self.right[i] for i in index], self.labels[index])
-
-    @property
-    def groups(self) -> NDArray[np.int64]:
-        """The question group of each pair: int64 array (n,)."""
-        return question_groups(self.left, self.right)
-
-    @property
-    def base_rate(self) -> float:
-        """The share of duplicates among the labelled pairs; NaN where there are none."""
-        labelled = self.labels[self.labels >= 0]
-        return float(labelled.mean()) if len(labelled) else float("nan")
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the pairs and labels as a set: neither the order of rows nor that within a pair matters."""
-        total = 0
-        for left, right, label in zip(self.left, self.right, self.labels, strict=True):
-            text = "\x1f".join([*sorted((left, right)), str(int(label))])
-            total += int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
-        return f"{len(self)}-{total % (1 << 128):032x}"
-
-
-def load_pairs(
-    path: str | Path | Iterable[Mapping[str, Any]],
-    *,
-    columns: Columns | None = None,
-    labelled: bool = True,
-    skipped: Skipped | None = None,
-    file_format: str | None = None,
-    where: Mapping[str, str] | None = None,
-) -> PairTable:
-    """Reads a whole file of pairs, or a Hugging Face dataset; see `read_pairs` for the arguments and the errors.
-
-    Raises:
-        InputError: Also when not one pair was read.
-    """
-    table = PairTable.from_pairs(
-        read_pairs(path, columns=columns, labelled=labelled, skipped=skipped, file_format=file_format, where=where)
-    )
-    if not len(table):
-        name = str(path) if isinstance(path, (str, Path)) else "the dataset"
-        raise InputError("no pairs were read", where=name, mend="check the file, and --where if it was given")
-    return table
-
-
-@dataclass(frozen=True, slots=True)
 class SplitSettings:
-    """How pairs are split.
+    """Settings of `split_file`.
 
     Attributes:
-        fractions: Name of each split -> its expected share of the question groups.
-        seed: Another seed draws other groups.
-        held_out_where: Column -> value. Only rows that have it may enter a split other than "train"; the other rows of
-            the groups drawn for training join it, and those of other groups are left out of every split. It keeps rows
-            whose class mix is not natural out of what the calibrator and the test see.
+        fractions: Name of each split -> its expected share of the question groups (default: `DEFAULT_FRACTIONS`).
+        seed: The seed of the draw of groups (default: 0).
+        held_out_where: Column -> value. Only rows with these values enter splits other than "train". Other rows stay
+            in "train" if their group was drawn for it, and are left out otherwise. Use it to keep rows with an
+            unnatural class mix out of calibration and test.
     """
 
     fractions: Mapping[str, float] | None = None
@@ -116,54 +47,68 @@ def split_file(
     settings: SplitSettings | None = None,
     *,
     columns: Columns | None = None,
-    skipped: Skipped | None = None,
-    file_format: str | None = None,
+    options: FileOptions | None = None,
+    report: ReadReport | None = None,
 ) -> dict[str, Any]:
-    """Splits a labelled file into `train.jsonl`, `validation.jsonl`, ... and `split.json` in `folder`.
+    """Split a labelled file into `train.jsonl`, `validation.jsonl`, ... and `split.json`.
 
-    `split.json` is written last: where it stands, the files beside it are whole and belong together. The files of an
-    earlier split in the folder are replaced or removed.
+    `split.json` is written last: if it exists, the files beside it are whole and belong together. The files of an
+    earlier split in the folder are removed.
+
+    Args:
+        source: As in `read_pairs`.
+        folder: The folder to write to.
+        settings: Fractions, seed and held-out rows; None: the defaults.
+        columns, options, report: As in `read_pairs`.
 
     Returns:
-        What `split.json` holds: the settings, and of each split its pairs, question groups, base rate and fingerprint.
+        The content of `split.json`: the settings, and the pairs, question groups, base rate and fingerprint of each
+        split.
 
     Raises:
-        InputError: A bad row, as of `read_pairs`; a split that would be empty; a name that cannot be a file's.
+        InputError: A bad row, as in `read_pairs`; a bad setting; too few question groups, or an empty split.
         OutputError: A file could not be written.
     """
-    settings, folder = settings or SplitSettings(), Path(folder)
-    named = str(source) if isinstance(source, (str, Path)) else "the dataset"
-    fractions = dict(settings.fractions or DEFAULT_FRACTIONS)
-    for name in fractions:
-        if not re.fullmatch(r"\w[\w-]*", name):
-            raise InputError(f"{name!r} cannot be the name of a split", mend="use letters, digits, - and _")
-    # Groups are taken over all rows, natural or not: a chain of pairs leaks whatever its rows are marked.
-    pairs, natural = _marked(
-        read_rows(source, columns=columns, labelled=True, skipped=skipped, file_format=file_format),
+    settings, fractions = _checked_settings(settings)
+    folder = as_path(folder, "folder")
+    name_of_source = str(source) if isinstance(source, (str, Path)) else "the dataset"
+    # Groups are taken over all rows, natural or not: a chain of pairs leaks through either kind.
+    pairs, natural = _read_marked(
+        read_rows(source, columns=columns, labelled=True, options=options, report=report),
         settings.held_out_where or {},
-        named,
+        name_of_source,
     )
     table = PairTable.from_pairs(pairs)
     groups = table.groups
+    _refuse_too_few_groups(table, groups, fractions, name_of_source)
     names = assign_splits(groups, fractions, settings.seed)
     masks = {name: (names == name) & (natural | (name == "train")) for name in fractions}
     for name, mask in masks.items():
         if not mask.any():
-            raise InputError(f"the split {name!r} is empty", where=named, mend="give more pairs or a larger share")
-    report: dict[str, Any] = {
-        "source": Path(named).name,
+            raise InputError(
+                f"the split {name!r} is empty ({_group_summary(groups)})",
+                location=name_of_source,
+                hint="give pairs of more questions, a larger share, or another seed",
+            )
+    contradictory = table.contradictions
+    notes = [contradictory.text(table.rows)] if contradictory else []
+    if 2 * np.unique(groups, return_counts=True)[1].max() > len(table):
+        notes.append(f"{_group_summary(groups)}: the splits' shares of the pairs differ from those of the groups")
+    result: dict[str, Any] = {
+        "source": Path(name_of_source).name,
         "seed": settings.seed,
         "fractions": fractions,
         "held_out_where": dict(settings.held_out_where or {}),
         "pairs": len(table),
         "left_out": int((~natural & (names != "train")).sum()),
-        "skipped_bad_rows": skipped.count if skipped else 0,
+        "skipped_bad_rows": report.rejected if report else 0,
+        "contradictory_pairs": contradictory.pairs,
+        "notes": notes,
         "splits": {},
     }
-    _clear(folder)
+    _remove_earlier_split(folder)
     for name, mask in masks.items():
-        part = table.take(mask)
-        part_natural = natural[mask]
+        part, part_natural = table.take(mask), natural[mask]
         write_rows(
             folder / f"{name}.jsonl",
             (
@@ -172,35 +117,78 @@ def split_file(
             ),
             ["question1", "question2", "label", "natural"],
         )
-        report["splits"][name] = {
+        result["splits"][name] = {
             "pairs": len(part),
             "natural_pairs": int(part_natural.sum()),
             "groups": len(np.unique(groups[mask])),
             "base_rate": float(part.labels[part_natural].mean()) if part_natural.any() else None,
             "fingerprint": part.fingerprint,
         }
-    write_json(folder / SPLIT, report)
-    return report
+    write_json(folder / SPLIT, result)
+    return result
 
 
-def _marked(
+def _checked_settings(settings: SplitSettings | None) -> tuple[SplitSettings, dict[str, float]]:
+    """Return the settings and their fractions; raise InputError for a bad one."""
+    if settings is not None:
+        as_kind(settings, SplitSettings, "settings", "give SplitSettings(seed=1), or leave it out")
+    settings = settings or SplitSettings()
+    hint = 'give a dict, such as {"train": 0.8, "test": 0.2}'
+    fractions = dict(as_kind(settings.fractions or DEFAULT_FRACTIONS, Mapping, "fractions", hint))
+    if settings.held_out_where is not None:
+        as_kind(settings.held_out_where, Mapping, "held_out_where", 'give a dict, such as {"natural": "1"}')
+    for name in fractions:
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
+            raise InputError(f"{name!r} cannot be the name of a split", hint="use letters, digits, - and _")
+    check_fractions(fractions)
+    if empty := [name for name, share in fractions.items() if share == 0]:
+        raise InputError(f"the fraction of {empty[0]!r} must be above 0, got 0", hint="leave it out, or give it more")
+    as_seed(settings.seed)
+    return settings, fractions
+
+
+def _group_summary(groups: NDArray[np.int64]) -> str:
+    sizes = np.unique(groups, return_counts=True)[1]
+    count = "1 question group" if len(sizes) == 1 else f"{len(sizes):,} question groups"
+    return f"{len(groups):,} pairs in {count}, the largest with {sizes.max() / len(groups):.0%} of them"
+
+
+def _refuse_too_few_groups(
+    table: PairTable, groups: NDArray[np.int64], fractions: Mapping[str, float], source: str
+) -> None:
+    """Raise InputError for fewer question groups than splits, naming the question in the most pairs."""
+    if len(np.unique(groups)) >= len(fractions):
+        return
+    texts = [*table.left, *table.right]
+    _, first, uses = np.unique(fingerprints(texts), return_index=True, return_counts=True)
+    at = int(uses.argmax())
+    raise InputError(
+        f"{_group_summary(groups)}, but {len(fractions)} splits need at least one group each: pairs that share a "
+        f"question, directly or through a chain of pairs, cannot be separated (most shared, by {int(uses[at]):,} "
+        f"pairs: {texts[first[at]][:80]!r})",
+        location=source,
+        hint="add pairs of other questions, or leave out the pairs of the most shared question",
+    )
+
+
+def _read_marked(
     rows: Iterable[tuple[QuestionPair, Mapping[str, Any]]], where: Mapping[str, str], source: str
 ) -> tuple[list[QuestionPair], NDArray[np.bool_]]:
-    """All pairs, and of each whether its row meets `where`."""
+    """Return all pairs and a mask (n,) of those whose row matches `where`."""
     pairs: list[QuestionPair] = []
-    met: list[bool] = []
+    matching: list[bool] = []
     for pair, row in rows:
         if not pairs:
             require_columns(where, list(row), source)
         pairs.append(pair)
-        met.append(matches(row, where))
+        matching.append(matches(row, where))
     if not pairs:
-        raise InputError("no pairs were read", where=source, mend="check the file")
-    return pairs, np.array(met)
+        raise InputError("no pairs were read", location=source, hint="check the file")
+    return pairs, np.array(matching)
 
 
-def _clear(folder: Path) -> None:
-    """Removes the files of an earlier split, which would share question groups with those of the new one."""
+def _remove_earlier_split(folder: Path) -> None:
+    # Its files would share question groups with those of the new split.
     try:
         earlier = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
         (folder / SPLIT).unlink()
@@ -210,5 +198,5 @@ def _clear(folder: Path) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"the earlier split there cannot be replaced ({error})", where=str(folder), mend="name another folder"
+            f"the earlier split there cannot be replaced ({error})", location=str(folder), hint="name another folder"
         ) from error

@@ -1,13 +1,15 @@
-"""A Stack Exchange dump: its questions, and labelled pairs from the duplicates that its community has closed.
+"""Stack Exchange dumps: their questions, and labelled pairs from the duplicates that the community closed.
 
-`Posts.xml` and `PostLinks.xml` are read attribute by attribute in constant memory. A document type, and with it every
-entity that could be expanded, is refused: the dumps have none.
+`Posts.xml` and `PostLinks.xml` are parsed in constant memory. Document types, and so all expandable entities, are
+refused; the dumps have none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,17 +19,24 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.reading import Skipped, opened
+from dupq.data.arguments import as_number, as_seed
+from dupq.data.reading import ReadReport
+from dupq.data.sources import open_source
 from dupq.data.text import check_text, fingerprint
 from dupq.errors import InputError
 
 QUESTION, LINKED, DUPLICATE = "1", "1", "3"
-"""PostTypeId of a question; LinkTypeId of posts that mention each other, and of duplicates."""
-PACKINGS = {".gz": "gz", ".xz": "xz"}
+"""PostTypeId of a question; LinkTypeId of linked posts, and of duplicates."""
+TITLE, BODY, TAGS = "Title", "Body", "Tags"
+TEXT_COLUMNS = (TITLE, BODY, TAGS)
+"""Text attributes of a question: a plain title, an HTML body, and tags as `<a><b>` or `|a|b|`."""
+DATE_COLUMNS = ("CreationDate", "LastActivityDate", "LastEditDate", "ClosedDate", "CommunityOwnedDate")
+COMPRESSIONS = (".gz", ".xz", ".bz2")
+MAX_NEGATIVES = 1000.0
 NEIGHBOURS = 20
-"""Of each question so many of the nearest others are looked at for a hard negative."""
+"""Nearest neighbours of each question that are candidates for a hard negative."""
 TOO_NEAR = 0.75
-"""A pair nearer than this share of the closed duplicates is no negative: it may be a duplicate that nobody saw."""
+"""Quantile of the closed duplicates' similarity above which a pair is no negative, as a possible missed duplicate."""
 COLUMNS = ["question1", "question2", "label", "id1", "id2", "kind"]
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -35,7 +44,7 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A question of the dump: its id, its title, and when it was asked, as an ISO date."""
+    """Question of a dump: its id, its title, and its creation date in ISO 8601."""
 
     id: int
     title: str
@@ -44,11 +53,11 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class MinedPairs:
-    """Labelled pairs made of a dump.
+    """Labelled pairs of a dump.
 
     Attributes:
         rows: One mapping a pair, with the keys `COLUMNS`; `kind` is "closed", "hard" or "random".
-        report: What they were made of, as JSON can hold it.
+        report: Counts of questions, links and pairs, as plain data for JSON.
     """
 
     rows: list[dict[str, Any]]
@@ -68,61 +77,105 @@ class _Counts:
     notes: list[str] = field(default_factory=list)
 
 
-def read_posts(path: str | Path, skipped: Skipped | None = None) -> Iterator[Post]:
-    """The questions of a `Posts.xml` (or `.xml.gz`, `.xml.xz`), one at a time; answers and wiki pages are passed over.
+def read_posts(path: str | Path, report: ReadReport | None = None) -> Iterator[Post]:
+    """Yield the questions of a `Posts.xml`, plain or compressed, without answers and wiki pages.
 
     Args:
         path: The file, or the folder of the dump.
-        skipped: Where to note questions whose title cannot be used, and go on; None: the first one raises.
+        report: Counts the questions, and collects bad titles with `skip_bad`; None: the first bad title raises.
 
     Raises:
-        InputError: Naming file and line; for damaged XML, a document type or entity, or a bad title.
+        InputError: The XML is damaged or declares a document type or entity, or a title is bad; file and line are
+            named.
     """
-    file = _found(path, "Posts")
+    report = report if report is not None else ReadReport()
+    file = dump_file(path, "Posts")
+    for line, row in post_rows(path, report):
+        try:
+            title = check_text(row.get(TITLE), f"{file}, line {line}")
+        except InputError as error:
+            report.add(error)
+            continue
+        yield Post(row["Id"], title, row.get("CreationDate"))
+
+
+def post_rows(path: str | Path, report: ReadReport) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line and the attributes of each question of a `Posts.xml`, the Id as an int.
+
+    Args:
+        path: The file, or the folder of the dump.
+        report: Counts the questions, and collects those without a usable Id with `skip_bad`.
+
+    Raises:
+        InputError: The XML is damaged or declares a document type or entity, or an Id is bad; file and line are named.
+    """
+    file = dump_file(path, "Posts")
     for line, row in _rows(file):
         if row.get("PostTypeId") != QUESTION:
             continue
-        at = f"{file}, line {line}"
+        report.rows += 1
         try:
-            yield Post(_number(row, "Id", at), check_text(row.get("Title"), at), row.get("CreationDate"))
+            id_ = _number(row, "Id", f"{file}, line {line}")
         except InputError as error:
-            if skipped is None:
-                raise
-            skipped.add(error)
+            report.add(error)
+            continue
+        yield line, {**row, "Id": id_}
+
+
+def is_dump(source: str | Path) -> bool:
+    """Return True for a folder, and for the name of an XML file, plain or compressed."""
+    suffixes = [suffix.lower() for suffix in Path(source).suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1:] == [".xml"] or os.path.isdir(source)
+
+
+def tag_words(tags: str) -> str:
+    """Return the tags of a question as words: "<a><b-c>" or "|a|b-c|" as "a b-c"."""
+    return " ".join(re.findall(r"[^<>|\s]+", tags))
 
 
 def read_links(path: str | Path) -> Iterator[tuple[int, int, str]]:
-    """(post, the post it points to, LinkTypeId) of each row of a `PostLinks.xml`; type "3" says "is a duplicate of"."""
-    file = _found(path, "PostLinks")
+    """Yield (post, linked post, LinkTypeId) of each row of a `PostLinks.xml`; type "3" means "is a duplicate of".
+
+    Raises:
+        InputError: The XML is damaged or declares a document type or entity, or an id is bad.
+    """
+    file = dump_file(path, "PostLinks")
     for line, row in _rows(file):
         at = f"{file}, line {line}"
         yield _number(row, "PostId", at), _number(row, "RelatedPostId", at), row.get("LinkTypeId", "")
 
 
-def _found(path: str | Path, name: str) -> Path:
+def dump_file(path: str | Path, name: str) -> Path:
+    """Return the file `name`.xml of a folder, plain or compressed; a path that is no folder is the file itself.
+
+    Raises:
+        InputError: The folder has no such file.
+    """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
-    for ending in (".xml", *(f".xml{packing}" for packing in PACKINGS)):
-        if (path / f"{name}{ending}").is_file():
-            return path / f"{name}{ending}"
-    raise InputError(f"there is no {name}.xml", where=str(path), mend="unpack the dump's .7z archive there")
+    for suffix in ("", *COMPRESSIONS):
+        if (file := path / f"{name}.xml{suffix}").is_file():
+            return file
+    raise InputError(f"there is no {name}.xml", location=str(path), hint="unpack the dump's .7z archive there")
 
 
 def _number(row: Mapping[str, str], name: str, at: str) -> int:
     value = row.get(name, "")
     if not value.isascii() or not value.lstrip("-").isdigit():
-        raise InputError(f"{name} is {value!r}, not a number", where=at, mend="fetch the dump again")
+        raise InputError(f"{name} must be a number, got {value!r}", location=at, hint="fetch the dump again")
     return int(value)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with opened(file, PACKINGS.get(file.suffix, ""), str(file)) as stream:
-        yield from _parsed(stream, file)
+    with open_source(file, str(file)) as source:
+        yield from _parse_rows(source.stream, file)
 
 
-def _parsed(stream: IO[bytes], file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The attributes of each <row>, with its line."""
+def _parse_rows(stream: IO[bytes], file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the attributes of each <row>."""
     rows: list[tuple[int, dict[str, str]]] = []
     parser = expat.ParserCreate()
 
@@ -132,9 +185,9 @@ def _parsed(stream: IO[bytes], file: Path) -> Iterator[tuple[int, dict[str, str]
 
     def refuse(*_: object) -> NoReturn:
         raise InputError(
-            "it declares a document type or an entity, which a dump of Stack Exchange does not",
-            where=f"{file}, line {parser.CurrentLineNumber}",
-            mend="entities are not expanded; fetch the dump from Stack Exchange itself",
+            "it declares a document type or an entity, unlike a dump of Stack Exchange",
+            location=f"{file}, line {parser.CurrentLineNumber}",
+            hint="fetch the dump from Stack Exchange itself",
         )
 
     parser.StartElementHandler = start
@@ -147,30 +200,17 @@ def _parsed(stream: IO[bytes], file: Path) -> Iterator[tuple[int, dict[str, str]
         parser.Parse(b"", True)
     except expat.ExpatError as error:
         problem = f"damaged XML ({expat.errors.messages[error.code]})"
-        raise InputError(problem, where=f"{file}, line {error.lineno}", mend="unpack or fetch it again") from error
+        raise InputError(problem, location=f"{file}, line {error.lineno}", hint="unpack or fetch it again") from error
+    except InputError:
+        raise
+    except (LookupError, ValueError) as error:  # the declaration names an encoding that Python does not have
+        raise InputError(
+            f"its encoding is unknown ({error})", location=f"{file}, line 1", hint="declare utf-8 in its first line"
+        ) from error
     yield from rows
 
 
 # ---- labelled pairs ------------------------------------------------------------------------------------------------
-
-
-class _Sets:
-    """Ids joined into sets."""
-
-    def __init__(self) -> None:
-        self._above: dict[int, int] = {}
-
-    def of(self, id_: int) -> int:
-        root = id_
-        while self._above.get(root, root) != root:
-            root = self._above[root]
-        while id_ != root:
-            self._above[id_], id_ = root, self._above.get(id_, id_)
-        return root
-
-    def join(self, a: int, b: int) -> None:
-        a, b = sorted((self.of(a), self.of(b)))
-        self._above[b] = a
 
 
 def pairs_from_stackexchange(
@@ -181,70 +221,80 @@ def pairs_from_stackexchange(
     hard: float = 0.5,
     embed: Embed | None = None,
     seed: int = 0,
-    skipped: Skipped | None = None,
+    report: ReadReport | None = None,
 ) -> MinedPairs:
-    """Labelled pairs of a forum: titles closed as duplicates of each other, and pairs that are surely not.
+    """Make labelled pairs of a dump: titles closed as duplicates, and pairs that are certainly distinct.
 
-    A negative is never within a set of questions that duplicates join, directly or over others (posts since deleted
-    included), nor between two such sets that the forum links, nor of equal titles. Hard negatives are near each other,
-    but not nearer than three quarters of the closed duplicates, and both sides were themselves closed or closed upon:
-    what the community has looked at is unlikely to hold a duplicate that nobody saw.
+    Duplicate links join questions into sets, through deleted posts too. A negative never lies within such a set, nor
+    between two sets that the forum links, nor has equal titles. Hard negatives are similar pairs, but less similar than
+    three quarters of the closed duplicates. Both their questions are part of a closed duplicate: the community has
+    reviewed them, so that a missed duplicate is unlikely.
 
-    The share of duplicates among these pairs is made, not natural: state your own base rate when you use the model.
+    The share of duplicates among these pairs is not natural: state your own base rate when you use the model.
 
     Args:
         posts: `Posts.xml`, or the folder that holds both files.
         links: `PostLinks.xml`; None: beside `posts`.
-        negatives: Distinct pairs for each duplicate.
-        hard: The share of them, in [0, 1], that is hard; the others are drawn at random from the whole forum.
-        embed: Texts -> unit vectors, to find hard negatives with; None: they are found by the words they share.
-        seed: Another seed draws other negatives.
-        skipped: Where to note questions whose title cannot be used; None: they are counted in the report only.
+        negatives: The number of distinct pairs a duplicate (default: 2).
+        hard: The share of hard negatives, in [0, 1] (default: 0.5); the others are random pairs of the whole forum.
+        embed: n texts -> unit vectors (n, d), to find hard negatives; None: TF-IDF vectors.
+        seed: The seed of the random negatives (default: 0).
+        report: Counts the questions, and collects those with a bad title; None: they are only counted.
 
     Raises:
-        InputError: Files that cannot be read, or no duplicate links between questions that are there.
+        InputError: A file is unreadable, a number is out of range, or no duplicate link joins two questions.
     """
-    skipped = skipped if skipped is not None else Skipped()
+    from scipy.cluster.hierarchy import DisjointSet
+
+    report = report if report is not None else ReadReport(skip_bad=True)
+    as_number(negatives, "negatives", 0, MAX_NEGATIVES, hint="give one such as 2")
+    as_number(hard, "hard", 0, 1, hint="give a share such as 0.5")
+    as_seed(seed)
     if links is None:
         links = posts if Path(posts).is_dir() else Path(posts).parent
-    sets, linked, closed = _Sets(), set[tuple[int, int]](), set[tuple[int, int]]()
+    sets = DisjointSet()
+    linked, closed = set[tuple[int, int]](), set[tuple[int, int]]()
     for a, b, kind in read_links(links):
-        if kind == DUPLICATE and a != b:
+        if a == b:
+            continue
+        sets.add(a)
+        sets.add(b)
+        if kind == DUPLICATE:
             closed.add((min(a, b), max(a, b)))
-            sets.join(a, b)
-        elif a != b:
+            sets.merge(a, b)
+        else:
             linked.add((a, b))
     counts = _Counts(duplicate_links=len(closed))
     wanted = {id_ for pair in closed for id_ in pair}
-    most = int(2 * negatives * len(closed)) + 1
-    titles, others, counts.questions = _titles(posts, wanted, most, seed, skipped)
-    counts.skipped_bad_titles = skipped.count
-    # Two questions with one title are one question, whether or not anybody closed them.
+    max_others = int(2 * negatives * len(closed)) + 1
+    titles, others, counts.questions = _titles(posts, wanted, max_others, seed, report)
+    counts.skipped_bad_titles = report.rejected
+    texts = {**others, **titles}
+    # Two questions with one title are one question, closed or not.
     first_with: dict[int, int] = {}
-    for id_, title in [*titles.items(), *others.items()]:
-        sets.join(first_with.setdefault(fingerprint(title), id_), id_)
-    near_sets = {tuple(sorted((sets.of(a), sets.of(b)))) for a, b in linked}
+    for id_, title in texts.items():
+        sets.add(id_)
+        sets.merge(first_with.setdefault(fingerprint(title), id_), id_)
+    linked_sets = {frozenset((sets[a], sets[b])) for a, b in linked}
 
     def distinct(a: int, b: int) -> bool:
-        one, other = sorted((sets.of(a), sets.of(b)))
-        return one != other and (one, other) not in near_sets
+        return sets[a] != sets[b] and frozenset((sets[a], sets[b])) not in linked_sets
 
     positives = sorted(pair for pair in closed if pair[0] in titles and pair[1] in titles)
     counts.links_to_missing_posts = len(closed) - len(positives)
     if not positives:
         raise InputError(
-            "there is no duplicate link between two questions that are there",
-            where=str(links),
-            mend="check that both files are of one dump, and not of its meta site",
+            "no duplicate link joins two questions of the dump",
+            location=str(links),
+            hint="check that both files are of one dump, and not of its meta site",
         )
     counts.closed = len(positives)
     total = round(negatives * len(positives))
     found_hard = _hard_negatives(titles, positives, round(hard * total), embed, distinct, counts)
-    found_random = _random_negatives({**others, **titles}, total - len(found_hard), seed, distinct, {*found_hard})
+    found_random = _random_negatives(texts, total - len(found_hard), seed, distinct, {*found_hard})
     counts.hard, counts.random = len(found_hard), len(found_random)
     if len(found_hard) < round(hard * total):
-        counts.notes.append("too few hard negatives were safe; random ones took their place")
-    texts = {**others, **titles}
+        counts.notes.append("there were too few safe hard negatives; random ones replace them")
     rows = [
         dict(zip(COLUMNS, (texts[a], texts[b], label, a, b, kind), strict=True))
         for pairs, label, kind in ((positives, 1, "closed"), (found_hard, 0, "hard"), (found_random, 0, "random"))
@@ -254,20 +304,20 @@ def pairs_from_stackexchange(
 
 
 def _titles(
-    posts: str | Path, wanted: set[int], most: int, seed: int, skipped: Skipped
+    posts: str | Path, wanted: set[int], max_others: int, seed: int, report: ReadReport
 ) -> tuple[dict[int, str], dict[int, str], int]:
-    """Titles of the wanted ids, and of `most` others drawn by a hash of their ids; and how many questions there are."""
+    """Return titles of the wanted ids, of others drawn by a hash of their ids, and the number of questions."""
     titles: dict[int, str] = {}
     drawn: list[tuple[int, int, str]] = []
     count = 0
-    for post in read_posts(posts, skipped):
+    for post in read_posts(posts, report):
         count += 1
         if post.id in wanted:
             titles[post.id] = post.title
             continue
         digest = hashlib.blake2b(f"{seed}:{post.id}".encode(), digest_size=8).digest()
         entry = (-int.from_bytes(digest, "big"), post.id, post.title)
-        if len(drawn) < most:
+        if len(drawn) < max_others:
             heapq.heappush(drawn, entry)
         else:
             heapq.heappushpop(drawn, entry)
@@ -282,38 +332,38 @@ def _hard_negatives(
     distinct: Callable[[int, int], bool],
     counts: _Counts,
 ) -> list[tuple[int, int]]:
-    """The nearest pairs that are surely distinct, a few of each question, none nearer than most duplicates are."""
+    """Return the most similar pairs that are distinct, a few of each question, below the similarity of duplicates."""
     ids = list(titles)
     place = {id_: at for at, id_ in enumerate(ids)}
     vectors = _word_vectors(list(titles.values())) if embed is None else embed(list(titles.values()))
     left, right = (np.array([place[pair[side]] for pair in positives]) for side in (0, 1))
     if embed is None:
-        likeness = np.asarray(vectors[left].multiply(vectors[right]).sum(axis=1)).ravel()
+        similarity = np.asarray(vectors[left].multiply(vectors[right]).sum(axis=1)).ravel()
     else:
-        likeness = np.einsum("ij,ij->i", vectors[left], vectors[right])
-    too_near = float(np.quantile(likeness, TOO_NEAR))
+        similarity = np.einsum("ij,ij->i", vectors[left], vectors[right])
+    too_near = float(np.quantile(similarity, TOO_NEAR))
     found: dict[tuple[int, int], float] = {}
-    each = 1 + 2 * count // len(ids)
+    max_each = 1 + 2 * count // len(ids)
     for start in range(0, len(ids), 512):
         product: Any = vectors[start : start + 512] @ vectors.T
         block = product.toarray() if embed is None else product
-        for row, likes in enumerate(block, start):
-            likes[row] = -1
-            near = np.flatnonzero(likes >= too_near).tolist()
+        for row, similar in enumerate(block, start):
+            similar[row] = -1
+            near = np.flatnonzero(similar >= too_near).tolist()
             counts.refused_as_possible_duplicates += sum(at > row and distinct(ids[row], ids[at]) for at in near)
-            likes[near] = -1
+            similar[near] = -1
             kept = 0
-            nearest = np.argpartition(-likes, min(NEIGHBOURS, len(ids) - 1))[:NEIGHBOURS]
-            for at in nearest[np.lexsort((nearest, -likes[nearest]))]:
+            nearest = np.argpartition(-similar, min(NEIGHBOURS, len(ids) - 1))[:NEIGHBOURS]
+            for at in nearest[np.lexsort((nearest, -similar[nearest]))]:
                 pair = (min(ids[row], ids[at]), max(ids[row], ids[at]))
-                if likes[at] > 0 and kept < each and pair not in found and distinct(*pair):
-                    found[pair] = float(likes[at])
+                if similar[at] > 0 and kept < max_each and pair not in found and distinct(*pair):
+                    found[pair] = float(similar[at])
                     kept += 1
     return sorted(sorted(found, key=lambda pair: (-found[pair], pair))[:count])
 
 
 def _word_vectors(texts: Sequence[str]) -> Any:
-    """Texts by their words, rare ones counting more: unit rows of a sparse matrix (TF-IDF, Salton & Buckley 1988)."""
+    """Return TF-IDF vectors of texts as unit rows of a sparse matrix (Salton & Buckley 1988)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts).tocsr()
@@ -324,7 +374,7 @@ def _random_negatives(
     count: int,
     seed: int,
     distinct: Callable[[int, int], bool],
-    taken: set[tuple[int, int]],
+    excluded: set[tuple[int, int]],
 ) -> list[tuple[int, int]]:
     ids = sorted(texts)
     draw = np.random.default_rng(seed)
@@ -333,6 +383,6 @@ def _random_negatives(
         if len(found) == count:
             break
         a, b = sorted(ids[int(at)] for at in draw.integers(len(ids), size=2))
-        if a != b and (a, b) not in taken and distinct(a, b):
+        if a != b and (a, b) not in excluded and distinct(a, b):
             found.add((a, b))
     return sorted(found)

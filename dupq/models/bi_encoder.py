@@ -1,4 +1,4 @@
-"""The bi-encoder: one shared encoder, an embedding a question, through a stock `SentenceTransformer`."""
+"""Bi-encoder: one embedding a question, by a stock `SentenceTransformer`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.models.heads import LongTexts, embed_with_heads
-from dupq.models.runtime import unit_rows
-from dupq.models.scorers import Progress, chunks, combined_fingerprint
-from dupq.models.stock import open_stock, save_stock, weights_fingerprint
+from dupq.models.batching import chunks
+from dupq.models.fingerprint import ComparedByFingerprint, combined_fingerprint
+from dupq.models.long_text import LongTexts, embed_long_texts
+from dupq.models.sentence_transformers_io import open_stock, save_stock, weights_fingerprint
+from dupq.models.truncation import cut_for
+from dupq.models.vocabulary import Vocabulary, stock_vocabulary
+from dupq.types import Progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-class BiEncoder:
-    """Embeds texts by a stock sentence-transformers `SentenceTransformer`.
+class BiEncoder(ComparedByFingerprint):
+    """Embedder that runs a stock sentence-transformers `SentenceTransformer`.
 
     Args:
         model: A stock `SentenceTransformer`, or the folder or Hub id of one.
         batch_size: Texts a batch.
-        device: "cpu", "cuda" or None for whatever there is.
+        device: "cpu", "cuda", or None for the GPU if there is one.
         half: Compute in float16, for GPUs.
-        long_texts: How a long text is embedded, see `dupq.models.heads.LongTexts`.
+        long_texts: Rule for long texts, see `dupq.models.long_text.LongTexts`.
+
+    Raises:
+        ModelFolderError: The folder is missing, damaged or unsafe.
     """
+
+    form = "sentence-transformers"
 
     def __init__(
         self,
@@ -54,27 +62,31 @@ class BiEncoder:
     def dimensions(self) -> int:
         return int(self.embed(["dimensions"]).shape[1])
 
-    form = "sentence-transformers"
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """Vocabulary and token limit of the network; None if unknown."""
+        return stock_vocabulary(self.model)
 
     def save(self, folder: Path) -> None:
-        """Writes the network as a folder that a stock `SentenceTransformer` opens."""
+        """Write a folder that a stock `SentenceTransformer` opens; see `save_stock`."""
         save_stock(self.model, folder)
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        return (
-            self._embed(texts, progress)
-            if self.long_texts == "whole"
-            else embed_with_heads(self._embed, texts, progress)
-        )
+        return embed_long_texts(self._embed, texts, self.long_texts, progress)
 
     def _embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         parts: list[NDArray[np.float32]] = []
         for part in chunks(len(texts), 64 * self.batch_size):
             vectors = self.model.encode(
-                list(texts[part]), batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+                cut_for(self.model, texts[part]),
+                batch_size=self.batch_size,
+                normalize_embeddings=True,
+                show_progress_bar=False,
             )
-            # In float16 a vector of unit length is so to a thousandth only.
-            parts.append(vectors if vectors.dtype == np.float32 else unit_rows(vectors.astype(np.float32)))
+            if vectors.dtype != np.float32:  # in float16 the length of a unit vector is off by up to 0.001
+                vectors = vectors.astype(np.float32)
+                vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            parts.append(vectors)
             if progress:
                 progress(part.stop, len(texts))
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), dtype=np.float32)

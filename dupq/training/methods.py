@@ -1,4 +1,4 @@
-"""The named methods: network + loss + batches, with their sources."""
+"""Named training methods: a network, its losses and their rows, with sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.splits import PairTable
+from dupq.data.pairs import PairTable
 from dupq.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from dupq.training.metric_learning import Metric
 
 Kind = Literal["bi-encoder", "cross-encoder"]
-Rows = Literal["pairs", "duplicates", "closures", "texts"]
-"""What a loss is fed: labelled pairs; duplicates alone; pairs with the keys of their closures; each text twice."""
+Loss = Callable[[Any, Any, Any], "nn.Module"]
+"""Function of the losses of sentence-transformers, the losses of dupq, and a model, that returns a loss."""
+Rows = Literal["pairs", "duplicates", "triplets", "components", "texts"]
+"""Rows of a loss: labelled pairs; duplicates alone; duplicates with a distinct question; pairs with the keys of their
+components; each text twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,205 +31,208 @@ class Method:
     """One way of training a network.
 
     Attributes:
-        name: As `dupq train --method` takes it.
-        kind: What it trains.
-        line: What it does, in one line.
+        name: Name for `--method`.
+        kind: Kind of network.
+        line: One-line description.
         source: Authors and year.
-        losses: Rows and, for each, a function of the losses of sentence-transformers, of our own, and of a model that
-            makes a loss. None: binary cross-entropy on labelled pairs.
-        network: The comparer that follows the encoder; "two-branch"; "" = nothing.
-        metric: The distance that is fitted in closed form in place of training, if any.
+        losses: Rows, and the loss over them. Empty: binary cross-entropy on labelled pairs.
+        network: Class of the pair head behind the encoder; "two-branch"; "" = none.
+        metric: Metric that is fitted in closed form in place of training, or None.
     """
 
     name: str
     kind: Kind
     line: str
     source: str
-    losses: tuple[tuple[Rows, Callable[[Any, Any, Any], nn.Module]], ...] = ()
+    losses: tuple[tuple[Rows, Loss], ...] = ()
     network: str = ""
     metric: Metric | None = None
 
     @property
     def unsupervised(self) -> bool:
-        """It looks at no label."""
+        """True for a method that uses no labels."""
         return any(rows == "texts" for rows, _ in self.losses)
 
     @property
-    def takes_targets(self) -> bool:
-        """It can learn probabilities in place of labels."""
+    def takes_soft_labels(self) -> bool:
+        """True for a method that can learn soft labels."""
         return not self.metric and (not self.losses or any(rows == "pairs" for rows, _ in self.losses))
 
 
-def _siamese(
-    name: str, line: str, source: str, *losses: tuple[Rows, Callable[[Any, Any, Any], nn.Module]], network: str = ""
-) -> Method:
+def _bi_encoder(name: str, line: str, source: str, *losses: tuple[Rows, Loss], network: str = "") -> Method:
     return Method(name, "bi-encoder", line, source, losses, network)
 
 
-def _compared(name: str, line: str, source: str, network: str) -> Method:
+def _pair_head(name: str, line: str, source: str, network: str) -> Method:
     return Method(name, "cross-encoder", line, source, network=network)
 
 
-def _measured(metric: Metric, line: str, source: str) -> Method:
+def _metric(metric: Metric, line: str, source: str) -> Method:
     return Method(metric, "cross-encoder", line, source, network="LearnedMetric", metric=metric)
 
 
 _METHODS = (
-    _siamese(
+    _bi_encoder(
         "cosent+ranking",
-        "order all pairs by label, and rank each duplicate above the batch (default)",
+        "cosent on all pairs and ranking on the duplicates, in turn (default)",
         "Huang et al. 2024; Cortes, Mohri & Rastogi 2007; Henderson et al. 2017",
         ("pairs", lambda st, own, model: own.GapCoSENTLoss(model)),
         ("duplicates", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "contrastive",
-        "pull duplicates, push distinct pairs to a margin, both by squared distance",
+        "squared distance of duplicates, and squared hinge of distinct pairs at a margin",
         "Chopra, Hadsell & LeCun 2005; Hadsell et al. 2006",
         ("pairs", lambda st, own, model: st.ContrastiveLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "contrastive-online",
-        "the same, over the hard pairs of each batch only",
+        "contrastive loss on the hard pairs of each batch",
         "Hadsell et al. 2006; sentence-transformers",
         ("pairs", lambda st, own, model: st.OnlineContrastiveLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "linear-hinge",
-        "the same, linear in the distance",
+        "contrastive loss that is linear in the distance",
         "Vo & Hays 2016",
         ("pairs", lambda st, own, model: own.LinearHingeLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "triplet-hard",
-        "each question nearer to its farthest duplicate than to its nearest other",
+        "triplets of a question, its farthest duplicate and its nearest other question",
         "Hoffer & Ailon 2015; Hermans et al. 2017",
-        ("closures", lambda st, own, model: own.MinedTripletLoss(model, "hard")),
+        ("components", lambda st, own, model: own.HardTripletLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "triplet-semi-hard",
-        "each question nearer to a duplicate than to the nearest other beyond it",
+        "triplets of a question, each duplicate and the nearest other question beyond it",
         "Schroff et al. 2015",
-        ("closures", lambda st, own, model: own.MinedTripletLoss(model, "semi-hard")),
+        ("components", lambda st, own, model: own.SemiHardTripletLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "logistic",
-        "the distance as the logit of being distinct, soft in place of a margin",
+        "log loss of a logistic function of the distance, without a margin",
         "Vo & Hays 2016",
         ("pairs", lambda st, own, model: own.LogisticDistanceLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "logistic-triplet",
-        "the difference of two distances as a logit, over all triplets of a batch",
+        "log loss of the difference of two distances, over all triplets of a batch",
         "Vo & Hays 2016",
-        ("closures", lambda st, own, model: own.LogisticTripletLoss(model)),
+        ("components", lambda st, own, model: own.LogisticTripletLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "two-branch",
-        "an embedding head ranked across and within sides, a duplicate group being a neighbourhood",
+        "embedding head with ranking across and within the two sides",
         "Wang, Li & Lazebnik 2016",
-        ("closures", lambda st, own, model: own.StructurePreservingLoss(model)),
+        ("components", lambda st, own, model: own.StructurePreservingLoss(model)),
         network="two-branch",
     ),
-    _siamese(
+    _bi_encoder(
         "ranking",
-        "rank each duplicate above all other questions of the batch",
+        "rank of each duplicate above all other questions of the batch",
         "Henderson et al. 2017",
         ("duplicates", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
+        "ranking-hard",
+        "ranking, also above a question that is labelled distinct from one of the two",
+        "Henderson et al. 2017; Karpukhin et al. 2020",
+        ("triplets", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
+        ("duplicates", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
+    ),
+    _bi_encoder(
         "cosent",
-        "order all pairs of a batch by their label",
+        "order of all pairs of a batch by label or soft label",
         "Huang et al. 2024; Cortes, Mohri & Rastogi 2007",
         ("pairs", lambda st, own, model: own.GapCoSENTLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "angle",
-        "the same, by the angle in complex space, which does not go flat",
+        "cosent on the angle in complex space, which does not saturate",
         "Li & Li 2024",
         ("pairs", lambda st, own, model: st.AnglELoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "contrastive+ranking",
-        "contrastive and ranking in turn",
+        "contrastive-online on all pairs and ranking on the duplicates, in turn",
         "Hadsell et al. 2006; Henderson et al. 2017",
         ("pairs", lambda st, own, model: st.OnlineContrastiveLoss(model)),
         ("duplicates", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
-    _siamese(
+    _bi_encoder(
         "dropout-contrast",
-        "no labels: a question read twice, through two dropouts, against the batch; a start for the others",
+        "pretraining without labels: two dropout masks of a question, ranked above the batch",
         "Gao, Yao & Chen 2021 (SimCSE)",
         ("texts", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
     Method("classification", "cross-encoder", "both questions in one input (default)", "Vo & Hays 2016; Devlin 2019"),
-    _compared("hybrid", "encoded apart, merged by sum, difference and product, classified", "Vo & Hays 2016", "Hybrid"),
-    _compared(
+    _pair_head("hybrid", "classifier on the sum, difference and product of two vectors", "Vo & Hays 2016", "Hybrid"),
+    _pair_head(
         "similarity",
-        "the product of two projected unit vectors, regressed",
+        "regression on the product of two projected unit vectors",
         "Wang, Li & Lazebnik 2017",
         "SimilarityNetwork",
     ),
-    _compared(
+    _pair_head(
         "conditional",
-        "a distance under masks that the pair itself chooses",
+        "distance under masks that depend on the pair",
         "Veit et al. 2017; Tan et al. 2019",
         "ConditionalSimilarity",
     ),
-    _compared(
-        "recurrent", "a controller that glimpses at both questions in turn", "Shyam et al. 2017", "RecurrentComparator"
+    _pair_head(
+        "recurrent", "recurrent attention over both questions in turn", "Shyam et al. 2017", "RecurrentComparator"
     ),
-    _compared("residual", "a similarity vector through skip connections", "Mehrotra & Dukkipati 2017", "ResidualPairs"),
-    _compared(
+    _pair_head("residual", "similarity vector through skip connections", "Mehrotra & Dukkipati 2017", "ResidualPairs"),
+    _pair_head(
         "neighbourhood",
-        "differences of each token from those about its place in the other question",
+        "differences of each token from the tokens near its place in the other question",
         "Ahmed, Jones & Marks 2015",
         "NeighbourhoodDifferences",
     ),
-    _compared(
+    _pair_head(
         "correlation",
-        "how well each token is found anywhere in the other question",
+        "normalised correlation of each token with all tokens of the other question",
         "Subramaniam et al. 2016",
         "NormalisedCorrelation",
     ),
-    _compared("arc-1", "convolved apart, then classified", "Hu et al. 2014 (ARC-I)", "ArcApart"),
-    _compared("arc-2", "merged segment by segment, then convolved", "Hu et al. 2014 (ARC-II)", "ArcMerged"),
-    _measured("euclidean", "no training: the distance of the encoder's own embeddings", "-"),
-    _measured("mahalanobis", "no training: the same, by the inverse covariance", "Mahalanobis 1936"),
-    _measured("fisher", "no training: along the directions in which distinct pairs differ most", "Fisher 1936"),
-    _measured("kissme", "no training: the likelihood ratio of two normal laws of differences", "Köstinger et al. 2012"),
+    _pair_head("arc-1", "convolutions of each question, then a classifier", "Hu et al. 2014 (ARC-I)", "ArcApart"),
+    _pair_head("arc-2", "convolutions of all pairs of segments", "Hu et al. 2014 (ARC-II)", "ArcMerged"),
+    _metric("euclidean", "no training: distance of the encoder's embeddings", "-"),
+    _metric("mahalanobis", "no training: distance by the inverse covariance", "Mahalanobis 1936"),
+    _metric("fisher", "no training: distance along the most discriminative directions", "Fisher 1936"),
+    _metric("kissme", "no training: likelihood ratio of two normal distributions", "Köstinger et al. 2012"),
 )
 
 METHODS = {method.name: method for method in _METHODS}
-"""Every method by name; the first of each kind is its default."""
+"""All methods by name; the first of each kind is its default."""
 
 
 def find_method(kind: str, name: str | None = None) -> Method:
-    """The method of that name; the default of its kind without one.
+    """Return the method of a kind by name (default: the default of its kind).
 
     Raises:
-        InputError: There is none of this name and kind.
+        InputError: No method has this name and kind.
     """
     known = [method for method in _METHODS if method.kind == kind]
     if name is None and known:
         return known[0]
-    found = METHODS.get(name or "")
+    found = METHODS.get(name or "") if isinstance(name, (str, type(None))) else None
     if found is None:
-        raise InputError(f"there is no method {name!r}", mend=f"use one of {', '.join(m.name for m in known)}")
+        raise InputError(f"unknown method {name!r}", hint=f"use one of {', '.join(m.name for m in known)}")
     if found.kind != kind:
-        raise InputError(f"the method {name!r} trains a {found.kind}, not a {kind}", mend=f"train a {found.kind}")
+        raise InputError(f"the method {name!r} trains a {found.kind}, not a {kind}", hint=f"train a {found.kind}")
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the stock trainer is handed."""
+    """Trainer class, arguments class and arguments of the stock trainer."""
 
     trainer: Callable[..., Any]
     arguments: Callable[..., Any]
     datasets: Dataset | dict[str, Dataset]
     losses: nn.Module | dict[str, nn.Module]
-    batch_sampler: Callable[..., Any]
     evaluator: Any
 
 
@@ -234,18 +240,18 @@ def assemble(
     method: Method,
     model: Any,
     pairs: PairTable,
-    targets: NDArray[np.float64] | None,
+    soft_labels: NDArray[np.float64] | None,
     validation: PairTable | None,
 ) -> Parts:
-    """The stock trainer's parts for a method; see `dupq.training.trainer.train`."""
-    build = _cross_encoder if method.kind == "cross-encoder" else _bi_encoder
-    return build(method, model, pairs, pairs.labels if targets is None else targets, validation)
+    """Return the parts of the stock trainer for a method; see `dupq.training.trainer.train`."""
+    build = _cross_encoder_parts if method.kind == "cross-encoder" else _bi_encoder_parts
+    return build(method, model, pairs, pairs.labels if soft_labels is None else soft_labels, validation)
 
 
-def _rows(kind: Rows, pairs: PairTable, targets: NDArray[Any]) -> Dataset:
+def _rows(kind: Rows, pairs: PairTable, labels: NDArray[Any]) -> Dataset:
     from datasets import Dataset
 
-    from dupq.training.sampling import closures
+    from dupq.training.samplers import duplicate_components, hard_triplets
 
     if kind == "texts":
         texts = sorted({*pairs.left, *pairs.right})
@@ -253,50 +259,41 @@ def _rows(kind: Rows, pairs: PairTable, targets: NDArray[Any]) -> Dataset:
     if kind == "duplicates":
         duplicates = pairs.take(pairs.labels == 1)
         return Dataset.from_dict({"anchor": duplicates.left, "positive": duplicates.right})
-    if kind == "closures":
-        labels = closures(pairs.left, pairs.right, pairs.labels).tolist()
-    else:
-        labels = targets.astype(np.float32)
-    return Dataset.from_dict({"sentence1": pairs.left, "sentence2": pairs.right, "label": labels})
+    if kind == "triplets":
+        anchors, positives, negatives = hard_triplets(pairs.left, pairs.right, pairs.labels)
+        return Dataset.from_dict({"anchor": anchors, "positive": positives, "negative": negatives})
+    if kind == "components":
+        keys = duplicate_components(pairs.left, pairs.right, pairs.labels).tolist()
+        return Dataset.from_dict({"sentence1": pairs.left, "sentence2": pairs.right, "label": keys})
+    return Dataset.from_dict({"sentence1": pairs.left, "sentence2": pairs.right, "label": labels.astype(np.float32)})
 
 
-def _cross_encoder(
-    method: Method, model: Any, pairs: PairTable, targets: NDArray[Any], validation: PairTable | None
+def _cross_encoder_parts(
+    method: Method, model: Any, pairs: PairTable, labels: NDArray[Any], validation: PairTable | None
 ) -> Parts:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassificationEvaluator
 
     from dupq.training.losses import UnorderedBinaryCrossEntropyLoss
-    from dupq.training.sampling import batches
 
     evaluator = None
     if validation is not None:
+        texts = [list(pair) for pair in zip(validation.left, validation.right, strict=True)]
         evaluator = CrossEncoderClassificationEvaluator(
-            [list(pair) for pair in zip(validation.left, validation.right, strict=True)],
-            validation.labels.tolist(),
-            name="validation",
-            batch_size=128,
-            write_csv=False,
+            texts, validation.labels.tolist(), name="validation", batch_size=128, write_csv=False
         )
-    return Parts(
-        CrossEncoderTrainer,
-        CrossEncoderTrainingArguments,
-        _rows("pairs", pairs, targets),
-        UnorderedBinaryCrossEntropyLoss(model),
-        batches,
-        evaluator,
-    )
+    rows, loss = _rows("pairs", pairs, labels), UnorderedBinaryCrossEntropyLoss(model)
+    return Parts(CrossEncoderTrainer, CrossEncoderTrainingArguments, rows, loss, evaluator)
 
 
-def _bi_encoder(
-    method: Method, model: Any, pairs: PairTable, targets: NDArray[Any], validation: PairTable | None
+def _bi_encoder_parts(
+    method: Method, model: Any, pairs: PairTable, labels: NDArray[Any], validation: PairTable | None
 ) -> Parts:
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer import losses as stock
     from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator
 
     from dupq.training import losses as own
-    from dupq.training.sampling import batches
 
     evaluator = None
     if validation is not None:
@@ -312,8 +309,7 @@ def _bi_encoder(
     return Parts(
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
-        {rows: _rows(rows, pairs, targets) for rows, _ in method.losses},
+        {rows: _rows(rows, pairs, labels) for rows, _ in method.losses},
         {rows: loss(stock, own, model) for rows, loss in method.losses},
-        batches,
         evaluator,
     )

@@ -1,4 +1,4 @@
-"""Distances learned in closed form over frozen embeddings; numpy and scikit-learn only."""
+"""Metric learning in closed form over frozen embeddings, with numpy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.splits import PairTable
+from dupq.data.pairs import PairTable
 from dupq.errors import InputError
-from dupq.models.scorers import chunks, fit_weights
+from dupq.models.batching import chunks
+from dupq.models.ensemble import fit_weights
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -20,11 +21,11 @@ Metric = Literal["euclidean", "mahalanobis", "fisher", "kissme"]
 
 @dataclass(frozen=True, slots=True)
 class FittedMetric:
-    """score = offset - slope · ‖root (u - v)‖².
+    """Logit offset - slope · ‖root (u - v)‖² of a learned distance.
 
     Attributes:
-        root: L, float64 array (r, d), r at most d.
-        slope, offset: The logistic regression's, above 0 and any.
+        root: L, float64 array (r, d) with r <= d.
+        slope, offset: Coefficients of a logistic regression; the slope is positive.
     """
 
     root: NDArray[np.float64]
@@ -32,28 +33,35 @@ class FittedMetric:
     offset: float
 
     def score(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
-        """Two times (n, d) -> raw logits (n,)."""
+        """Return the logits (n,) of pairs of vectors, (n, d) each."""
         return self.offset - self.slope * _squares(self.root, left - right)
 
 
 def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: NDArray[Any]) -> FittedMetric:
-    """Learns a distance from labelled pairs of vectors. Every covariance is shrunk (Ledoit & Wolf 2004).
+    """Fit a distance ‖L (u - v)‖² to labelled pairs of vectors, and a logistic regression to the distances.
+
+    Every covariance is shrunk (Ledoit & Wolf 2004).
 
     Args:
-        metric: What L is. "euclidean": the identity. "mahalanobis" (Mahalanobis 1936): LᵀL = S⁻¹, S the covariance of
-            all vectors, so that no direction counts more because it varies more. "fisher" (Fisher 1936): the half of
-            the directions along which distinct pairs differ most for what duplicates differ, each scaled by the
-            latter. "kissme" (Köstinger et al. 2012): LᵀL = S₁⁻¹ - S₀⁻¹, S₁ and S₀ the covariance of the differences
-            within duplicates and within distinct pairs, its negative part left out: the log-likelihood ratio of two
-            normal laws.
+        metric: "euclidean": L is the identity. "mahalanobis" (Mahalanobis 1936): LᵀL = S⁻¹ with the covariance S of all
+            vectors, so that directions of large variance do not dominate. "fisher" (Fisher 1936): the half of the
+            directions with the largest ratio of the variance between distinct pairs to that within duplicates, each
+            scaled by the latter. "kissme" (Köstinger et al. 2012): LᵀL = S₁⁻¹ - S₀⁻¹ without its negative part, with
+            the covariances S₁ and S₀ of the differences of duplicates and of distinct pairs: the log-likelihood ratio
+            of two normal distributions.
         left, right: (n, d) each.
         labels: (n,) of 0 and 1.
 
+    Returns:
+        The fitted metric.
+
     Raises:
-        InputError: An unknown metric, or one in which duplicates are no nearer than distinct pairs.
+        InputError: An unknown metric, or one by which duplicates are no nearer than distinct pairs.
     """
     if metric not in get_args(Metric):
-        raise InputError(f"{metric!r} is no metric", mend=f"use one of {', '.join(get_args(Metric))}")
+        raise InputError(
+            f"metric must be one of {', '.join(get_args(Metric))}, got {metric!r}", hint="give one of them"
+        )
     left, right = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     differences, duplicate = left - right, np.asarray(labels) == 1
     floor = 1e-6 * float(np.concatenate([left, right]).var(axis=0).mean())
@@ -69,13 +77,12 @@ def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: 
         values, vectors = np.linalg.eigh(precision[0] - precision[1])
         root = (vectors * np.sqrt(np.maximum(values, 0))).T[::-1]
         root = root[: max(1, int((values > 0).sum()))]
-    # What the distances measure is a logit once a logistic regression has put them to scale.
     try:
         (slope,), offset = fit_weights(-_squares(root, differences)[np.newaxis], labels)
     except InputError as error:
         raise InputError(
             f"by the {metric} distance duplicates are no nearer than distinct pairs",
-            mend="use another method or a trained encoder, and check that label 1 means duplicate",
+            hint="use another method or a trained encoder, and check that label 1 means duplicate",
         ) from error
     return FittedMetric(root, slope, offset)
 
@@ -87,8 +94,7 @@ def _squares(root: NDArray[np.float64], differences: NDArray[Any]) -> NDArray[np
 def _covariance(rows: NDArray[np.float64], floor: float, centred: bool = True) -> NDArray[np.float64]:
     from sklearn.covariance import LedoitWolf
 
-    # The order within a pair means nothing, so differences have mean 0 by right. Of duplicates that are all the same
-    # to the encoder nothing could be inverted: no variance is less than the floor.
+    # A pair has no order, so differences have mean 0. The floor keeps the covariance of exact duplicates invertible.
     values, vectors = np.linalg.eigh(LedoitWolf(assume_centered=centred).fit(rows).covariance_)
     return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)
 
@@ -102,30 +108,35 @@ def _fisher(within: NDArray[np.float64], between: NDArray[np.float64]) -> NDArra
 
 
 def fit_metric_network(model: BaseModel, metric: Metric, pairs: PairTable, batch_size: int) -> None:
-    """Fits the `LearnedMetric` of a pair network, in place, on what its encoder makes of labelled pairs."""
+    """Fit the `LearnedMetric` of a pair network, in place, to its encoder's embeddings of labelled pairs.
+
+    Raises:
+        InputError: As for `fit_metric`.
+    """
     import torch
 
-    from dupq.models.comparers import LearnedMetric
+    from dupq.models.pair_heads.vectors import LearnedMetric
 
     fitted = fit_metric(metric, *embed_pairs(model, pairs, batch_size), pairs.labels)
-    comparer = LearnedMetric(fitted.root.shape[1], len(fitted.root))
+    pair_head = LearnedMetric(fitted.root.shape[1], len(fitted.root))
     with torch.no_grad():
-        comparer.root.copy_(torch.from_numpy(np.ascontiguousarray(fitted.root)))
-        comparer.slope.fill_(fitted.slope)
-        comparer.offset.fill_(fitted.offset)
-    model[1] = comparer.to(model.device)
+        pair_head.root.copy_(torch.from_numpy(np.ascontiguousarray(fitted.root)))
+        pair_head.slope.fill_(fitted.slope)
+        pair_head.offset.fill_(fitted.offset)
+    model[1] = pair_head.to(model.device)
 
 
 def embed_pairs(
     model: BaseModel, pairs: PairTable, batch_size: int = 128
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The vectors that a pair network compares, of unit length: two float32 arrays (n, d).
+    """Embed pairs as a pair network does: two float32 arrays (n, d) of unit vectors.
 
-    A pair's two may have changed sides: which is first means nothing.
+    The two vectors of a pair may be swapped, because a pair has no order.
     """
     import torch
+    from sentence_transformers.util import batch_to_device
 
-    from dupq.models.comparers import VectorComparer
+    from dupq.models.pair_heads.pairs import VectorPairHead
 
     order = np.argsort([len(a) + len(b) for a, b in zip(pairs.left, pairs.right, strict=True)], kind="stable")
     sides: list[list[Any]] = [[], []]
@@ -133,15 +144,11 @@ def embed_pairs(
     with torch.inference_mode():
         for part in chunks(len(pairs), batch_size):
             features = model.preprocess([(pairs.left[row], pairs.right[row]) for row in order[part]])
-            features = model[0]({name: _moved(value, model.device) for name, value in features.items()})
+            features = model[0](batch_to_device(features, model.device))
             tokens, mask = features["token_embeddings"].float(), features["attention_mask"].bool()
-            vectors = VectorComparer.embed(tokens, mask) / tokens.shape[2] ** 0.5
+            vectors = VectorPairHead.embed(tokens, mask) / tokens.shape[2] ** 0.5
             for side, half in zip(sides, vectors.chunk(2), strict=True):
                 side.append(half.cpu().numpy())
     back = np.argsort(order)
     left, right = (np.concatenate(side)[back] for side in sides)
     return left, right
-
-
-def _moved(value: Any, device: Any) -> Any:
-    return value.to(device) if hasattr(value, "to") else value

@@ -1,4 +1,4 @@
-"""Fewer dimensions for a bi-encoder: the principal ones of its embeddings."""
+"""Dimension reduction of a bi-encoder to the principal components of its embeddings."""
 
 from __future__ import annotations
 
@@ -9,84 +9,92 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dupq.data.arguments import as_int, as_number
 from dupq.errors import InputError, OutputError
-from dupq.models.stock import open_stock, save_trained, training_record
+from dupq.models.sentence_transformers_io import open_stock, save_trained, training_record
 
-MOST_TEXTS = 20_000
-"""Of more questions so many are drawn: the directions change little after that."""
+MAX_TEXTS = 20_000
+"""Maximum number of texts in the fit; the components change little with more."""
 
 
 def reduce_dimensions(
     folder: str | Path, texts: Sequence[str], output: str | Path, dimensions: int, *, power: float = 0.0
 ) -> dict[str, Any]:
-    """Writes a bi-encoder whose embeddings have fewer dimensions: a stock `Dense` behind its pooling.
+    """Write a bi-encoder with fewer dimensions, by a stock `Dense` module behind its pooling.
 
-    The directions kept are the first of a principal component analysis, not centred, of its embeddings (Pearson 1901).
-    Vectors of half the size take half the space in an index. New pairs may even be ranked better, as by
-    the shipped network; whether by yours, labelled pairs that it never met must tell.
+    The module projects onto the first principal components of the embeddings, not centred (Pearson 1901). Half the
+    dimensions take half the space in an index. Measure the effect on ranking with labelled pairs.
 
     Args:
-        folder: A stock `SentenceTransformer`: an encoder, a pooling, and maybe a scaling to unit length.
-        texts: Questions, best those it was trained on; no label is needed. At most `MOST_TEXTS` of them are used.
-        output: The folder to write, whole or not at all.
-        dimensions: At least 1, fewer than it has now, and no more than there are different texts.
-        power: At least 0. A direction counts by its singular value to this power: 0, all that are kept as before;
-            above, the later ones less, as a milder cut would do.
+        folder: Stock `SentenceTransformer` of an encoder, a pooling and optionally a normalisation.
+        texts: Questions, best those of the training; of more than `MAX_TEXTS`, a random sample is used.
+        output: Folder to write, whole or not at all.
+        dimensions: Number of dimensions: at least 1, below the present number, and at most the number of distinct
+            texts.
+        power: Exponent, at least 0. Each component is scaled by its singular value to this power; 0 = no scaling.
 
     Returns:
-        The record that is also written to `dupq_training.json`: "dimensions", "power", "texts", the share of the
-        squared length that is "kept", and under "of" the record of the network it was.
+        The record in `dupq_training.json`: "dimensions", "power", "texts", "kept" (the share of the squared length),
+        and the record of the original network as "of".
 
     Raises:
-        InputError: Another number of dimensions or power, or a network of other modules.
-        OutputError: Something is at `output` already, or it could not be written.
+        InputError: An argument is out of range, or the network has other modules.
+        ModelFolderError: The folder cannot be opened.
+        OutputError: The output exists or could not be written.
     """
     import torch
     from sentence_transformers.base.modules import Dense
 
     output = Path(output)
     if output.exists():
-        raise OutputError("something is there already", where=str(output), mend="name another folder")
-    if not (np.isfinite(power) and power >= 0):
-        raise InputError(f"power = {power} is not 0 or above", mend="give a number such as 0 or 0.1")
+        raise OutputError("something is there already", location=str(output), hint="name another folder")
+    check_reduction(dimensions, power)
     model = open_stock("bi-encoder", str(folder), "cpu")
     names = [type(module).__name__ for module in model]
     if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise InputError(
-            f"its modules are {', '.join(names)}", where=str(folder), mend="reduce an encoder that is pooled, no more"
+            f"its modules must be an encoder and a pooling, got {', '.join(names)}",
+            location=str(folder),
+            hint="reduce the network that it was made from",
         )
     distinct = sorted(set(texts))
     width = int(model.get_embedding_dimension())
-    if not 1 <= dimensions < width or len(distinct) < dimensions:
+    if not dimensions < width or len(distinct) < dimensions:
         raise InputError(
-            f"{dimensions} dimensions cannot be made of {width} and {len(distinct)} different texts",
-            mend="ask for fewer than the network has, and give at least as many texts",
+            f"dimensions must be below {width} and at most {len(distinct)}, the number of distinct texts, "
+            f"got {dimensions}",
+            hint="give fewer dimensions or more texts",
         )
-    drawn = np.random.default_rng(0).permutation(len(distinct))[:MOST_TEXTS]
+    drawn = np.random.default_rng(0).permutation(len(distinct))[:MAX_TEXTS]
     vectors = model.encode([distinct[row] for row in drawn], normalize_embeddings=True).astype(np.float64)
     projection, kept = principal_directions(vectors, dimensions, power)
     matrix = torch.tensor(projection, dtype=torch.float32)
     model.insert(2, Dense(width, dimensions, bias=False, activation_function=None, init_weight=matrix))
-    record, seen = training_record(Path(folder))
-    told = {
-        "kind": "bi-encoder",
-        "dimensions": dimensions,
-        "power": power,
-        "texts": len(vectors),
-        "kept": kept,
-        "of": record,
-        "log": [],
-    }
-    save_trained(model, output, told, seen)
-    return told
+    original, seen = training_record(Path(folder))
+    record = {"kind": "bi-encoder", "dimensions": dimensions, "power": power, "texts": len(vectors), "kept": kept}
+    record |= {"of": original, "log": []}
+    save_trained(model, output, record, seen)
+    return record
+
+
+def check_reduction(dimensions: int, power: float) -> None:
+    """Raise InputError for an argument of `reduce_dimensions` that no network could be reduced with."""
+    as_int(dimensions, "dimensions", 1)
+    as_number(power, "power", 0, np.inf, hint="give a number such as 0 or 0.1")
 
 
 def principal_directions(
     vectors: NDArray[np.floating[Any]], dimensions: int, power: float = 0.0
 ) -> tuple[NDArray[np.float64], float]:
-    """The first directions of n vectors, (dimensions, d), and the share of the squared length that they keep.
+    """Return the first principal directions of n vectors, and the share of the squared length that they keep.
 
-    Each has the length of its singular value to the power, by that of the first: a common factor changes no cosine.
+    Args:
+        vectors: (n, d).
+        dimensions: Number of directions, at most d.
+        power: Exponent of the scaling by singular values, relative to the first; a common factor changes no cosine.
+
+    Returns:
+        float64 array (dimensions, d), and a share in [0, 1].
     """
     exact = np.asarray(vectors, dtype=np.float64)
     squares, directions = np.linalg.eigh(exact.T @ exact)  # in rising order

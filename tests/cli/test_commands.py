@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dupq.cli import console, scoring
+from dupq.cli import console, score
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
-from dupq.models import runtime
+from dupq.models.onnx import runtime
 from dupq.pipeline import DuplicatePipeline
-from dupq.records import QuestionPair
-from tests.models.test_caching import Counting
+from dupq.types import QuestionPair
+from tests.models.test_embedding_cache import Counting
 from tests.questions import labelled_pairs
 from tests.test_pipeline import TABLE, noisy
 
@@ -52,14 +54,20 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def test_score_prints_probability_decision_and_threshold(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     status, out, err = run(capsys, "score", "--model", model, "Who invented chess?", "Who invented chess?")
     assert (status, err) == (0, "")
-    assert out.startswith("duplicate")
-    assert "probability" in out
-    assert "threshold" in out
+    lines = out.splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert re.fullmatch(
+        r"duplicate   probability [01]\.\d{3} \(duplicate from 0\.\d{3} at a base rate of [\d.]+ %\)", lines[0]
+    )
+    assert lines[1] == "Threshold: highest F1 on 960 labelled pairs; no guarantee (--verbose: details)"
+    status, out, _ = run(capsys, "score", "--model", model, "--verbose", "Who invented chess?", "Who invented chess?")
+    assert DuplicatePipeline.from_pretrained(model).guarantee in out
     status, out, _ = run(capsys, "score", "--model", model, "--json", "Who invented chess?", "Is sailing fun?")
-    told = json.loads(out)
-    assert 0 <= told["probability"] <= 1
-    assert told["decision"] in ("duplicate", "review", "distinct")
-    assert told["promise"]
+    printed = json.loads(out)
+    assert 0 <= printed["probability"] <= 1
+    assert printed["decision"] in ("duplicate", "review", "distinct")
+    assert printed["guarantee"]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
@@ -98,20 +106,20 @@ def test_bad_rows_stop_the_run_or_are_listed(capsys: pytest.CaptureFixture[str],
     status, out, err = run(capsys, "score", "--model", model, "--pairs", pairs, "-o", output, "--skip-bad")
     assert status == 0
     assert len(output.read_text().splitlines()) == 1
-    assert "left out 2 bad rows" in err
+    assert "read 3 rows: 1 used, 2 left out" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.tsv", "scored.jsonl"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "printed"),
     [
-        (["score", "only one"], "1 questions were given, not 2"),
+        (["score", "only one"], "QUESTION must be given twice, got 1"),
         (["score", "a", "b", "--pairs", "c.csv"], "give one of them"),
-        (["score", "--pairs", "c.csv"], "no output was named"),
+        (["score", "--pairs", "c.csv"], "--pairs needs an output"),
         (["score", "--pairs", "c.csv", "-o", "out.doc"], "cannot be written"),
         (["score", "--model", "nowhere/at/all", "a", "b"], "no such folder"),
-        (["leaks", "missing.csv", "missing.csv"], "o such file"),
-        (["split", "missing.csv", "-o", "somewhere"], "o such file"),
+        (["data", "check", "missing.csv", "missing.csv"], "o such file"),
+        (["data", "split", "missing.csv", "-o", "somewhere"], "o such file"),
         (["calibrate", "pairs.csv", "-o", "somewhere"], "--model"),
     ],
 )
@@ -120,19 +128,19 @@ def test_mistakes_are_told_in_one_message(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     arguments: list[str],
-    said: str,
+    printed: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     assert err.startswith("dupq: ")
-    assert said in err
+    assert printed in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_scored_as_it_is_read_and_its_texts_embedded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "CHUNK", 4)
+    monkeypatch.setattr(score, "CHUNK", 4)
     embedder = Counting()
     pipeline = DuplicatePipeline(bi_encoder=embedder).calibrate(noisy(TABLE))
     embedder.seen.clear()
@@ -144,8 +152,10 @@ def test_a_file_is_scored_as_it_is_read_and_its_texts_embedded_once(monkeypatch:
             read += 1
             yield QuestionPair(left, right)
 
-    counts: dict[str, int] = {}
-    scored = scoring._scored(scoring._remembering(pipeline), pairs(), counts, lambda done, total: None)
+    counts: Counter[str] = Counter()
+    scored = score._score_rows(
+        score._with_embedding_cache(pipeline), pairs(), counts, Counter(), Counter(), str, lambda done, total: None
+    )
     assert next(scored)["question1"] == TABLE.left[0]
     assert read == 4
     assert len(list(scored)) == 39
@@ -157,11 +167,11 @@ def test_slow_work_is_told_of_and_quick_work_is_not(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "SLOW_SECONDS", 0.01)
-    with console.told_if_slow("opening the model ..."):
+    with console.note_if_slow("opening the model ..."):
         time.sleep(0.2)
     assert capsys.readouterr().err == "opening the model ...\n"
     monkeypatch.setattr(console, "SLOW_SECONDS", 30.0)
-    with console.told_if_slow("opening the model ..."):
+    with console.note_if_slow("opening the model ..."):
         pass
     assert capsys.readouterr().err == ""
 
@@ -182,7 +192,7 @@ def test_threads_and_device_reach_the_networks(
     assert asked == [3, 3]
     status, _, err = run(capsys, "score", "--device", "cuda", *pair)
     assert status == 2
-    assert "int8 runs on the processor alone" in err
+    assert "an int8 network runs on the processor only" in err
     status, _, err = run(capsys, "score", "--threads", "0", *pair)
     assert status == 2
     assert err.count("dupq:") == 1
@@ -190,14 +200,14 @@ def test_threads_and_device_reach_the_networks(
 
 def test_split_and_leaks(capsys: pytest.CaptureFixture[str], pairs_file: Path, tmp_path: Path) -> None:
     splits = tmp_path / "splits"
-    status, out, _ = run(capsys, "split", pairs_file, "-o", splits, "--fractions", 0.5, 0.1, 0.2, 0.2, "--json")
+    status, out, _ = run(capsys, "data", "split", pairs_file, "-o", splits, "--fractions", 0.5, 0.1, 0.2, 0.2, "--json")
     assert status == 0
     report = json.loads(out)
     assert sum(part["pairs"] for part in report["splits"].values()) == report["pairs"]
-    status, out, _ = run(capsys, "leaks", splits / "train.jsonl", splits / "test.jsonl")
+    status, out, _ = run(capsys, "data", "check", splits / "train.jsonl", splits / "test.jsonl")
     assert status == 0
     assert out.startswith("no leak")
-    status, out, _ = run(capsys, "leaks", pairs_file, splits / "test.jsonl")
+    status, out, _ = run(capsys, "data", "check", pairs_file, splits / "test.jsonl")
     assert status == 1
     assert out.startswith("LEAK")
 
@@ -227,7 +237,7 @@ def test_train_calibrate_and_evaluate_by_hand(
     capsys: pytest.CaptureFixture[str], pairs_file: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
     splits, network, folder = tmp_path / "splits", tmp_path / "bi", tmp_path / "pipeline"
-    assert run(capsys, "split", pairs_file, "-o", splits, "--fractions", 0.4, 0.1, 0.3, 0.2)[0] == 0
+    assert run(capsys, "data", "split", pairs_file, "-o", splits, "--fractions", 0.4, 0.1, 0.3, 0.2)[0] == 0
     status, out, err = run(
         capsys, "train", "bi-encoder", splits, "-o", network, "--base", tiny_base, "--epochs", 4,
         "--learning-rate", 5e-3, "--precision", "float32", "--batch-size", 16, "--max-length", 64, "--json",

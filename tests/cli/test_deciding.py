@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dupq.data.splits import PairTable, load_pairs
+from dupq.data.pairs import PairTable, load_pairs
 from dupq.data.text import fingerprints
 from dupq.data.writing import write_rows
-from dupq.models.cascade import MOST_LOST
+from dupq.models.cascade import MAX_AP_LOSS
 from dupq.pipeline import DuplicatePipeline
 from tests.cli.test_commands import model, run
 from tests.test_pipeline import TABLE
@@ -43,7 +43,7 @@ def test_verdicts_adapt_a_pipeline(capsys: pytest.CaptureFixture[str], model: Pa
     after = DuplicatePipeline.from_pretrained(tmp_path / "ours")
     assert after.fingerprint == before.fingerprint
     assert after.calibrator != before.calibrator
-    assert after.promise == json.loads(out)["promise"]
+    assert after.guarantee == json.loads(out)["guarantee"]
 
 
 def test_without_a_blend_the_cross_encoder_makes_the_score(
@@ -70,7 +70,7 @@ def test_a_pipeline_is_blended_anew(
 ) -> None:
     pairs = labelled_file(tmp_path / "pairs.csv", 900, tiny_cross_encoder)
     named = ("--bi-encoder", tiny_bi_encoder, "--cross-encoder", tiny_cross_encoder, "--validation", pairs)
-    old = ("--symmetry", "canonical", "--long-texts", "whole")
+    old = ("--symmetry", "canonical", "--long-texts", "whole", "--long-pairs", "head_and_tail")
     status, _, err = run(capsys, "calibrate", pairs, "-o", tmp_path / "old", *named, *old)
     assert status == 0, err
     anew = ("calibrate", pairs, "-o", tmp_path / "new", "--model", tmp_path / "old")
@@ -79,13 +79,14 @@ def test_a_pipeline_is_blended_anew(
     status, _, err = run(capsys, *anew, "--reblend", "--validation", pairs, "--corpus", pairs)
     assert status == 0, err
     before, after = (DuplicatePipeline.from_pretrained(tmp_path / name) for name in ("old", "new"))
-    readings = [(each.cross_encoder.symmetry, each.bi_encoder.long_texts) for each in (before, after)]  # type: ignore[union-attr]
-    assert readings == [("canonical", "whole"), ("doubtful", "head")]
-    assert before.shared_words is None
+    scoring_options = [(each.cross_encoder.symmetry, each.bi_encoder.long_texts) for each in (before, after)]  # type: ignore[union-attr]
+    assert scoring_options == [("canonical", "whole"), ("adaptive", "lead")]
+    assert [each.cross_encoder.long_pairs for each in (before, after)] == ["head_and_tail"] * 2  # type: ignore[union-attr]
+    assert before.idf_overlap is None
     assert after.blend != before.blend
-    refit = after.with_blend(load_pairs(pairs), {*TABLE.left, *TABLE.right})
-    assert after.shared_words == refit.shared_words
-    assert after.blend == pytest.approx(refit.blend)
+    adapt_decisions = after.with_blend(load_pairs(pairs), {*TABLE.left, *TABLE.right})
+    assert after.idf_overlap == adapt_decisions.idf_overlap
+    assert after.blend == pytest.approx(adapt_decisions.blend)
 
 
 def test_too_few_verdicts_say_how_many_more(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
@@ -115,16 +116,16 @@ def test_export_needs_no_torch_and_decides_alike(
     capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     labelled = labelled_file(tmp_path / "labelled.csv", len(TABLE), model)
-    status, _, err = run(capsys, "export", model, labelled, "-o", tmp_path / "int8")
+    status, _, err = run(capsys, "model", "export", model, labelled, "-o", tmp_path / "int8")
     assert status == 0, err
     plain, int8 = (DuplicatePipeline.from_pretrained(folder) for folder in (model, tmp_path / "int8"))
     scores = [pipeline.raw_scores(TABLE.left, TABLE.right) for pipeline in (plain, int8)]
     assert np.corrcoef(*scores)[0, 1] > 0.95
     assert int8.rule.duplicate.policy == plain.rule.duplicate.policy
-    status, _, err = run(capsys, "export", tmp_path / "int8", labelled, "-o", tmp_path / "again")
+    status, _, err = run(capsys, "model", "export", tmp_path / "int8", labelled, "-o", tmp_path / "again")
     assert status == 2
     assert "int8 form already" in err
-    status, _, err = run(capsys, "export", model, labelled, "--word-bits", "4", "-o", tmp_path / "int4")
+    status, _, err = run(capsys, "model", "export", model, labelled, "--embedding-bits", "4", "-o", tmp_path / "int4")
     assert status == 0, err
     small = DuplicatePipeline.from_pretrained(tmp_path / "int4")
     assert {path.name for path in (tmp_path / "int4").rglob("words_*")} == {"words_int4.safetensors"}
@@ -140,30 +141,36 @@ def test_export_with_a_cascade(
     labels[::9] = 1 - labels[::9]
     pipeline.calibrate(PairTable(TABLE.left, TABLE.right, labels)).save(tmp_path / "whole")
     labelled = labelled_file(tmp_path / "labelled.csv", len(TABLE), tmp_path / "whole")
-    status, out, err = run(capsys, "export", tmp_path / "whole", labelled, "--cascade", "0.9", "-o", tmp_path / "fast")
+    status, out, err = run(
+        capsys, "model", "export", tmp_path / "whole", labelled, "--cascade", "0.9", "-o", tmp_path / "fast"
+    )
     assert status == 0, err
-    assert "cascade: the bi-encoder alone settles" in out
+    assert "are decided by the bi-encoder alone" in out
     fast = DuplicatePipeline.from_pretrained(tmp_path / "fast")
     assert fast.is_int8
-    assert fast.cascade.share == 0.9
-    assert "cascade" in run(capsys, "inspect", tmp_path / "fast")[1]
+    assert fast.cascade.min_agreement == 0.9
+    assert "cascade" in run(capsys, "model", "inspect", tmp_path / "fast")[1]
     # What is int8 already is given another cascade, and an exported cascade stays one.
-    status, out, err = run(capsys, "export", tmp_path / "fast", labelled, "--cascade", "-o", tmp_path / "x", "--json")
+    status, out, err = run(
+        capsys, "model", "export", tmp_path / "fast", labelled, "--cascade", "-o", tmp_path / "x", "--json"
+    )
     assert status == 2
-    assert "cannot show" in err
+    assert "needs at least" in err
     status, out, err = run(
-        capsys, "export", tmp_path / "fast", labelled, "--cascade", "0.8", "-o", tmp_path / "x", "--json"
+        capsys, "model", "export", tmp_path / "fast", labelled, "--cascade", "0.8", "-o", tmp_path / "x", "--json"
     )
     assert status == 0, err
-    assert json.loads(out)["cascade"]["share"] == 0.8
-    assert json.loads(out)["cascade"]["most_lost"] == MOST_LOST
-    most = "--most-lost", "0.2", "--json"
+    assert json.loads(out)["cascade"]["min_agreement"] == 0.8
+    assert json.loads(out)["cascade"]["max_ap_loss"] == MAX_AP_LOSS
+    most = "--max-ap-loss", "0.2", "--json"
     status, out, err = run(
-        capsys, "export", tmp_path / "fast", labelled, "--cascade", "0.8", *most, "-o", tmp_path / "y"
+        capsys, "model", "export", tmp_path / "fast", labelled, "--cascade", "0.8", *most, "-o", tmp_path / "y"
     )
     assert status == 0, err
-    assert json.loads(out)["cascade"]["most_lost"] == 0.2
-    status, out, err = run(capsys, "export", tmp_path / "whole", labelled, "--most-lost", "0.2", "-o", tmp_path / "z")
+    assert json.loads(out)["cascade"]["max_ap_loss"] == 0.2
+    status, out, err = run(
+        capsys, "model", "export", tmp_path / "whole", labelled, "--max-ap-loss", "0.2", "-o", tmp_path / "z"
+    )
     assert (status, (tmp_path / "z").exists()) == (2, False)
     assert "give --cascade too" in err
 
@@ -174,7 +181,7 @@ def test_a_policy_is_chosen_on_the_evidence_of_the_folder(capsys: pytest.Capture
     plain = json.loads(run(capsys, "score", *asked)[1])
     eager = json.loads(run(capsys, "score", "--policy", "recall>=0.6", *asked)[1])
     assert eager["threshold"] != plain["threshold"]
-    assert "recall >= 0.6" in eager["promise"]
+    assert "recall >= 0.6" in eager["guarantee"]
     status, _, err = run(capsys, "score", "--policy", "perfection", *asked)
     assert status == 2
     assert "perfection" in err
@@ -188,7 +195,7 @@ def test_pairs_it_was_trained_on_are_refused_or_left_out_and_counted(
     pairs = labelled_file(tmp_path / "pairs.csv", 200, model)
     pipeline = DuplicatePipeline.from_pretrained(model)
     some = TABLE.left[int(np.random.default_rng(0).permutation(len(TABLE))[0])]
-    replace(pipeline, trained_on=fingerprints([some])).save(tmp_path / "trained")
+    replace(pipeline, trained_on=fingerprints([some]), calibrated_on=None).save(tmp_path / "trained")
     status, _, err = run(capsys, "evaluate", tmp_path / "trained", pairs)
     assert status == 2
     assert "hold a question that the network was trained on" in err
@@ -206,5 +213,31 @@ def test_a_report_is_attached_to_a_local_folder_alone(
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "evaluate", "me/forum", pairs, "--attach")
     assert status == 2
-    assert "me/forum: a report is attached to a pipeline folder here" in err
+    assert "me/forum: --attach needs a local pipeline folder" in err
     assert not (tmp_path / "me").exists()
+
+
+def test_the_candidate_rule_is_fitted_alone(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
+    pairs, forum = tmp_path / "pairs.csv", tmp_path / "forum.csv"
+    asked = [(TABLE.left[at], TABLE.right[at]) for at in np.flatnonzero(TABLE.labels == 1)[:20]]
+    write_rows(
+        pairs, ({"question1": a, "question2": b, "label": 1} for a, b in asked), ["question1", "question2", "label"]
+    )
+    write_rows(forum, ({"id": at, "text": text} for at, text in enumerate(TABLE.left)), ["id", "text"])
+    fitted = ("calibrate", "--model", model, "--candidates-from", pairs, "-o", tmp_path / "ours")
+    status, out, err = run(capsys, *fitted, "--among", forum, "--candidate-recall", "0.7", "--json")
+    assert status == 0, err
+    before, after = (DuplicatePipeline.from_pretrained(folder) for folder in (model, tmp_path / "ours"))
+    assert after.candidate_rule.to_dict() == json.loads(out)
+    assert json.loads(out)["recall"] >= 0.7
+    assert json.loads(out)["questions"] > 2 * len(asked)
+    assert replace(after, candidate_rule=before.candidate_rule) == before
+    for arguments, told in (
+        ((*fitted, "--candidate-recall", "0"), "candidate_recall must be a number in (0, 1], got 0.0"),
+        ((*fitted, "--policy", "f1"), "--policy has no effect with --candidates-from"),
+        ((*fitted, "--add", pairs), "--candidates-from needs --model, and excludes PAIRS and --add"),
+        (("calibrate", pairs, "--model", model, "--among", forum, "-o", tmp_path / "x"), "needs --candidates-from"),
+    ):
+        status, _, err = run(capsys, *arguments)
+        assert status == 2
+        assert told in err

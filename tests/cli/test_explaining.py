@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dupq import DuplicatePipeline
-from dupq.cli import explaining
+from dupq.cli import explain
 from dupq.cli.main import main
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import labelled_table
@@ -25,8 +25,8 @@ def deciding() -> DuplicatePipeline:
 
 @pytest.fixture
 def opened(deciding: DuplicatePipeline, monkeypatch: pytest.MonkeyPatch) -> DuplicatePipeline:
-    """The command gets this pipeline, whatever it asks for."""
-    monkeypatch.setattr(explaining, "open_pipeline", lambda args: deciding)
+    """Replace the pipeline that the command opens."""
+    monkeypatch.setattr(explain, "open_pipeline", lambda args: deciding)
     return deciding
 
 

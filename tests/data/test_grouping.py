@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dupq.data.grouping import assign_splits, leak_report, question_groups, refuse_overlap
+from dupq.data.grouping import (
+    assign_splits,
+    leak_report,
+    question_groups,
+    refuse_overlap,
+)
 from dupq.data.text import fingerprint, fingerprints, normalise
 from dupq.errors import InputError, LeakError
 
@@ -62,9 +67,9 @@ def test_a_pair_that_recurs_is_one_group(times: int) -> None:
 
 def test_no_pairs_and_unequal_lengths() -> None:
     assert question_groups([], []).shape == (0,)
-    with pytest.raises(InputError, match="2 left texts but 1 right texts"):
+    with pytest.raises(InputError, match="got 2 and 1"):
         question_groups(["a", "b"], ["c"])
-    with pytest.raises(InputError, match="1 left texts but 2 right texts"):
+    with pytest.raises(InputError, match="got 1 and 2"):
         leak_report((["a"], ["b", "c"]), (["a", "d"], ["b"]))
 
 
@@ -83,7 +88,7 @@ def test_shares_are_kept_and_seeds_differ() -> None:
 
 @pytest.mark.parametrize("shares", [[], [0.5, 0.4], [1.2, -0.2], [float("nan")], [float("inf"), float("-inf")]])
 def test_shares_that_are_none(shares: list[float]) -> None:
-    with pytest.raises(InputError, match="do not sum to 1"):
+    with pytest.raises(InputError, match="fraction"):
         assign_splits(np.arange(3), dict(zip("abc", shares, strict=False)), seed=0)
 
 

@@ -10,11 +10,12 @@ import pytest
 
 import dupq.data.splits
 from dupq.data.grouping import DEFAULT_FRACTIONS, leak_report
-from dupq.data.reading import Skipped
-from dupq.data.splits import PairTable, SplitSettings, load_pairs, split_file
+from dupq.data.pairs import PairTable, load_pairs
+from dupq.data.reading import FileOptions, ReadReport
+from dupq.data.splits import SplitSettings, split_file
 from dupq.data.writing import write_rows
 from dupq.errors import InputError, OutputError
-from dupq.records import QuestionPair
+from dupq.types import QuestionPair
 from tests.questions import labelled_pairs, labelled_table
 
 COLUMNS = ["question1", "question2", "label", "natural"]
@@ -131,7 +132,7 @@ def test_standard_input_and_datasets_split_too(source: Path, tmp_path: Path, mon
         buffer = source.open("rb")
 
     monkeypatch.setattr("sys.stdin", Standard)
-    assert split_file("-", tmp_path / "b", settings, file_format="csv")["splits"] == expected["splits"]
+    assert split_file("-", tmp_path / "b", settings, options=FileOptions("csv"))["splits"] == expected["splits"]
     Standard.buffer.close()
     rows = [
         {"question1": pair.question1, "question2": pair.question2, "label": pair.label} for pair in labelled_pairs()
@@ -145,9 +146,9 @@ def test_bad_rows_are_counted(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 961"):
         split_file(source, tmp_path / "splits")
     assert not (tmp_path / "splits").exists()
-    skipped = Skipped()
-    assert split_file(source, tmp_path / "splits", skipped=skipped)["skipped_bad_rows"] == 2
-    assert skipped.count == 2
+    report = ReadReport(True)
+    assert split_file(source, tmp_path / "splits", report=report)["skipped_bad_rows"] == 2
+    assert report.rejected == 2
 
 
 def test_an_earlier_split_leaves_no_file_behind(source: Path, tmp_path: Path) -> None:
@@ -186,8 +187,8 @@ def test_an_interrupted_split_leaves_no_split_json(
 @pytest.mark.parametrize(
     ("fractions", "problem"),
     [
-        ({"train": 0.5, "test": 0.4}, "do not sum to 1"),
-        ({"train": 1.0, "test": 0.0}, "the split 'test' is empty"),
+        ({"train": 0.5, "test": 0.4}, "must sum to 1"),
+        ({"train": 1.0, "test": 0.0}, "the fraction of .test. must be above 0"),
         ({"../train": 0.5, "test": 0.5}, "cannot be the name of a split"),
         ({"": 0.5, "test": 0.5}, "cannot be the name of a split"),
     ],
@@ -202,5 +203,5 @@ def test_splits_that_cannot_be_made_write_nothing(
 
 def test_a_source_without_pairs(tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text("q1\tq2\tlabel\n")
-    with pytest.raises(InputError, match=r"pairs.tsv: no pairs were read"):
+    with pytest.raises(InputError, match=r"pairs.tsv: there are no rows"):
         split_file(tmp_path / "pairs.tsv", tmp_path / "splits")

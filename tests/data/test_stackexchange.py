@@ -11,8 +11,14 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import pytest
 
-from dupq.data.reading import Skipped
-from dupq.data.stackexchange import COLUMNS, Post, pairs_from_stackexchange, read_links, read_posts
+from dupq.data.reading import ReadReport
+from dupq.data.stackexchange import (
+    COLUMNS,
+    Post,
+    pairs_from_stackexchange,
+    read_links,
+    read_posts,
+)
 from dupq.errors import InputError
 from tests.fakes import WordEmbedder
 from tests.questions import INTENTS, THINGS
@@ -90,7 +96,7 @@ OUTSIDE = """<?xml version="1.0"?>
         ('<posts>\n<row Id="1" PostTypeId="1" Title="&b;" /></posts>', "line 2: damaged XML .undefined entity"),
         ('<posts>\n<row Id="1" PostTypeId="1" Title="Why?" />\n', "damaged XML"),
         ("", "damaged XML"),
-        ('<posts><row Id="x" PostTypeId="1" Title="Why?" /></posts>', "Id is 'x', not a number"),
+        ('<posts><row Id="x" PostTypeId="1" Title="Why?" /></posts>', "Id must be a number, got 'x'"),
         ('<posts>\n<row Id="1" PostTypeId="1" Title=" " /></posts>', "line 2: the text is blank"),
         ('<posts>\n<row Id="1" PostTypeId="1" /></posts>', "line 2: the text is missing"),
     ],
@@ -103,9 +109,9 @@ def test_bad_posts_are_one_clear_error(tmp_path: Path, text: str, told: str) -> 
 
 def test_bad_titles_can_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "Posts.xml").write_text(posts_xml({1: "Why?", 2: " ", 3: "How?"}), encoding="utf-8")
-    skipped = Skipped()
-    assert [post.id for post in read_posts(tmp_path, skipped)] == [1, 3]
-    assert skipped.count == 1
+    report = ReadReport(True)
+    assert [post.id for post in read_posts(tmp_path, report)] == [1, 3]
+    assert report.rejected == 1
 
 
 def test_missing_files_are_one_clear_error(tmp_path: Path) -> None:
@@ -205,3 +211,14 @@ def test_without_a_usable_link_there_is_an_error(tmp_path: Path) -> None:
     dump(tmp_path, {1: "Why?", 2: "How?"}, [(1, 2, 1), (1, 77, 3)])
     with pytest.raises(InputError, match="no duplicate link"):
         pairs_from_stackexchange(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "utf1e999-8", "rot13"])
+def test_an_encoding_that_nobody_knows_is_an_error_of_ours(tmp_path: Path, encoding: str) -> None:
+    posts = tmp_path / "Posts.xml"
+    posts.write_text(
+        f'<?xml version="1.0" encoding="{encoding}"?>\n<posts><row Id="1" PostTypeId="1" Title="Why?" /></posts>\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(InputError, match=r"Posts\.xml, line 1"):
+        list(read_posts(posts))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dupq.models.export import export
-from dupq.models.runtime import RuntimeNetwork
+from dupq.models.onnx.export import export
+from dupq.models.onnx.runtime import RuntimeNetwork
 from tests.questions import labelled_table
 
 TABLE = labelled_table(24)

@@ -45,7 +45,7 @@ def refused(path: Path, folder: Path, *words: str) -> None:
 def test_code_of_its_own_is_refused_wherever_it_is_asked_for(tmp_path: Path, name: str) -> None:
     refused(write(tmp_path / name, {"auto_map": {"AutoModel": "evil.Model"}}), tmp_path, "auto_map")
     refused(write(tmp_path / name, {"text_config": [{"auto_map": ["evil.Model"]}]}), tmp_path, "auto_map")
-    refused(write(tmp_path / name, {"model_kwargs": {"trust_remote_code": True}}), tmp_path, "be trusted")
+    refused(write(tmp_path / name, {"model_kwargs": {"trust_remote_code": True}}), tmp_path, "trust_remote_code")
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_code_of_its_own_is_refused_wherever_it_is_asked_for(tmp_path: Path, nam
         "sentence_transformers.util.misc.importlib",
         "sentence_transformers.base.modules.router.Router",
         "sentence_transformers_evil.Transformer",
-        "dupq.models.stock.open_stock",
-        "dupq.sharing.hub.Pushed",
+        "dupq.models.sentence_transformers_io.open_stock",
+        "dupq.hub.push.Pushed",
         "",
         None,
         7,
     ],
 )
 def test_a_module_class_off_the_list_is_refused(tmp_path: Path, name: Any) -> None:
-    refused(write(tmp_path / "modules.json", module(name)), tmp_path, "not on the list", str(name))
+    refused(write(tmp_path / "modules.json", module(name)), tmp_path, "not allowed", str(name))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_module_class_off_the_list_is_refused(tmp_path: Path, name: Any) -> No
         "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
         "sentence_transformers.models.Normalize",
         "sentence_transformers.models.StaticEmbedding",
-        "dupq.models.comparers.vectors.Hybrid",
+        "dupq.models.pair_heads.vectors.Hybrid",
     ],
 )
 def test_the_usual_modules_are_let_through(tmp_path: Path, name: str) -> None:
@@ -158,7 +158,7 @@ def test_a_folder_in_the_place_of_a_file_and_a_huge_file_are_told(tmp_path: Path
         read_json(tmp_path / "a.json")
     with (tmp_path / "b.json").open("wb") as stream:
         stream.truncate((64 << 20) + 1)
-    with pytest.raises(ModelFolderError, match="too large"):
+    with pytest.raises(ModelFolderError, match="must have at most 64 MiB"):
         read_json(tmp_path / "b.json")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dupq.data.splits import PairTable
+from dupq.data.pairs import PairTable
 from dupq.training.trainer import TrainSettings
 from tests.questions import labelled_table
 

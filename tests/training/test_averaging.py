@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dupq.errors import InputError, OutputError
-from dupq.models.stock import open_stock
+from dupq.models.sentence_transformers_io import open_stock
 from dupq.training.averaging import average
 from tests.networks import save_tiny_base, save_tiny_cross_encoder
 
@@ -35,7 +35,7 @@ def test_every_weight_is_the_weighted_mean(members: list[Path], tmp_path: Path, 
 def test_the_questions_of_all_members_are_kept(members: list[Path], tmp_path: Path) -> None:
     import shutil
 
-    from dupq.models.stock import QUESTIONS, read_fingerprints, write_fingerprints
+    from dupq.models.sentence_transformers_io import QUESTIONS, read_fingerprints, write_fingerprints
 
     copies = [Path(shutil.copytree(member, tmp_path / member.name)) for member in members]
     for copy, seen in zip(copies, ([1, 5], [5, 7]), strict=True):
@@ -45,9 +45,9 @@ def test_the_questions_of_all_members_are_kept(members: list[Path], tmp_path: Pa
 
 
 def test_what_cannot_be_averaged_is_told(members: list[Path], tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="make no average"):
+    with pytest.raises(InputError, match="an average needs two networks or more, got 1"):
         average("cross-encoder", members[:1], tmp_path / "mean")
-    with pytest.raises(InputError, match="make no average"):
+    with pytest.raises(InputError, match="weights must be 2 numbers above 0"):
         average("cross-encoder", members, tmp_path / "mean", [1.0, 0.0])
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputError, match="there already"):

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from benchmarks.family import tables
-from benchmarks.family.runs import MADE_OF, NAMES, best_cut, draws, mean_of, whole_groups
+from benchmarks.family.runs import MADE_OF, NAMES, best_cut, cluster_pairs, draws, mean_of, whole_groups
 from benchmarks.family.speed import put_together
 from dupq.training.methods import METHODS
 from tests.questions import labelled_table
@@ -86,7 +86,7 @@ def test_the_page_is_of_the_results_alone(tmp_path: Path, monkeypatch: pytest.Mo
                 "draws": 20,
                 "rows": [
                     {"network": "tiny", "shots": 1, "by": by, "value": 0.5, "low": 0.4, "high": 0.6}
-                    for by in ("nearest", "centre")
+                    for by in ("nearest", "centroid")
                 ],
             }
         )
@@ -164,3 +164,14 @@ def test_an_ensemble_is_a_mean_of_scores_of_one_spread() -> None:
     merged = mean_of(rows)
     assert merged["scores"]["test"].tolist() == [1.0, 3.0]
     assert merged["score_pairs_per_second"] == pytest.approx(10.0)
+
+
+def test_pairs_are_parted_by_what_they_are_about() -> None:
+    draw = np.random.default_rng(0)
+    about = np.arange(90) % 3
+    centres = 5 * np.eye(3)
+    left, right = (centres[about] + 0.1 * draw.normal(size=(90, 3)) for _ in range(2))
+    parts = cluster_pairs(left, right, 3, seed=1)
+    assert np.array_equal(parts, cluster_pairs(right, left, 3, seed=1))
+    assert all(len(set(parts[about == topic].tolist())) == 1 for topic in range(3))
+    assert len(set(parts.tolist())) == 3

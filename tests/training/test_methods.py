@@ -16,17 +16,18 @@ import torch
 from transformers import Trainer
 
 from dupq.cli.main import main
-from dupq.data.splits import PairTable
+from dupq.data.pairs import PairTable
 from dupq.errors import InputError
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
-from dupq.models.scorers import CosineScorer, Scorer
-from dupq.models.stock import RECORD
-from dupq.training.bases import FRESH, open_base
+from dupq.models.ensemble import CosineScorer
+from dupq.models.sentence_transformers_io import RECORD
+from dupq.training.base_models import NEW_MODULES, open_base
+from dupq.training.callbacks import CollapseWarning, describe_collapse
 from dupq.training.losses import LinearHingeLoss, UnorderedBinaryCrossEntropyLoss
 from dupq.training.methods import METHODS, find_method
 from dupq.training.trainer import TrainSettings, train
-from dupq.training.watching import CollapseWarning, collapse
+from dupq.types import Scorer
 from tests.questions import labelled_table
 
 HELD = labelled_table(3)
@@ -59,7 +60,7 @@ def test_a_method_trains_a_network_that_opens_by_itself(
     encoder = any(key.startswith("0.") for key in moved)
     assert encoder != bool(method.metric)
     if method.network:
-        assert any(re.match(FRESH, f"model.{key}") for key in moved)
+        assert any(re.match(NEW_MODULES, f"model.{key}") for key in moved)
 
 
 @pytest.mark.parametrize("name", ["hybrid", "two-branch", "triplet-hard"])
@@ -91,12 +92,12 @@ def test_a_resumed_run_is_the_run_that_nothing_interrupted(
 def test_only_what_is_put_behind_the_encoder_learns_at_the_fresh_rate(settings: TrainSettings) -> None:
     hybrid = open_base(METHODS["hybrid"], settings)
     names = [name for name, _ in UnorderedBinaryCrossEntropyLoss(hybrid).named_parameters()]  # type: ignore[arg-type]
-    assert {name.split(".")[1] for name in names if re.search(FRESH, name)} == {"1"}
-    assert any(not re.search(FRESH, name) for name in names)
+    assert {name.split(".")[1] for name in names if re.search(NEW_MODULES, name)} == {"1"}
+    assert any(not re.search(NEW_MODULES, name) for name in names)
     branch = open_base(METHODS["two-branch"], settings)
     losses = torch.nn.Sequential()
-    losses.add_module("closures", LinearHingeLoss(branch))  # type: ignore[arg-type]
-    fresh = [name for name, _ in losses.named_parameters() if re.search(FRESH, name)]
+    losses.add_module("components", LinearHingeLoss(branch))  # type: ignore[arg-type]
+    fresh = [name for name, _ in losses.named_parameters() if re.search(NEW_MODULES, name)]
     assert len(fresh) == 4
     assert all(".linear." in name for name in fresh)
 
@@ -116,19 +117,19 @@ def test_a_network_trained_otherwise_is_kept(pairs: PairTable, settings: TrainSe
 def test_a_method_of_another_kind_or_name_is_refused(pairs: PairTable, settings: TrainSettings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trains a cross-encoder, not a bi-encoder"):
         train("bi-encoder", pairs, tmp_path / "net", settings, method="hybrid")
-    with pytest.raises(InputError, match="no method 'nothing'") as told:
+    with pytest.raises(InputError, match="unknown method 'nothing'") as told:
         train("bi-encoder", pairs, tmp_path / "net", settings, method="nothing")
     assert "triplet-hard" in str(told.value)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["triplet-hard", "ranking", "kissme"])
-def test_targets_are_refused_where_they_would_not_be_learnt(
+def test_soft_labels_are_refused_where_they_would_not_be_learnt(
     name: str, pairs: PairTable, settings: TrainSettings, tmp_path: Path
 ) -> None:
-    targets = np.clip(pairs.labels.astype(float), 0.1, 0.9)
-    with pytest.raises(InputError, match="cannot learn from targets"):
-        train(METHODS[name].kind, pairs, tmp_path / "net", settings, method=name, targets=targets)
+    soft_labels = np.clip(pairs.labels.astype(float), 0.1, 0.9)
+    with pytest.raises(InputError, match="cannot learn from soft labels"):
+        train(METHODS[name].kind, pairs, tmp_path / "net", settings, method=name, soft_labels=soft_labels)
 
 
 def test_contrast_by_dropout_needs_dropout_and_no_labels(settings: TrainSettings, tmp_path: Path) -> None:
@@ -169,22 +170,22 @@ def test_a_loss_that_only_pulls_collapses_and_is_told(
 def test_what_a_collapse_is() -> None:
     draw = torch.Generator().manual_seed(0)
     spread = torch.randn(20, 8, generator=draw)
-    assert collapse("sentence_embedding", [spread]) is None
-    assert "mean 1.0000" in str(collapse("sentence_embedding", [spread * 1e-4 + 1]))
-    assert collapse("scores", [torch.randn(20, 1, generator=draw)]) is None
-    assert "20 pairs have mean 0.700" in str(collapse("scores", [torch.full((20, 1), 0.7)]))
-    assert collapse("scores", [torch.zeros(2, 1)]) is None
+    assert describe_collapse("sentence_embedding", [spread]) is None
+    assert "mean 1.0000" in str(describe_collapse("sentence_embedding", [spread * 1e-4 + 1]))
+    assert describe_collapse("scores", [torch.randn(20, 1, generator=draw)]) is None
+    assert "20 pairs have mean 0.700" in str(describe_collapse("scores", [torch.full((20, 1), 0.7)]))
+    assert describe_collapse("scores", [torch.zeros(2, 1)]) is None
 
 
 # ---- the command --------------------------------------------------------------------------------------------------
 
 
 def test_the_command_lists_every_method_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods"]) == 0
+    assert main(["train", "--list-methods"]) == 0
     text = capsys.readouterr().out
     for method in METHODS.values():
         assert re.search(rf"^  {re.escape(method.name)} .*\[.+\]$", text, re.MULTILINE), method.name
-    assert main(["methods", "--json"]) == 0
+    assert main(["train", "--list-methods", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in listed] == list(METHODS)
     assert all(entry["line"] and entry["source"] for entry in listed)

@@ -18,12 +18,17 @@ from sklearn.decomposition import TruncatedSVD
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
 from dupq.errors import InputError, ModelFolderError, OutputError
-from dupq.models.bert import PROJECTION, read_bert
 from dupq.models.bi_encoder import BiEncoder
-from dupq.models.dequantise import dequantise
-from dupq.models.export import export
-from dupq.models.runtime import RuntimeBiEncoder
-from dupq.models.stock import QUESTIONS, read_fingerprints, save_stock, write_fingerprints
+from dupq.models.onnx.bert_weights import PROJECTION, read_bert
+from dupq.models.onnx.export import export
+from dupq.models.onnx.runtime import RuntimeBiEncoder
+from dupq.models.onnx.to_torch import to_torch
+from dupq.models.sentence_transformers_io import (
+    QUESTIONS,
+    read_fingerprints,
+    save_stock,
+    write_fingerprints,
+)
 from dupq.training.averaging import average
 from dupq.training.reduction import reduce_dimensions
 from tests.networks import HIDDEN
@@ -84,7 +89,7 @@ def test_in_int8_it_embeds_nearly_alike_and_each_text_by_itself(reduced: Path, t
     assert (together * BiEncoder(reduced, device="cpu").embed(TEXTS)).sum(axis=1).min() > 0.97
     for row in (0, 7, len(TEXTS) - 1):
         assert np.array_equal(ours.embed([TEXTS[row]])[0], together[row])
-    dequantise(network, tmp_path / "stock")
+    to_torch(network, tmp_path / "stock")
     assert np.array_equal(read_bert(tmp_path / "stock").tensors[PROJECTION], read_bert(reduced).tensors[PROJECTION])
     back = BiEncoder(tmp_path / "stock", device="cpu").embed(TEXTS)
     assert (together * back).sum(axis=1).min() > 0.97
@@ -100,11 +105,11 @@ def test_two_of_them_can_be_averaged(reduced: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dimensions", "power", "texts", "told"),
     [
-        (HIDDEN, 0.0, TEXTS, "cannot be made"),
-        (0, 0.0, TEXTS, "cannot be made"),
-        (FEWER, 0.0, TEXTS[:5], "5 different texts"),
-        (FEWER, -0.5, TEXTS, "not 0 or above"),
-        (FEWER, float("nan"), TEXTS, "not 0 or above"),
+        (HIDDEN, 0.0, TEXTS, "dimensions must be below"),
+        (0, 0.0, TEXTS, "dimensions must be"),
+        (FEWER, 0.0, TEXTS[:5], "at most 5, the number of distinct texts"),
+        (FEWER, -0.5, TEXTS, "power must be a number of at least 0"),
+        (FEWER, float("nan"), TEXTS, "power must be a number of at least 0"),
     ],
 )
 def test_what_cannot_be_reduced_is_told(
@@ -126,7 +131,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder: Path, tmp_path: Path, m
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dupq.models.stock.write_fingerprints", full)
+    monkeypatch.setattr("dupq.models.sentence_transformers_io.write_fingerprints", full)
     with pytest.raises(OutputError, match="No space left"):
         reduce_dimensions(folder, TEXTS, tmp_path / "reduced", FEWER)
     assert not list(tmp_path.iterdir())
@@ -146,7 +151,7 @@ def test_a_dense_that_is_more_than_a_linear_map_is_not_exported(
 def test_by_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"question1": a, "question2": b} for a, b in zip(TABLE.left, TABLE.right, strict=True)]
     write_rows(tmp_path / "pairs.jsonl", rows, ["question1", "question2"])
-    command = ["reduce", str(folder), str(tmp_path / "pairs.jsonl"), "-o", str(tmp_path / "reduced")]
+    command = ["model", "reduce", str(folder), str(tmp_path / "pairs.jsonl"), "-o", str(tmp_path / "reduced")]
     assert main([*command, "--dimensions", str(FEWER), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["dimensions"], told["power"], told["texts"]) == (FEWER, 0.0, len(TEXTS))

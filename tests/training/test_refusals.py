@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from dupq.data.splits import PairTable
-from dupq.errors import InputError, ModelFolderError, OutputError, TrainingError
+from dupq.data.pairs import PairTable
+from dupq.errors import (
+    InputError,
+    ModelFolderError,
+    OutputError,
+    TrainingError,
+)
 from dupq.training.trainer import TrainSettings, train
 
 KINDS = ("bi-encoder", "cross-encoder")
@@ -25,35 +30,54 @@ def test_labels_that_cannot_be_trained_on(
 ) -> None:
     n = len(labels)
     bad = PairTable(pairs.left[:n], pairs.right[:n], np.array(labels, dtype=np.int8))
-    with pytest.raises(InputError, match="cannot be trained on"):
+    with pytest.raises(InputError, match=r"^pairs must have both labels"):
         train("bi-encoder", bad, tmp_path / "network", settings)
-    with pytest.raises(InputError, match="cannot be validated on"):
+    with pytest.raises(InputError, match=r"^validation pairs must have both labels"):
         train("bi-encoder", pairs, tmp_path / "network", settings, validation=bad)
     assert list(tmp_path.iterdir()) == []
 
 
+NAN, INF = float("nan"), float("inf")
+
+
 @pytest.mark.parametrize(
-    "bad",
+    ("name", "values"),
     [
-        {"epochs": 0.0},
-        {"epochs": float("nan")},
-        {"batch_size": 1},
-        {"learning_rate": 0.0},
-        {"weight_decay": -1.0},
-        {"max_length": 2},
-        {"dropout": 1.0},
-        {"precision": "bf16"},
-        {"max_steps": 0},
-        {"save_steps": 0},
+        ("base", ["", " ", None, 3, []]),
+        ("epochs", [0.0, -1, NAN, INF, 1e9, "3", None, True]),
+        ("batch_size", [1, 0, -8, 2.5, 10**9, "64", None, True]),
+        ("learning_rate", [0.0, -1e-5, NAN, INF, 1e9, 1.5, "1e-4", None]),
+        ("weight_decay", [-1.0, NAN, INF, 2, "0"]),
+        ("max_length", [2, 7, -1, 64.0, None]),
+        ("dropout", [1.0, -0.1, NAN, 5, "0.1"]),
+        ("freeze_embeddings", [1, None, "no"]),
+        ("freeze_layers", [-1, 1.5, None]),
+        ("precision", ["bf16", None, 32]),
+        ("seed", [-1, 2**32, 1.5, None, "0"]),
+        ("max_steps", [0, -2, 1.5, NAN, None]),
+        ("save_steps", [0, -1, 0.5, None]),
     ],
 )
-def test_settings_that_cannot_be_trained_with(settings: TrainSettings, bad: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(bad))} = .* cannot be trained with"):
-        replace(settings, **bad)
+def test_settings_that_cannot_be_trained_with(settings: TrainSettings, name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(InputError, match=f"^{name} must .*, got ") as caught:
+            replace(settings, **{name: value})
+        assert caught.value.hint
+
+
+def test_settings_of_numpy_are_those_of_python(settings: TrainSettings) -> None:
+    same = replace(
+        settings,
+        epochs=np.float64(settings.epochs),
+        batch_size=np.int64(settings.batch_size),
+        seed=np.uint8(settings.seed),
+    )
+    assert same == settings
+    assert json.loads(json.dumps(asdict(same))) == asdict(settings)
 
 
 def test_an_unknown_kind(settings: TrainSettings, pairs: PairTable, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'biencoder' is no kind of network"):
+    with pytest.raises(InputError, match="kind must be one of bi-encoder, cross-encoder, got 'biencoder'"):
         train("biencoder", pairs, tmp_path / "network", settings)  # type: ignore[arg-type]
 
 
@@ -77,21 +101,25 @@ def test_a_base_that_cannot_be_used(
     expected = {"too short": InputError, "pickle": ModelFolderError, "code": ModelFolderError}.get(harm, TrainingError)
     with pytest.raises(expected) as caught:
         train(kind, pairs, tmp_path / "network", bad)
-    assert str(base) in str(caught.value.where)
+    assert str(base) in str(caught.value.location)
     assert not (tmp_path / "network").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_collapse_is_told_and_leaves_nothing(
-    settings: TrainSettings, pairs: PairTable, tmp_path: Path, kind: Any
+    settings: TrainSettings, pairs: PairTable, tmp_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dupq.training.trainer.MAX_LEARNING_RATE", 1e38)
     with pytest.raises(TrainingError, match=r"training has collapsed \(.* not finite") as caught:
         train(kind, pairs, tmp_path / "network", replace(settings, learning_rate=1e38, dropout=0.0))
-    assert "lower the learning rate" in str(caught.value.mend)
+    assert "lower the learning rate" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_collapse_is_seen_long_before_the_end(settings: TrainSettings, pairs: PairTable, tmp_path: Path) -> None:
+def test_a_collapse_is_seen_long_before_the_end(
+    settings: TrainSettings, pairs: PairTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dupq.training.trainer.MAX_LEARNING_RATE", 1e38)
     with pytest.raises(TrainingError, match="the loss is not finite at step 50"):
         train("cross-encoder", pairs, tmp_path / "network", replace(settings, learning_rate=1e38, max_steps=100_000))
 
@@ -104,7 +132,7 @@ def test_a_network_that_cannot_be_written_is_written_the_next_time(
 
     short = replace(settings, max_steps=5)
     with monkeypatch.context() as patch:
-        patch.setattr("dupq.models.stock.write_fingerprints", full)
+        patch.setattr("dupq.models.sentence_transformers_io.write_fingerprints", full)
         with pytest.raises(OutputError, match="No space left"):
             train("cross-encoder", pairs, tmp_path / "network", short)
     assert [path.name for path in tmp_path.iterdir()] == [".network.checkpoints"]

@@ -16,10 +16,10 @@ from sklearn.metrics import average_precision_score
 from transformers import Trainer
 
 import dupq.training.trainer
-from dupq.data.splits import PairTable
+from dupq.data.pairs import PairTable
 from dupq.data.text import fingerprints
 from dupq.errors import TrainingError
-from dupq.models.stock import QUESTIONS, RECORD
+from dupq.models.sentence_transformers_io import QUESTIONS, RECORD
 from dupq.training.trainer import TrainSettings, train
 from tests.networks import save_tiny_base
 from tests.questions import labelled_table
@@ -245,7 +245,7 @@ def test_another_run_is_refused_unless_it_may_start_anew(
     ):
         with pytest.raises(TrainingError, match=r"network: this folder holds a network trained otherwise") as caught:
             train(kind, table, folder, others)
-        assert "--restart" in str(caught.value.mend)
+        assert "--restart" in str(caught.value.hint)
     assert json.loads((folder / RECORD).read_text()) == record
     assert train(kind, pairs, folder, short, restart=True)["settings"]["max_steps"] == 2
 
@@ -261,7 +261,7 @@ def test_checkpoints_of_another_run_are_refused_unless_it_may_start_anew(
     with pytest.raises(TrainingError, match="the checkpoints here are of a run with other settings"):
         train("cross-encoder", pairs, tmp_path / "network", short)
     (tmp_path / ".network.checkpoints" / "run.json").write_text("{")
-    with pytest.raises(TrainingError, match=r"run.json: it is damaged"):
+    with pytest.raises(TrainingError, match=r"run.json: the file is damaged"):
         train("cross-encoder", pairs, tmp_path / "network", settings)
     assert train("cross-encoder", pairs, tmp_path / "network", short, restart=True)["resumed"] is False
 

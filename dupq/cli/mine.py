@@ -1,0 +1,306 @@
+"""`dupq mine`: find the duplicates of a whole collection of questions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupq.cli.console import emit, join_lines, note, progress_bar
+from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report
+from dupq.cli.outputs import check_outputs, check_writable
+from dupq.cli.pipeline_options import add_model_options, add_threshold, add_verbose, open_pipeline, threshold_line
+from dupq.errors import InputError
+
+if TYPE_CHECKING:
+    from dupq.data.questions import Question
+
+STAGES = {
+    "reading": "checking texts",
+    "embedding": "embedding questions",
+    "searching": "searching candidates",
+    "judging": "scoring candidates",
+}
+"""Stage of `find_duplicates` -> title of its progress bar."""
+MAX_TEMPLATES = 10
+"""Templates that are listed under `--verbose`."""
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    mine = commands.add_parser("mine", parents=[shared], help="find all duplicates of a collection of questions")
+    mine.add_argument("questions", metavar="QUESTIONS", help="CSV, TSV, JSONL or Parquet, or a Stack Exchange dump")
+    mine.add_argument(
+        "--against", metavar="OLD", help="find duplicates of QUESTIONS in this collection (default: in QUESTIONS)"
+    )
+    mine.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="duplicate pairs as JSONL, CSV, TSV or Parquet"
+    )
+    mine.add_argument(
+        "--groups", metavar="FILE", help="duplicate groups as JSONL, CSV, TSV or Parquet (default: not written)"
+    )
+    mine.add_argument("--all-pairs", action="store_true", help="also write scored pairs that are distinct")
+    add_threshold(mine)
+    mine.add_argument(
+        "--linkage",
+        choices=("average", "complete", "connected"),
+        default="average",
+        help="join groups whose pairs reach the threshold on average, in all pairs, or in a chain (default: average)",
+    )
+    mine.add_argument(
+        "--representative",
+        choices=("central", "oldest"),
+        default="central",
+        help="question that represents a group (default: central)",
+    )
+    mine.add_argument("--fold-templates", action="store_true", help="leave out pairs made from one template")
+    mine.add_argument("--work", metavar="DIR", help="folder of an interrupted run (default: OUT.work)")
+    mine.add_argument("--fresh", action="store_true", help="delete the work of an interrupted run and start again")
+    add_verbose(mine)
+    search = mine.add_argument_group("search")
+    search.add_argument(
+        "--neighbours",
+        type=int,
+        metavar="N",
+        help="nearest questions of each question that are candidates from --min-cosine on, beside every pair from 0.8 "
+        "on; 0: every pair from --min-cosine on (default: the pipeline's, else 0)",
+    )
+    search.add_argument(
+        "--min-cosine",
+        type=float,
+        metavar="C",
+        help="minimum cosine of a candidate pair, in (0, 1] (default: the pipeline's, else 0.8, or 0.4 with "
+        "--neighbours)",
+    )
+    search.add_argument(
+        "--max-pairs",
+        type=int,
+        metavar="N",
+        help="maximum number of candidate pairs, the nearest (default: 2,000,000)",
+    )
+    search.add_argument(
+        "--max-judged",
+        type=int,
+        metavar="N",
+        help="maximum number of candidates to score, the most uncertain; the others get a probability by cosine, "
+        "without a guarantee (default: all)",
+    )
+    search.add_argument(
+        "--approximate-above",
+        type=int,
+        metavar="N",
+        help="number of questions above which the search is approximate (default: 2,000,000)",
+    )
+    add_model_options(mine)
+    add_question_options(mine)
+    mine.set_defaults(run=run_mine)
+
+
+@contextmanager
+def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar for each stage; yield a function of (stage, done, total)."""
+    with ExitStack() as stack:
+        current = ""
+        update: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
+
+        def update_stage(stage: str, done: int, total: int) -> None:
+            nonlocal current, update
+            if stage != current:
+                stack.close()
+                current, update = stage, stack.enter_context(progress_bar(STAGES[stage]))
+            update(done, total)
+
+        yield update_stage
+
+
+def run_mine(args: argparse.Namespace) -> int:
+    from dupq.data.dates import check_date_format
+    from dupq.data.writing import output_format, write_rows
+    from dupq.decisions.decider import check_threshold
+    from dupq.mining.checkpoint import Checkpoint
+    from dupq.mining.find_duplicates import MiningSettings, find_duplicates
+    from dupq.mining.results import GROUP_COLUMNS, PAIR_COLUMNS
+
+    # All options and files are checked before hours of work.
+    names = ("neighbours", "min_cosine", "max_pairs", "max_judged", "approximate_above", "base_rate")
+    given = {name: getattr(args, name) for name in names}
+    settings = MiningSettings(**{name: value for name, value in given.items() if value is not None})
+    check_threshold(args.threshold)
+    check_date_format(args.date_format)
+    check_outputs(
+        {"-o": args.output, "--groups": args.groups}, {"QUESTIONS": args.questions, "--against": args.against}
+    )
+    work = _work_folder(args)
+    reading = new_report(args)
+    new = list(open_questions(args, args.questions, reading))
+    old = list(open_questions(args, args.against, reading)) if args.against else []
+    print_report(reading)
+    every, ids = [*new, *old], _ids(new, old)
+    if "parquet" in [output_format(path) for path in (args.output, args.groups) if path is not None]:
+        ids = _ids_of_one_type(ids)
+    created = _parse_dates(args, every) if args.representative == "oldest" else None
+    base_rate, args.base_rate = args.base_rate, None  # that of the candidates, which `settings` holds
+    pipeline = open_pipeline(args)
+    with _stage_bars() as progress:
+        result = find_duplicates(
+            pipeline,
+            [question.text for question in new],
+            against=[question.text for question in old] if args.against else None,
+            ids=ids,
+            created=created,
+            settings=settings,
+            work=work,
+            fresh=args.fresh,
+            progress=progress,
+        )
+    if args.threshold is not None:
+        result = result.at(threshold=args.threshold, base_rate=base_rate)
+    if args.fold_templates:
+        result = result.fold()
+    groups = result.groups(linkage=args.linkage, representative=args.representative)
+    # The networks read the texts without their HTML; the output has them as in the file.
+    shown = replace(result, questions=replace(result.questions, texts=[question.original for question in every]))
+    rows = shown.rows(groups, all_pairs=args.all_pairs)
+    written = write_rows(args.output, rows, PAIR_COLUMNS)
+    if args.groups:
+        write_rows(args.groups, shown.group_rows(groups), GROUP_COLUMNS)
+    if work is not None and not args.work:
+        Checkpoint(work).remove()
+    largest = max((len(group.members) for group in groups), default=0)
+    summary = {**result.summary(), "pairs_written": written, "groups": len(groups), "largest_group": largest}
+    lines = _format_summary(summary, args.output)
+    if args.verbose:
+        lines += _format_details(summary)
+    else:
+        lines.append(threshold_line(result.decider))
+    emit(args, summary, join_lines(lines))
+    return 0
+
+
+def _work_folder(args: argparse.Namespace) -> Path | None:
+    """Return the checked work folder; None where the output is no file and no folder is named.
+
+    Raises:
+        InputError: The folder holds the input, an output or other files.
+        OutputError: The folder cannot be written.
+    """
+    from dupq.mining.checkpoint import RUN, Checkpoint
+
+    no_file = args.output == "-" or (os.path.exists(args.output) and not os.path.isfile(args.output))
+    if not args.work and no_file:
+        return None
+    work = Path(args.work or f"{args.output}.work")
+    for name, path in (("-o", args.output), ("--groups", args.groups), ("the input", args.questions)):
+        if path not in (None, "-") and Path(os.path.realpath(work)) in (
+            real := Path(os.path.realpath(path)),
+            *real.parents,
+        ):
+            raise InputError(
+                f"the work folder must hold nothing but work, got one with {name} {path} in it",
+                location=str(work),
+                hint="name another folder with --work",
+            )
+    Checkpoint(work).check()
+    check_writable(work / RUN)
+    return work
+
+
+def _parse_dates(args: argparse.Namespace, questions: Sequence[Question]) -> list[float | None]:
+    """Return creation dates in POSIX seconds, for `--representative oldest`.
+
+    Raises:
+        InputError: A date cannot be read, or no question has one.
+    """
+    from dupq.data.dates import parse_date
+
+    dates = [
+        parse_date(question.created, args.date_format, f"created, question {question.id!r}") for question in questions
+    ]
+    if questions and all(date is None for date in dates):
+        raise InputError(
+            "--representative oldest needs dates, and no question has one",
+            location=args.questions,
+            hint="name their column with --created-column NAME, or use --representative central",
+        )
+    return dates
+
+
+def _ids_of_one_type(ids: list[int | str]) -> list[int | str]:
+    """Return the ids for a column of Parquet: all as text where numbers and texts are mixed.
+
+    Raises:
+        InputError: A number and a text would become the same id.
+    """
+    if len({type(id_) for id_ in ids}) < 2:
+        return ids
+    text = [str(id_) for id_ in ids]
+    if len({*text}) < len({*ids}):
+        twice = next(id_ for id_ in ids if isinstance(id_, int) and str(id_) in ids)
+        raise InputError(
+            f"ids must be of one type for Parquet, got the number {twice} and the text '{twice}'",
+            hint="write JSONL, or give the ids one type in the input",
+        )
+    note("some ids are numbers and some are text: all are written as text, because a column of Parquet has one type")
+    return [*text]
+
+
+def _ids(new: Sequence[Question], old: Sequence[Question]) -> list[int | str]:
+    """Return the ids of both files, prefixed by `new:` and `old:` where the files have ids in common."""
+    first, second = [question.id for question in new], [question.id for question in old]
+    if not {*first} & {*second}:
+        return [*first, *second]
+    return [*(f"new:{id_}" for id_ in first), *(f"old:{id_}" for id_ in second)]
+
+
+def _format_summary(summary: dict[str, Any], output: str) -> list[str]:
+    """Return the lines on the pairs and groups, on what was cut or left out, and on what was not scored."""
+    found, cosine = summary["decisions"], f"{summary['min_cosine']:.4f}"
+    lines = [
+        f"{summary['questions']:,} questions" + ("" if output == "-" else f" -> {output}"),
+        f"  pairs   {summary['copies']:,} copies, {found['duplicate']:,} duplicates, {found['review']:,} to review "
+        f"({summary['candidates']:,} candidates)",
+        f"  groups  {summary['groups']:,}, the largest of {summary['largest_group']:,} questions",
+    ]
+    if summary["truncated"]:
+        lines.append(
+            f"NOT ALL PAIRS: at least {summary['dropped_at_least']:,} pairs with a cosine of {cosine} or more were "
+            f"left out; all are found from {summary['complete_above']:.4f}. Raise --max-pairs, or --min-cosine."
+        )
+    if unscored := summary["candidates"] - summary["judged"]:
+        lines.append(f"{unscored:,} candidates were not scored: their probability is by cosine, without a guarantee")
+    if count := summary["left_out"]:
+        lines.append(f"{count:,} bad texts were left out")
+    if count := summary["unknown_to_the_model"]:
+        lines.append(f"{count:,} texts hold no word of the model's vocabulary, and match nothing")
+    if count := summary["unknown_language"]:
+        effect = f"{summary['held_back_for_language']:,} of their pairs go to review instead of the duplicates"
+        if summary["allow_unknown_language"]:
+            effect = "their pairs are decided like all others"
+        lines.append(f"{count:,} texts seem to be in a language the model was not trained on: {effect}")
+    if count := summary["truncated_texts"]:
+        lines.append(f"{count:,} texts are longer than the model reads: it reads a part of each")
+    if share := sum(template["share"] for template in summary["templates"] if not template["folded"]):
+        lines.append(f"{share:.1%} of the duplicate pairs come from templates; --fold-templates leaves them out")
+    return lines
+
+
+def _format_details(summary: dict[str, Any]) -> list[str]:
+    """Return the lines for `--verbose`."""
+    share = f"share of duplicates among candidates: {summary['base_rate']:.3f}"
+    if not summary["judged_candidates"]:
+        share += " (an estimate from the calibrated probabilities, for pairs drawn like the calibration pairs; mined "
+        share += "pairs are not: check a sample)"
+    lines = [
+        f"search: {summary['search']}",
+        f"threshold: {summary['guarantee']}",
+        share,
+    ]
+    if summary["judged_candidates"] and (precision := summary["expected"]["precision"]) is not None:
+        lines.append(f"expected precision of the duplicates: {precision:.3f}, by {summary['expected']['rests_on']}")
+    for template in summary["templates"][:MAX_TEMPLATES]:
+        folded = " (folded)" if template["folded"] else ""
+        lines.append(f"template{folded}: {template['share']:.1%} of the duplicate pairs are {template['pattern']!r}")
+    return lines

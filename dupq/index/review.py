@@ -1,0 +1,326 @@
+"""The review queue, the sample of reviewed pairs, and the estimates that rest on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dupq.decisions.decider import Decider
+from dupq.decisions.thresholds import Policy
+from dupq.index.sampling import (
+    FLAGGED,
+    STRATA,
+    Estimate,
+    Progressed,
+    audited_share,
+    estimate_shares,
+    turn,
+)
+from dupq.index.stores.base import StoredDecision, StoredQuestion, StoredVerdict
+from dupq.index.stores.sql import ON_STORED, STANDING, View
+from dupq.index.verdicts import answer_of, opinions
+from dupq.types import Id
+
+QUEUE_ORDER, AUDIT_ORDER = "drawn / value", "drawn"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """A pair to be reviewed.
+
+    Attributes:
+        question, other: The two questions, with their details.
+        decision: The stored decision, or None for a contested pair without one.
+        chosen: "queue", "audit", or "" for a contested pair.
+        sampled: Probability with which the pair is in the sample at this moment, in (0, 1]; None without a decision.
+        last: Number of the last row of the pair's history, 0 if there is none: `expected` of the verdict.
+        opinions: The last verdict of each moderator; empty unless the pair is contested.
+    """
+
+    question: StoredQuestion
+    other: StoredQuestion
+    decision: StoredDecision | None
+    chosen: Literal["queue", "audit", ""]
+    sampled: float | None
+    last: int
+    opinions: tuple[StoredVerdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedPair:
+    """A judged pair with a verdict.
+
+    Attributes:
+        decision: The stored decision, with stratum, value and draw.
+        answer: "duplicate", "distinct", "contested" or "skip".
+        probability: Inclusion probability pi in the sample, in (0, 1].
+        sampled: True if the pair is in the sample; its weight is 1 / `probability`.
+        audit_probability: Inclusion probability in the random audit of its stratum, in (0, 1].
+        audited: True if the pair is in the random audit.
+        last: Number of the last opinion.
+    """
+
+    decision: StoredDecision
+    answer: str
+    probability: float
+    sampled: bool
+    audit_probability: float
+    audited: bool
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Estimates of what an index decided, from its verdicts.
+
+    All shares are among the pairs that the index judged (`flag_stored`); a duplicate that was no candidate is not
+    counted.
+
+    Attributes:
+        precision, recall, base_rate: From the whole sample, weighted by 1 / pi; see `sampling.estimate_shares`.
+        audit: Precision from the random audit of the stratum "duplicate" alone, with its exact interval.
+        covered: Share of the pairs decided "duplicate" that `audit` stands for; below 1 where pairs of other strata
+            are decided "duplicate" since.
+        sampled: Number of pairs in the sample with an answer.
+        unclear: Number of pairs in the sample that are contested or skipped; they are left out.
+        outside: Number of answered pairs that are not in the sample, chosen by hand for instance; they are left out.
+        judged: Number of judged pairs.
+        undrawn: Number of further decisions, of an older format, that no sample covers until they are made again.
+        guarantee: Guarantee of the decider in one line; "" without a calibrated pipeline.
+        target: Minimum precision or recall of the decider's policy, or None.
+        target_of: "precision" or "recall", or None.
+        outcome: "kept" if the interval lies at or above the target, "missed" if it lies below, "open" if it holds the
+            target or the verdicts are too few, "" without a target. Precision is compared by `audit`.
+    """
+
+    precision: Estimate
+    recall: Estimate
+    base_rate: Estimate
+    audit: Estimate
+    covered: float
+    sampled: int
+    unclear: int
+    outside: int
+    judged: int
+    undrawn: int
+    guarantee: str = ""
+    target: float | None = None
+    target_of: Literal["precision", "recall"] | None = None
+    outcome: Literal["kept", "missed", "open", ""] = ""
+
+
+def progressed(view: View) -> Progressed:
+    """Return how far the audits and the queue have got; a few look-ups, whatever the number of decisions."""
+    audits = {}
+    for stratum in STRATA:
+        for _, _, _, drawn in view.unanswered(AUDIT_ORDER, 1, "stratum=?", (stratum,)):
+            audits[stratum] = drawn
+    first = view.unanswered(QUEUE_ORDER, 1)
+    return Progressed(audits, first[0][3] / first[0][2]) if first else Progressed(audits)
+
+
+def reviewed_pairs(view: View) -> list[ReviewedPair]:
+    """Return the judged pairs with a verdict on their present texts, in order of their first verdict."""
+    now = progressed(view)
+    decisions: dict[tuple[Id, Id], StoredDecision] = {}
+    verdicts: dict[tuple[Id, Id], list[StoredVerdict]] = {}
+    for decision, verdict in view.answered():
+        pair = (decision.id, decision.other)
+        decisions[pair] = decision
+        verdicts.setdefault(pair, []).append(verdict)
+    found = []
+    for pair, decision in decisions.items():
+        given = opinions(verdicts[pair])
+        pi = now.probability(decision.stratum, decision.value)
+        audit = now.audit_probability(decision.stratum)
+        known = decision.stratum in STRATA
+        found.append(
+            ReviewedPair(
+                decision=decision,
+                answer=answer_of(given),
+                probability=pi,
+                sampled=known and now.sampled(decision.stratum, decision.value, decision.drawn),
+                audit_probability=audit,
+                audited=known and decision.drawn < audit,
+                last=given[-1].number,
+            )
+        )
+    return found
+
+
+# ---- the queue ------------------------------------------------------------------------------------------------------
+
+
+def review_items(view: View, limit: int, audit_share: float, where: str, values: Sequence[object]) -> list[ReviewItem]:
+    """Return the next pairs without a verdict, audit pairs interleaved.
+
+    Args:
+        view: Of the store.
+        limit: Maximum number of pairs.
+        audit_share: Share of audit pairs, in [0, 1]; it holds over successive calls, because the turn depends on the
+            number of verdicts that were given.
+        where, values: Condition on the columns of `decisions`.
+    """
+
+    def source(order: str, stratum: str = "") -> Iterator[tuple[int, int]]:
+        parts = [part for part in ("stratum=?" if stratum else "", where) if part]
+        given = ([stratum] if stratum else []) + [*values]
+        # Twice as many, because an order may begin with pairs that another one has given already.
+        for slot, other, _, _ in view.unanswered(order, 2 * limit, " AND ".join(parts), given):
+            yield slot, other
+
+    sources = {"queue": source(QUEUE_ORDER), **{stratum: source(AUDIT_ORDER, stratum) for stratum in STRATA}}
+    chosen: dict[tuple[int, int], Literal["queue", "audit"]] = {}
+    start = view.last_verdict()
+    for place in range(start, start + limit):
+        first = turn(place, audit_share)
+        # An order that has come to its end gives its turns to the other audits, then to the queue.
+        names = ("queue",) if first == "queue" else (first, *(s for s in STRATA if s != first), "queue")
+        for name in names:
+            pair = next((pair for pair in sources[name] if pair not in chosen), None)
+            if pair is not None:
+                chosen[pair] = "queue" if name == "queue" else "audit"
+                break
+    now, questions = progressed(view), view.questions({slot for pair in chosen for slot in pair})
+    return [_item(view, now, questions, pair, reason) for pair, reason in chosen.items()]
+
+
+def contested_items(
+    view: View,
+    limit: int,
+    by: str | None,
+    decision: str | None,
+    probabilities: tuple[float, float],
+) -> list[ReviewItem]:
+    """Return contested pairs, the oldest first.
+
+    Args:
+        view: Of the store.
+        limit: Maximum number of pairs.
+        by: Leave out pairs that this moderator has an opinion on.
+        decision: The decision of the pairs; None: any, or none.
+        probabilities: Lowest and highest probability; a pair without a decision is within [0, 1] only.
+    """
+    rows = view.verdicts_where(
+        f"{STANDING} AND {ON_STORED} AND EXISTS (SELECT 1 FROM verdicts x WHERE x.slot_one=v.slot_one"
+        " AND x.slot_other=v.slot_other AND x.moderator<>v.moderator)"
+    )
+    pairs: dict[tuple[int, int], list[StoredVerdict]] = {}
+    for row in rows:
+        pairs.setdefault((row.slot_one, row.slot_other), []).append(row)
+    now, items = progressed(view), []
+    for pair, verdicts in pairs.items():
+        given = opinions(verdicts)
+        if answer_of(given) != "contested" or by in {verdict.by for verdict in given}:
+            continue
+        item = _item(view, now, view.questions(pair), pair, "", given)
+        low, high = probabilities
+        if decision is not None and (item.decision is None or item.decision.decision != decision):
+            continue
+        if (low, high) != (0, 1) and (item.decision is None or not low <= item.decision.probability <= high):
+            continue
+        items.append(item)
+        if len(items) == limit:
+            break
+    return items
+
+
+def _item(
+    view: View,
+    now: Progressed,
+    questions: dict[int, StoredQuestion],
+    pair: tuple[int, int],
+    chosen: Literal["queue", "audit", ""],
+    given: tuple[StoredVerdict, ...] = (),
+) -> ReviewItem:
+    question, other = questions[pair[0]], questions[pair[1]]
+    decision = view.decision_at(*pair)
+    rows = view.verdicts(pair=(question.id, other.id))
+    return ReviewItem(
+        question=question,
+        other=other,
+        decision=decision,
+        chosen=chosen,
+        sampled=None if decision is None else now.probability(decision.stratum, decision.value),
+        last=rows[-1].number if rows else 0,
+        opinions=given,
+    )
+
+
+# ---- the estimates --------------------------------------------------------------------------------------------------
+
+
+def estimates(view: View, decider: Decider | None) -> Estimates:
+    """Estimate precision, recall and base rate from the verdicts, and compare them with the guarantee.
+
+    Args:
+        view: Of the store.
+        decider: The decider of the pipeline; None: there is nothing to compare with.
+    """
+    counts: dict[tuple[str, bool], int] = {}
+    undrawn = 0
+    for (stratum, decision), count in view.decision_counts().items():
+        if stratum not in STRATA:
+            undrawn += count
+            continue
+        cell = (stratum, decision == FLAGGED)
+        counts[cell] = counts.get(cell, 0) + count
+    pairs = reviewed_pairs(view)
+    sample = [pair for pair in pairs if pair.sampled]
+    clear = [pair for pair in sample if pair.answer in ("duplicate", "distinct")]
+    shares = estimate_shares(
+        [pair.decision.stratum for pair in clear],
+        [pair.decision.decision == FLAGGED for pair in clear],
+        [pair.answer == "duplicate" for pair in clear],
+        np.array([pair.probability for pair in clear], np.float64),
+        counts,
+    )
+    audit = audited_share(
+        [
+            pair.answer == "duplicate"
+            for pair in clear
+            if pair.audited and pair.decision.stratum == pair.decision.decision == FLAGGED
+        ]
+    )
+    flagged = sum(count for (_, side), count in counts.items() if side)
+    policy = None if decider is None else _policy(decider)
+    target = policy.level if policy is not None else None
+    target_of: Literal["precision", "recall"] | None = None
+    if policy is not None:
+        target_of = "precision" if policy.kind == "precision" else "recall"
+    compared = audit if target_of == "precision" else shares.recall
+    return Estimates(
+        precision=shares.precision,
+        recall=shares.recall,
+        base_rate=shares.base_rate,
+        audit=audit,
+        covered=counts.get((FLAGGED, True), 0) / flagged if flagged else 1.0,
+        sampled=len(clear),
+        unclear=len(sample) - len(clear),
+        outside=len(pairs) - len(sample),
+        judged=sum(counts.values()),
+        undrawn=undrawn,
+        guarantee="" if decider is None else decider.guarantee,
+        target=target,
+        target_of=target_of,
+        outcome=_outcome(compared, target),
+    )
+
+
+def _policy(decider: Decider) -> Policy | None:
+    """Return the policy of the duplicate threshold if it has a minimum precision or recall."""
+    if decider.threshold_override is not None:
+        return None
+    policy = decider.candidates.policy if decider.candidates is not None else decider.rule.duplicate.policy
+    return policy if policy.kind in ("precision", "recall") else None
+
+
+def _outcome(estimate: Estimate, target: float | None) -> Literal["kept", "missed", "open", ""]:
+    if target is None:
+        return ""
+    if estimate.value is None:
+        return "open"
+    return "kept" if estimate.low >= target else "missed" if estimate.high < target else "open"

@@ -1,0 +1,81 @@
+"""Candidate pairs: exact copies by their hash, near texts by their vectors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.decisions.candidate_rule import CandidateRule
+from dupq.mining.questions import Questions, id_key
+from dupq.search.approximate import approximate_pairs
+from dupq.search.exact import similar_pairs
+from dupq.search.pairs import SimilarPairs
+from dupq.search.vectors import StoredRows, slice_rows
+from dupq.types import Progress
+
+
+def exact_copies(questions: Questions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pair each copy with the question that represents its text, of the old collection if there is one.
+
+    Returns:
+        Question numbers of the left and the right side, int64 (c,); a text that occurs k times makes k - 1 pairs.
+    """
+    two = questions.sides is not None
+    question = np.arange(len(questions))
+    original = questions.second[questions.text_of]
+    copies = question[(question != original) & ((question < questions.new) if two else True)]
+    copies = np.array(sorted(copies.tolist(), key=lambda at: id_key(questions.ids[at])), np.int64)
+    return (copies, original[copies]) if two else (original[copies], copies)
+
+
+def near_pairs(
+    vectors: NDArray[np.float32] | StoredRows,
+    sides: tuple[int, int] | None,
+    *,
+    rule: CandidateRule,
+    max_pairs: int,
+    approximate: bool,
+    resume: Path | None,
+    progress: Progress | None,
+) -> SimilarPairs:
+    """Find pairs of distinct texts whose vectors are near: within one collection, or between two.
+
+    Args:
+        vectors: float32 (u, d), of the distinct texts.
+        sides: `Questions.sides`.
+        rule: The pairs to find. Between two collections, only the neighbours of texts of the new one count.
+        max_pairs, progress: As for `search.exact.similar_pairs`.
+        approximate: Use the approximate index.
+        resume: A file that an exact search keeps its progress in, or None.
+
+    Raises:
+        InputError: As the two searches.
+    """
+    n = len(vectors)
+    start, stop = (0, n) if sides is None else sides
+    # Between two collections, texts that are in both are rows of both searches.
+    own = None if sides is None else np.where(np.arange(stop) < start, -1, np.arange(stop) - start)
+    wanted: dict[str, Any] = {"threshold": rule.min_cosine}
+    if rule.neighbours:
+        wanted |= {"neighbours": rule.neighbours, "every_from": rule.every_from, "own": own}
+    options = {**wanted, "max_pairs": max_pairs, "progress": progress}
+    left, right = (vectors, None) if sides is None else (slice_rows(vectors, 0, stop), slice_rows(vectors, start, n))
+    if approximate:
+        pairs = approximate_pairs(left, right, **options)
+    else:
+        pairs = similar_pairs(left, right, resume=resume, **options)
+    if sides is None:
+        return pairs
+    i, j = pairs.left, pairs.right + start
+    # A text that is in both collections is paired with itself, and two such texts are paired in one order or both.
+    both_ways = (i > j) & (i >= start) & (j < stop)
+    known = i * n + j
+    kept = (i != j) & ~(both_ways & np.isin(j * n + i, known))
+    i, j = np.where(both_ways, j, i), np.where(both_ways, i, j)
+    both = stop - start
+    dropped = max((pairs.search_guarantee.dropped - both) // 2, 0) if both else pairs.search_guarantee.dropped
+    return SimilarPairs(i[kept], j[kept], pairs.cosine[kept], replace(pairs.search_guarantee, dropped=dropped))

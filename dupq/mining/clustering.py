@@ -1,0 +1,178 @@
+"""Clustering of scored pairs into duplicate groups that do not chain.
+
+Connected components join two groups by a single pair. A forum's pairs always include wrong ones, so that half of the
+forum ends in one group. Agglomerative clustering compares whole groups instead (average linkage, Sokal & Michener 1958;
+complete linkage, Sørensen 1948): two groups join while their average, or their lowest, probability reaches the
+threshold. Two questions that were never compared, because their vectors are not near, count as probability 0.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.data.arguments import as_choice, as_number
+from dupq.errors import InputError
+
+Linkage = Literal["average", "complete", "connected"]
+LINKAGES: tuple[Linkage, ...] = ("average", "complete", "connected")
+Representative = Literal["central", "oldest"]
+REPRESENTATIVES: tuple[Representative, ...] = ("central", "oldest")
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """Groups of two or more questions.
+
+    Attributes:
+        members: For each group its question numbers: the most central one first, then the others in order.
+        min_probability: For each group the lowest probability between two members that were compared.
+    """
+
+    members: Sequence[tuple[int, ...]]
+    min_probability: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def labels(self, n: int) -> NDArray[np.int64]:
+        """Return the group of each of n questions, int64 (n,): the smallest number in it; its own for a lone one."""
+        found = np.arange(n, dtype=np.int64)
+        for group in self.members:
+            found[list(group)] = min(group)
+        return found
+
+
+def duplicate_groups(
+    n: int,
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    *,
+    threshold: float,
+    linkage: Linkage = "average",
+    order: Sequence[int] | NDArray[np.int64] | None = None,
+) -> Clustering:
+    """Group questions by the probabilities of their pairs; the order of the pairs does not matter.
+
+    Args:
+        n: Number of questions.
+        left, right: Question numbers, int64 (m,), each pair once.
+        probabilities: P(duplicate) of each pair, float64 (m,). Include pairs below the threshold: they keep groups
+            apart.
+        threshold: The average (or lowest) probability from which two groups join, in (0, 1].
+        linkage: "average"; "complete" (every two members were compared and reach the threshold); or "connected" for
+            plain connected components, as a baseline.
+        order: A rank of the questions, (n,), that breaks ties. With a rank that follows the ids, the result does not
+            depend on the order of the questions. None: their numbers.
+
+    Raises:
+        InputError: An unknown linkage, lengths that differ, a threshold outside (0, 1], a pair that is given twice, or
+            a question that is paired with itself.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    as_choice(linkage, LINKAGES, "linkage")
+    if not len(left) == len(right) == len(probabilities):
+        raise InputError(
+            f"left, right and probabilities must be equally long, got {len(left)}, {len(right)}, {len(probabilities)}",
+            hint="give one of each for a pair",
+        )
+    as_number(threshold, "threshold", 0, 1, above=True)
+    # From here on a question goes by its rank, and pairs are sorted, so that the order of the input has no effect.
+    by_rank = np.argsort(np.arange(n) if order is None else np.asarray(order), kind="stable")
+    rank = np.empty(n, np.int64)
+    rank[by_rank] = np.arange(n)
+    low, high = np.minimum(rank[left], rank[right]), np.maximum(rank[left], rank[right])
+    sorting = np.lexsort((high, low))
+    low, high, weight = low[sorting], high[sorting], np.asarray(probabilities, np.float64)[sorting]
+    if len(low) and ((low == high).any() or ((np.diff(low) == 0) & (np.diff(high) == 0)).any()):
+        raise InputError("a pair is given twice, or a question is paired with itself", hint="give each pair once")
+    strong = weight >= threshold
+    edges = coo_matrix((np.ones(strong.sum(), np.int8), (low[strong], high[strong])), shape=(n, n))
+    _, component = connected_components(edges, directed=False)
+    label = np.asarray(component, np.int64)
+    if linkage != "connected":
+        inside = component[low] == component[high]
+        label = _agglomerate(n, low[inside], high[inside], weight[inside], threshold, linkage == "complete")
+    return _describe(label, low, high, weight, by_rank)
+
+
+def _agglomerate(
+    n: int,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    threshold: float,
+    complete: bool,
+) -> NDArray[np.int64]:
+    """Return the group of each question, int64 (n,), named by its smallest member."""
+    near: dict[int, dict[int, float]] = {}  # between groups: the sum of probabilities, or the lowest one
+    for a, b, p in zip(low.tolist(), high.tolist(), weight.tolist(), strict=True):
+        near.setdefault(a, {})[b] = p
+        near.setdefault(b, {})[a] = p
+    size = dict.fromkeys(near, 1)
+    joined = np.arange(n, dtype=np.int64)
+    # (-likeness, a, b) of two groups that may join. An entry is stale once either group has changed; its likeness is
+    # then not the present one.
+    heap = [(-p, a, b) for a, b, p in zip(low.tolist(), high.tolist(), weight.tolist(), strict=True) if p >= threshold]
+    heapq.heapify(heap)
+
+    def likeness(a: int, b: int) -> float:
+        return near[a][b] if complete else near[a][b] / (size[a] * size[b])
+
+    while heap:
+        negative, a, b = heapq.heappop(heap)
+        if a not in near or b not in near[a] or likeness(a, b) != -negative:
+            continue
+        mine, theirs = near[a], near.pop(b)
+        joined[b] = a
+        size[a] += size.pop(b)
+        del mine[b], theirs[a]
+        for other in sorted({*mine, *theirs}):
+            near[other].pop(b, None)
+            if complete and (other not in mine or other not in theirs):
+                mine.pop(other, None)
+                near[other].pop(a, None)
+                continue
+            values = [side[other] for side in (mine, theirs) if other in side]
+            mine[other] = near[other][a] = min(values) if complete else sum(values)
+            if (alike := likeness(a, other)) >= threshold:
+                heapq.heappush(heap, (-alike, min(a, other), max(a, other)))
+    while (joined != joined[joined]).any():
+        joined = joined[joined]
+    return joined
+
+
+def _describe(
+    label: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    by_rank: NDArray[np.int64],
+) -> Clustering:
+    """Return members and lowest probability of each group of two or more, in the order of its first member."""
+    n = len(label)
+    inside = label[low] == label[high]
+    low, high, weight = low[inside], high[inside], weight[inside]
+    count = np.bincount(label, minlength=n)
+    min_probability = np.full(n, np.inf)
+    np.minimum.at(min_probability, label[low], weight)
+    central = np.bincount(low, weight, minlength=n) + np.bincount(high, weight, minlength=n)
+    # By group, then the most central one first, then by rank.
+    members = np.lexsort((np.arange(n), -central, label))
+    members = members[count[label[members]] > 1]
+    starts = np.flatnonzero(np.diff(label[members], prepend=-1))
+    groups = []
+    for part in np.split(members, starts[1:]) if len(members) else []:
+        rest = np.sort(part[1:])
+        lowest = float(min_probability[label[part[0]]])
+        groups.append((int(part.min()), tuple(by_rank[[part[0], *rest]].tolist()), lowest))
+    groups.sort()
+    return Clustering(tuple(group for _, group, _ in groups), tuple(lowest for _, _, lowest in groups))

@@ -1,0 +1,234 @@
+"""Find all duplicates within a collection of questions, or between two."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.data.arguments import as_choice, as_int, as_kind, as_list, as_path
+from dupq.data.checks import checked_rate
+from dupq.decisions.candidate_rule import CandidateRule
+from dupq.decisions.decider import PairScorer, embedder_of
+from dupq.mining.active_scoring import MIN_BUDGET, score_candidates
+from dupq.mining.cached_embeddings import with_cached_embeddings
+from dupq.mining.candidates import exact_copies, near_pairs
+from dupq.mining.checkpoint import Checkpoint, hash_of
+from dupq.mining.questions import Columns, OnError, read_questions
+from dupq.mining.results import MiningResult
+from dupq.models.batching import chunks
+from dupq.search.approximate import need_usearch
+from dupq.search.pairs import MAX_PAIRS
+from dupq.types import Progress
+
+APPROXIMATE_ABOVE = 2_000_000
+PART = 8192
+"""Texts between two calls of `progress` while they are read."""
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with (stage, done, total); the stages are "reading", "embedding", "searching" and "judging"."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MiningSettings:
+    """Settings of `find_duplicates`.
+
+    Attributes:
+        min_cosine: The lowest cosine of a candidate pair, in (0, 1]; None: that of the pipeline's candidate rule, see
+            `CandidateRule.at`.
+        max_pairs: Keep the `max_pairs` nearest pairs where more are candidates. The result then states the cosine
+            above which it is complete, and a warning is logged.
+        max_judged: Number of candidates that the scorer scores, the uncertain ones first, and the nearest of equally
+            uncertain ones; at least 100. The others get a probability estimated from their cosine, and nothing is
+            guaranteed for them. None: all are scored.
+        approximate_above: Use the approximate index from one distinct text more than this.
+        base_rate: Share of duplicates among the candidates, in (0, 1), if you know it; None: the pipeline's own, see
+            `find_duplicates`.
+        neighbours: Number of nearest questions of each question that are candidates from `min_cosine` on, beside every
+            pair from 0.8 on; 0: every pair from `min_cosine` on is a candidate. None: that of the pipeline's rule.
+
+    Raises:
+        InputError: A value of the wrong type, or outside its range.
+    """
+
+    min_cosine: float | None = None
+    max_pairs: int = MAX_PAIRS
+    max_judged: int | None = None
+    approximate_above: int = APPROXIMATE_ABOVE
+    base_rate: float | None = None
+    neighbours: int | None = None
+
+    def __post_init__(self) -> None:
+        # Before hours of work, not after them.
+        CandidateRule().at(self.neighbours, self.min_cosine)
+        as_int(self.max_pairs, "max_pairs", 1)
+        if self.max_judged is not None:
+            as_int(
+                self.max_judged,
+                "max_judged",
+                MIN_BUDGET,
+                hint=f"give {MIN_BUDGET} or more, or leave it out to score all",
+            )
+        as_int(self.approximate_above, "approximate_above", 1)
+        if self.base_rate is not None:
+            checked_rate(self.base_rate)
+
+
+def find_duplicates(
+    pipeline: PairScorer,
+    questions: object,
+    *,
+    against: object = None,
+    ids: object = None,
+    created: object = None,
+    text_columns: str | Sequence[str] = (),
+    id_column: str | None = None,
+    created_column: str | None = None,
+    date_format: str | None = None,
+    on_error: OnError = "raise",
+    settings: MiningSettings | None = None,
+    work: str | Path | None = None,
+    fresh: bool = False,
+    progress: StageProgress | None = None,
+) -> MiningResult:
+    """Find the duplicate pairs within a collection, or between a new collection and an old one.
+
+    Copies, which are one text up to case, space and sentence punctuation, are found by a hash. Of the distinct texts,
+    the pairs that the pipeline's candidate rule selects by their vectors are candidates, and the pipeline's scorer
+    scores them. If there are more than `settings.max_pairs`, the result states the cosine above which it is complete
+    (`result.search_guarantee`).
+
+    Candidates are not drawn like labelled pairs: they were selected for their near vectors, so that a score means
+    another probability among them. A pipeline that was calibrated on judged candidates (`calibrate_candidates`) decides
+    by their calibrator and threshold. Without it, probabilities and thresholds are those of labelled pairs, and neither
+    is verified on candidates: readers of mined pairs found fewer duplicates among the flagged than such probabilities
+    state. Have a sample of the candidates read, and calibrate on it. If you know the share of duplicates among the
+    candidates, give it as `settings.base_rate`. Do not estimate it with `calibration.prior_shift`, which takes near
+    pairs for duplicates here.
+
+    Args:
+        pipeline: A calibrated pipeline with a bi-encoder.
+        questions: n texts: a list, array, Series or generator, taken by position; or a pandas, polars or Arrow frame.
+        against: An old collection to compare `questions` with. None: find pairs within `questions`.
+        ids: Unique ids, int or str, of the questions and then of `against`. None: those of the frames, or 0, 1, 2, ...
+        created: The date of each question, in the same order, as `parse_dates` takes it; None for an unknown one, which
+            counts as youngest.
+        text_columns: Text columns of the frames; several are joined by a line break. Default: the usual names.
+        id_column: Id column of the frames. None: the usual names, or no ids.
+        created_column: Date column of the frames. None: no dates.
+        date_format: Format of ambiguous dates; see `parse_dates`.
+        on_error: "raise" at the first bad text, or "skip" to leave bad texts out and list them in the result.
+        settings: None: the defaults.
+        work: A folder that keeps vectors, candidates and scores, so that an interrupted run can be resumed. Files of
+            another run in it are deleted, with a warning in the log; a folder with other files is refused.
+        fresh: Delete the files of an earlier run instead of resuming it.
+        progress: Called in each stage.
+
+    Raises:
+        InputError: A bad text (named by its place), ids that are not unique, a date that cannot be parsed, an argument
+            of the wrong type, a pipeline without a bi-encoder, or a `work` folder that is in use or holds other files.
+        NotCalibratedError: The pipeline has no calibrator or threshold.
+        OutputError: The `work` folder could not be written.
+    """
+    # Before hours of work, not after them.
+    settings = MiningSettings() if settings is None else settings
+    as_kind(settings, MiningSettings, "settings", "give MiningSettings(min_cosine=0.8), or leave it out")
+    as_choice(on_error, ("raise", "skip"), "on_error")
+    as_kind(fresh, bool, "fresh", "give True or False")
+    folder = None if work is None else as_path(work, "work")
+    embedder, decider = embedder_of(pipeline), pipeline.candidate_decider.at(base_rate=settings.base_rate)
+    rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
+    every, left_out = read_questions(
+        questions,
+        against,
+        ids=ids,
+        created=created,
+        columns=_checked_columns(text_columns, id_column, created_column),
+        date_format=date_format,
+        on_error=on_error,
+    )
+    texts = [every.texts[at] for at in every.first.tolist()]
+    approximate = len(texts) > settings.approximate_above
+    if approximate:
+        need_usearch(len(texts))
+    copies_left, copies_right = exact_copies(every)
+    unknown_language, truncated = _text_warnings(pipeline, texts, _stage(progress, "reading"))
+    of_vectors = hash_of(embedder.fingerprint, texts) if work is not None else ""
+    of_run = (
+        hash_of(of_vectors, pipeline.fingerprint, f"{settings!r} {rule!r} {every.sides}") if work is not None else ""
+    )
+    with Checkpoint(folder).open(vectors=of_vectors, run=of_run, fresh=fresh) as checkpoint:
+        vectors = checkpoint.embed(texts, embedder, _stage(progress, "embedding"))
+        pairs = near_pairs(
+            vectors,
+            every.sides,
+            rule=rule,
+            max_pairs=settings.max_pairs,
+            approximate=approximate,
+            resume=checkpoint.search_file,
+            progress=_stage(progress, "searching"),
+        )
+        if pairs.search_guarantee.truncated:
+            logger.warning(
+                "not all pairs are candidates (max_pairs %s): %s", settings.max_pairs, pairs.search_guarantee
+            )
+        scores, judged = score_candidates(
+            with_cached_embeddings(pipeline, texts, vectors),
+            decider,
+            ([texts[at] for at in pairs.left.tolist()], [texts[at] for at in pairs.right.tolist()]),
+            pairs.cosine,
+            checkpoint,
+            limit=settings.max_judged,
+            progress=_stage(progress, "judging"),
+        )
+        unknown = sum(int((~vectors[part].any(axis=1)).sum()) for part in chunks(len(vectors), PART))
+    return MiningResult(
+        questions=every,
+        left=pairs.left,
+        right=pairs.right,
+        cosine=pairs.cosine,
+        score=scores,
+        judged=judged,
+        copies_left=copies_left,
+        copies_right=copies_right,
+        search_guarantee=pairs.search_guarantee,
+        decider=decider,
+        unknown_language=unknown_language,
+        truncated=truncated,
+        unknown=unknown,
+        left_out=left_out,
+    )
+
+
+def _checked_columns(text_columns: str | Sequence[str], id_column: str | None, created_column: str | None) -> Columns:
+    texts = [text_columns] if isinstance(text_columns, str) else as_list(text_columns, "text_columns")
+    named = [("text_columns", texts), ("id_column", [id_column]), ("created_column", [created_column])]
+    for name, columns in named:
+        for column in columns:
+            if column is not None or name == "text_columns":
+                as_kind(column, str, name, "give the name of a column of the frame")
+    return Columns(tuple(texts), id_column, created_column)
+
+
+def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
+    return None if progress is None else lambda done, total: progress(stage, done, total)
+
+
+def _text_warnings(
+    pipeline: PairScorer, texts: Sequence[str], progress: Progress | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of n texts are in an unknown language, and which are truncated, bool (n,) each."""
+    unknown, truncated = np.zeros(len(texts), bool), np.zeros(len(texts), bool)
+    for part in chunks(len(texts), PART):
+        for at, warnings in enumerate(pipeline.text_warnings(texts[part]), part.start):
+            for warning in warnings:
+                (truncated if warning.kind == "truncated" else unknown)[at] = True
+        if progress is not None:
+            progress(part.stop, len(texts))
+    return unknown, truncated

@@ -1,0 +1,3 @@
+"""The version of dupq."""
+
+__version__ = "0.1.0"
