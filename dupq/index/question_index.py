@@ -33,6 +33,7 @@ from dupq.index.pipelines import Pipelines
 from dupq.index.priority import Priority
 from dupq.index.reembedding import drop_model, reembed
 from dupq.index.review import (
+    MAX_QUEUE,
     Estimates,
     ReviewedPair,
     ReviewItem,
@@ -779,7 +780,7 @@ class QuestionIndex:
         for and in whatever order verdicts come; see the page on verdicts.
 
         Args:
-            limit: Maximum number of pairs.
+            limit: Maximum number of pairs, in [1, 1,000,000].
             audit_share: Share of audit pairs, in [0, 1]; half of them were decided "duplicate".
             contested: Return the pairs whose moderators differ instead, the oldest first.
             by: Leave out contested pairs on which this moderator has a verdict.
@@ -789,7 +790,7 @@ class QuestionIndex:
         Raises:
             InputError: A bad argument.
         """
-        limit = as_int(limit, "limit")
+        limit = as_int(limit, "limit", 1, MAX_QUEUE)
         share = as_number(audit_share, "audit_share", 0, 1)
         as_kind(contested, bool, "contested", "give True or False")
         moderator = None if by is None else as_line(by, "by")

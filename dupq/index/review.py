@@ -25,6 +25,8 @@ from dupq.index.verdicts import answer_of, opinions
 from dupq.types import Id
 
 QUEUE_ORDER, AUDIT_ORDER = "drawn / value", "drawn"
+MAX_QUEUE = 1_000_000
+"""Most pairs of one call of the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ def review_items(view: View, limit: int, audit_share: float, where: str, values:
             if pair is not None:
                 chosen[pair] = "queue" if name == "queue" else "audit"
                 break
+        else:
+            break  # all orders have come to their end
     now, questions = progressed(view), view.questions({slot for pair in chosen for slot in pair})
     return [_item(view, now, questions, pair, reason) for pair, reason in chosen.items()]
 
