@@ -11,6 +11,7 @@ EXTRAS = {
     "large": ("usearch",),
     "parquet": ("duckdb",),
     "postgres": ("psycopg", "pgvector"),
+    "serve": ("fastapi", "httpx2", "jinja2", "prometheus_client", "pydantic_settings", "python_multipart", "uvicorn"),
     "completion": ("shtab",),
 }
 """The packages of each extra, as they are imported."""

@@ -39,6 +39,7 @@ from dupq.index.review import (
     ReviewItem,
     contested_items,
     estimates,
+    pair_item,
     review_items,
     reviewed_pairs,
 )
@@ -70,6 +71,7 @@ from dupq.index.verdicts import (
     now,
     read_history,
     read_pair,
+    require_stored,
     take_back,
 )
 from dupq.mining.cached_embeddings import with_cached_embeddings
@@ -807,6 +809,32 @@ class QuestionIndex:
             }
             filters = {condition: value for condition, value in conditions.items() if value is not None}
             return review_items(view, limit, share, " AND ".join(filters), list(filters.values()))
+
+    def review_item(self, id1: Id, id2: Id) -> ReviewItem:
+        """Return one pair as the queue shows it, whether or not it has a decision or a verdict.
+
+        Args:
+            id1, id2: Ids of two stored questions, in any order.
+
+        Raises:
+            InputError: The two ids are the same, or one is not stored.
+        """
+        one, other = as_id(id1, "id1"), as_id(id2, "id2")
+        check_different(one, other)
+        with self._store.reading() as view:
+            return pair_item(view, one, other)
+
+    def decisions_of(self, id_: Id) -> list[StoredDecision]:
+        """Return the stored decisions on pairs with this question, the most probable first.
+
+        Raises:
+            InputError: The id is bad, or no question has it.
+        """
+        key = as_id(id_, "id")
+        with self._store.reading() as view:
+            slot = require_stored(view, [key])[key]
+            found = view.decisions("decisions.slot=? OR decisions.other=?", (slot, slot))
+        return sorted(found, key=lambda row: -row.probability)
 
     def reviewed(self) -> list[ReviewedPair]:
         """Return the judged pairs with a verdict on their present texts, with their sampling probabilities."""

@@ -21,7 +21,7 @@ from dupq.index.sampling import (
 )
 from dupq.index.stores.base import StoredDecision, StoredQuestion, StoredVerdict
 from dupq.index.stores.sql import ON_STORED, STANDING, View
-from dupq.index.verdicts import answer_of, opinions
+from dupq.index.verdicts import answer_of, opinions, require_stored
 from dupq.types import Id
 
 QUEUE_ORDER, AUDIT_ORDER = "drawn / value", "drawn"
@@ -230,6 +230,18 @@ def contested_items(
         if len(items) == limit:
             break
     return items
+
+
+def pair_item(view: View, one: Id, other: Id) -> ReviewItem:
+    """Return the item of a pair, with the opinions that stand on its two texts.
+
+    Raises:
+        InputError: A question is not stored.
+    """
+    slots = require_stored(view, (one, other))
+    pair = (min(slots.values()), max(slots.values()))
+    given = opinions(view.verdicts_where(f"{STANDING} AND v.slot_one=? AND v.slot_other=?", pair))
+    return _item(view, progressed(view), view.questions(pair), pair, "", given)
 
 
 def _item(

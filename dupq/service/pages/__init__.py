@@ -1,0 +1,7 @@
+"""Pages for people: the review page, groups, dashboard and jobs; each module has a `router`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+ROUTERS: tuple[APIRouter, ...] = ()
