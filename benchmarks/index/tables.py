@@ -82,12 +82,8 @@ def sizes(results: Any) -> str:
     ]
     head = ["store", "questions", *memory_head, "database", "vector cache"]
     text = _with_reasons(results, "disk", head, rows)
-    return (
-        text
-        + "\nMegabytes; resident memory of the whole process. The vector cache is a mapped file, whose pages the system can take.\n"
-        if rows
-        else text
-    )
+    note = "\nMegabytes; resident memory. The vector cache is a mapped file, whose pages the system can take.\n"
+    return text + note if rows else text
 
 
 def busy(results: Any) -> str:
