@@ -220,9 +220,7 @@ def test_all_wrong_tokens_are_answered_equally(service: Service, client: TestCli
     for answer in answers:
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
-        body = answer.json()
-        body.pop("request_id", None)
-        assert body == {**answers[0].json(), **body}
+        assert {**answer.json(), "request_id": 0} == {**answers[0].json(), "request_id": 0}
         assert revoked not in answer.text
 
 
