@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -71,7 +72,7 @@ Number: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MAX_INT)]
 class Request(BaseModel):
     """Body of a request; a field that is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Answer(BaseModel):
@@ -122,7 +123,9 @@ class ScoreRequest(Request):
         }
     )
 
-    pairs: list[Pair | tuple[QuestionText, QuestionText]] = Field(description="Each an object, or a list of two texts")
+    pairs: list[Pair | Annotated[tuple[QuestionText, QuestionText], Strict(False)]] = Field(
+        description="Each an object, or a list of two texts"
+    )
 
     def texts(self) -> list[tuple[str, str]]:
         """Return the pairs of texts."""
