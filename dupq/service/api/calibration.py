@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
+from dupq.data.arguments import MAX_INT
 from dupq.service.access import Manager, Reader
 from dupq.service.api import answers
 from dupq.service.api.declared import errors
 from dupq.service.api.strict_json import StrictRoute
 from dupq.service.problems import ProblemError
-from dupq.service.schemas import MAX_INT, Calibrated, CalibrateRequest, Calibrations, Report
+from dupq.service.schemas import Calibrated, CalibrateRequest, Calibrations, Report
 from dupq.service.state import Service, service_of
 from dupq.version import __version__
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
+from dupq.data.arguments import MAX_INT
 from dupq.index.groups import Group
 from dupq.service.access import Reader, Reviewer
 from dupq.service.api import answers
@@ -13,7 +14,7 @@ from dupq.service.api.declared import errors
 from dupq.service.api.questions import AMBIGUOUS, MISSING, IdInPath, missing
 from dupq.service.api.strict_json import StrictRoute
 from dupq.service.ids import path_id
-from dupq.service.schemas import MAX_INT, GroupDetails, Groups, Merged, MergeRequest, UnmergeRequest
+from dupq.service.schemas import GroupDetails, Groups, Merged, MergeRequest, UnmergeRequest
 from dupq.service.state import Service, service_of
 from dupq.service.webhooks.outgoing import emit
 

@@ -34,7 +34,9 @@ def put_questions(
     decide: Annotated[
         bool | None, Query(description="Decide them against all others (default: the setting decide_new)")
     ] = None,
-    skip_bad: Annotated[bool, Query(description="Leave out the rows that cannot be stored, rather than refuse all")] = False,
+    skip_bad: Annotated[
+        bool, Query(description="Leave out the rows that cannot be stored, rather than refuse all")
+    ] = False,
 ) -> dict[str, Any]:
     """Add or replace questions, any number of them; repeated, the request changes nothing.
 
