@@ -14,6 +14,7 @@ from dupq.index.stores import open_store
 from dupq.pipeline import DuplicatePipeline
 from dupq.service.access import Access
 from dupq.service.api import ROUTERS as API_ROUTERS
+from dupq.service.api.compatible import ERROR_SHAPES
 from dupq.service.executor import ModelExecutor
 from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
@@ -69,7 +70,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="dupq", version=__version__, lifespan=lifespan)
     app.state.service = service
-    add_handlers(app, {}, error_page)
+    add_handlers(app, ERROR_SHAPES, error_page)
     add_login_handler(app)
     # The last one that is added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
