@@ -17,6 +17,7 @@ from dupq.service.api import ROUTERS as API_ROUTERS
 from dupq.service.executor import ModelExecutor
 from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
+from dupq.service.middleware import BodyLimit, RequestRecords, SecurityHeaders
 from dupq.service.pages import ROUTERS as PAGE_ROUTERS
 from dupq.service.problems import add_handlers
 from dupq.service.settings import ServiceSettings
@@ -66,7 +67,11 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="dupq", version=__version__, lifespan=lifespan)
     app.state.service = service
-    add_handlers(app)
+    add_handlers(app, {})
+    # The last one that is added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    app.add_middleware(RequestRecords, metrics=service.metrics)
+    app.add_middleware(SecurityHeaders)
     for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
