@@ -19,6 +19,7 @@ from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
 from dupq.service.pages import ROUTERS as PAGE_ROUTERS
 from dupq.service.problems import add_handlers
+from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
@@ -45,7 +46,7 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
         index=index,
         store=store,
         executor=ModelExecutor(pipeline, index, batch=settings.batch, max_waiting=settings.max_waiting),
-        access=Access(store),
+        access=Access(store, session_hours=settings.session_hours, rate=settings.rate_limit, burst=settings.rate_burst),
         jobs=Jobs(store),
         metrics=Metrics(),
     )
@@ -67,6 +68,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="dupq", version=__version__, lifespan=lifespan)
     app.state.service = service
     add_handlers(app)
+    add_login_handler(app)
     for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
