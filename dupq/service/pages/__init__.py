@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-ROUTERS: tuple[APIRouter, ...] = ()
+from dupq.service.pages import bulk, preferences, review, review_list
+
+ROUTERS: tuple[APIRouter, ...] = (review.router, review_list.router, bulk.router, preferences.router)
