@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.pages import login
+from dupq.service.pages import bulk, login, preferences, review, review_list
 
-ROUTERS: tuple[APIRouter, ...] = (login.router,)
+ROUTERS: tuple[APIRouter, ...] = (login.router, review.router, review_list.router, bulk.router, preferences.router)
