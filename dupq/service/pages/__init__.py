@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.pages import dashboard
+from dupq.service.pages import calibration_page, dashboard, groups, jobs_page
 
-ROUTERS: tuple[APIRouter, ...] = (dashboard.router,)
+ROUTERS: tuple[APIRouter, ...] = (groups.router, dashboard.router, calibration_page.router, jobs_page.router)
