@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.pages import calibration_page, dashboard, groups, jobs_page
+from dupq.service.pages import (
+    bulk,
+    calibration_page,
+    dashboard,
+    groups,
+    jobs_page,
+    preferences,
+    review,
+    review_list,
+)
 
-ROUTERS: tuple[APIRouter, ...] = (groups.router, dashboard.router, calibration_page.router, jobs_page.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    review.router,
+    review_list.router,
+    bulk.router,
+    preferences.router,
+    groups.router,
+    dashboard.router,
+    calibration_page.router,
+    jobs_page.router,
+)
