@@ -28,7 +28,8 @@ from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings, masked_url
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
-from dupq.service.webhooks import ROUTERS as WEBHOOK_ROUTERS
+from dupq.service.webhooks import incoming
+from dupq.service.work import register
 from dupq.version import __version__
 
 STATIC = Path(__file__).parent / "static"
@@ -72,6 +73,7 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
         opened.pop_all()
     service = Service(settings, pipeline, index, store, executor, access, Jobs(store), metrics)
     metrics.watch(service)
+    register(service)
     return service
 
 
@@ -102,7 +104,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     app.add_middleware(RequestRecords, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)
-    for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
+    for router in (*API_ROUTERS, incoming.router, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     describe(app)
