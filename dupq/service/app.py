@@ -24,7 +24,8 @@ from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
-from dupq.service.webhooks import ROUTERS as WEBHOOK_ROUTERS
+from dupq.service.webhooks import incoming
+from dupq.service.work import register
 from dupq.version import __version__
 
 STATIC = Path(__file__).parent / "static"
@@ -41,7 +42,7 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
     index = QuestionIndex(settings.db, pipeline)
     store = open_store(settings.db)
     prepare_tables(store)
-    return Service(
+    service = Service(
         settings=settings,
         pipeline=pipeline,
         index=index,
@@ -51,6 +52,8 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
         jobs=Jobs(store),
         metrics=Metrics(),
     )
+    register(service)
+    return service
 
 
 def create_app(service: Service) -> FastAPI:
@@ -74,7 +77,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     app.add_middleware(RequestRecords, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)
-    for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
+    for router in (*API_ROUTERS, incoming.router, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

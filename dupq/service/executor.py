@@ -92,12 +92,19 @@ class ModelExecutor:
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function of the model between two batches; return its result."""
+        return await asyncio.wrap_future(self._put(function))
+
+    def run_blocking(self, function: Callable[[], T]) -> T:
+        """Run a function as `run` does, for a thread that may wait; never call it from a function that is run."""
+        return self._put(function).result()
+
+    def _put(self, function: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         with self._wake:
             self._refuse_closed()
             self._other.append((function, future))
             self._wake.notify()
-        return await asyncio.wrap_future(future)
+        return future
 
     def close(self, seconds: float) -> None:
         """End what waits, within these seconds, and stop the thread."""
