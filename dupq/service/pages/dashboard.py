@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
@@ -33,6 +34,8 @@ from dupq.service.state import Service, service_of
 
 router = APIRouter(include_in_schema=False)
 
+KEEP_SECONDS = 60.0
+"""A report of the monitor is shown so long while nothing was added."""
 DECISIONS = ("duplicate", "review", "distinct")
 
 
@@ -62,7 +65,7 @@ def dashboard(
 ) -> HTMLResponse:
     """Show the state of the review, of the model and of the service."""
     index = service.index
-    report, lacks = _report(service)
+    report, lacks = _report(request.app, service)
     estimates = index.estimates() if report is None else report.estimates
     with service.store.reading() as view:
         timeline = days_of(view, days, datetime.now(timezone.utc).date())
@@ -92,12 +95,24 @@ def dashboard(
     )
 
 
-def _report(service: Service) -> tuple[MonitorReport | None, str]:
-    """Return the report of the monitor, or why there is none."""
+def _report(app: FastAPI, service: Service) -> tuple[MonitorReport | None, str]:
+    """Return the report of the monitor, or why there is none.
+
+    The test of the scores takes half a second of the processor, which flags need more, so a report is shown again
+    until a verdict, a question or a calibration is added, and for `KEEP_SECONDS` at most.
+    """
+    with service.store.reading() as view:
+        position = view.position()
+        state = (view.last_verdict(), view.meta("calibration"), position.slot, position.removal)
+    kept: tuple[object, float, MonitorReport] | None = getattr(app.state, "monitor", None)
+    if kept is not None and kept[0] == state and time.monotonic() - kept[1] < KEEP_SECONDS:
+        return kept[2], ""
     try:
-        return service.index.monitor(), ""
+        report = service.index.monitor()
     except NotCalibratedError as error:
         return None, error.message
+    app.state.monitor = (state, time.monotonic(), report)
+    return report, ""
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
