@@ -21,7 +21,6 @@ OPEN = {
     "GET /openapi.json",
     "GET /docs",
     "GET /login",
-    "GET /",
 }
 """Routes that anybody may read."""
 OWN = {"POST /login", "POST /webhooks/discourse", "POST /webhooks/github", "POST /webhooks/generic"}
