@@ -25,7 +25,7 @@ from dupq.data.text import check_text
 from dupq.errors import InputError
 from dupq.index.new_questions import checked_questions
 from dupq.index.stores.base import NewQuestion, without_nul
-from dupq.index.verdicts import MAX_CHARACTERS
+from dupq.index.verdicts import MAX_CHARACTERS, as_line
 
 DecisionName = Literal["duplicate", "review", "distinct"]
 ConflictName = Literal["number", "negation", "name", "order", "opposite", "choice"]
@@ -58,6 +58,10 @@ QuestionText: TypeAlias = Annotated[
 """Text of a question: not blank, and without NUL characters."""
 Line: TypeAlias = Annotated[StrictStr, Field(max_length=MAX_CHARACTERS), _without_nul]
 """Note or key."""
+Key: TypeAlias = Annotated[
+    StrictStr, Field(min_length=1, max_length=MAX_CHARACTERS), _checked(lambda text: as_line(text, "key"))
+]
+"""Unique name of a request."""
 QuestionId: TypeAlias = Annotated[
     Annotated[StrictInt, Field(ge=MIN_INT, le=MAX_INT)] | Annotated[StrictStr, Field(min_length=1)],
     _checked(lambda id_: without_nul(id_, "the id") if isinstance(as_id(id_, "id"), str) else id_),
@@ -247,8 +251,10 @@ class NewRow(Request):
 
     id: QuestionId
     text: QuestionText | None = None
-    title: Annotated[StrictStr, _without_nul] | None = Field(None, description="With or without `body`, not with text")
-    body: Annotated[StrictStr, _without_nul] | None = None
+    title: Annotated[StrictStr, _without_nul] | None = Field(None, description="In place of `text`")
+    body: Annotated[StrictStr, _without_nul] | None = Field(
+        None, description="Beside `title`; the model reads it if the setting question_text is title+body"
+    )
     created: Annotated[StrictStr, Field(max_length=100)] | StrictInt | float | None = Field(
         None, description="ISO 8601 text, or seconds since 1970"
     )
@@ -259,33 +265,32 @@ class NewRow(Request):
         None, description="What the review page shows: title, body, tags, category, url"
     )
 
-    @model_validator(mode="after")
-    def _storable(self) -> NewRow:
-        self.new_question()
-        return self
+    def new_question(self, *, with_body: bool) -> NewQuestion:
+        """Return the question as the index stores it.
 
-    def new_question(self) -> NewQuestion:
-        """Return the question as the index stores it; raise PydanticCustomError if it cannot be stored."""
-        parts = [part for part in (self.title, self.body) if part]
-        if (self.text is not None) == bool(parts):
-            raise PydanticCustomError("input", "give either text, or title and body")
-        text = "\n\n".join(parts) if self.text is None else self.text
-        details = self.details
-        if parts:
-            shown = {name: value for name in ("title", "body") if (value := getattr(self, name)) is not None}
-            details = {**shown, **(details or {})}
-        try:
-            rows, _ = checked_questions(
-                [self.id],
-                [text],
-                created=None if self.created is None else [self.created],
-                reach=None if self.reach is None else [self.reach],
-                details=None if details is None else [details],
-            )
-            without_nul("\x00" if _has_nul(details) else "", "details")
-        except InputError as error:
-            raise PydanticCustomError("input", "{reason}", {"reason": error.message}) from error
-        return rows[0]
+        Args:
+            with_body: The text is title and body, rather than the title alone; see the setting `question_text`.
+
+        Raises:
+            InputError: It cannot be stored.
+        """
+        if (self.text is None) == (self.title is None) or (self.body is not None and self.title is None):
+            raise InputError("a question must have either text, or title with or without body", hint="give one of them")
+        text, details = self.text, self.details
+        if text is None:
+            shown = {"title": self.title, "body": self.body}
+            details = {name: value for name, value in shown.items() if value is not None} | (details or {})
+            text = "\n".join(part for part in (self.title, self.body if with_body else None) if part)
+        (question,), _ = checked_questions(
+            [self.id],
+            [text],
+            created=None if self.created is None else [self.created],
+            reach=None if self.reach is None else [self.reach],
+            details=None if details is None else [details],
+        )
+        if _has_nul(details):
+            raise InputError("details must not hold NUL characters", hint="remove them")
+        return question
 
 
 def _has_nul(value: object) -> bool:
@@ -436,7 +441,7 @@ class VerdictRequest(Request):
     chosen: Literal["queue", "audit", ""] = ""
     sampled: Annotated[float, Field(gt=0, le=1)] | None = None
     note: Line = ""
-    key: Line | None = Field(None, description="Unique name: a repeated request is one verdict")
+    key: Key | None = Field(None, description="Unique name: a repeated request is one verdict")
 
 
 class UndoRequest(Request):
@@ -447,7 +452,7 @@ class UndoRequest(Request):
     number: Number | None = Field(None, description="null: the last one of this moderator that stands")
     force: bool = Field(False, description="Take back the verdict of another moderator; for admins")
     note: Line = ""
-    key: Line | None = None
+    key: Key | None = None
 
 
 class History(Answer):
@@ -501,7 +506,7 @@ class MergeRequest(Request):
     canonical: QuestionId = Field(description="Preferred as canonical question of the joined group")
     duplicate: QuestionId
     note: Line = ""
-    key: Line | None = None
+    key: Key | None = None
 
 
 class UnmergeRequest(Request):
@@ -511,7 +516,7 @@ class UnmergeRequest(Request):
 
     number: Number
     note: Line = ""
-    key: Line | None = None
+    key: Key | None = None
 
 
 class Merged(Answer):
