@@ -247,8 +247,10 @@ class NewRow(Request):
 
     id: QuestionId
     text: QuestionText | None = None
-    title: Annotated[StrictStr, _without_nul] | None = Field(None, description="With or without `body`, not with text")
-    body: Annotated[StrictStr, _without_nul] | None = None
+    title: Annotated[StrictStr, _without_nul] | None = Field(None, description="In place of `text`")
+    body: Annotated[StrictStr, _without_nul] | None = Field(
+        None, description="Beside `title`; the model reads it if the setting question_text is title+body"
+    )
     created: Annotated[StrictStr, Field(max_length=100)] | StrictInt | float | None = Field(
         None, description="ISO 8601 text, or seconds since 1970"
     )
@@ -259,33 +261,32 @@ class NewRow(Request):
         None, description="What the review page shows: title, body, tags, category, url"
     )
 
-    @model_validator(mode="after")
-    def _storable(self) -> NewRow:
-        self.new_question()
-        return self
+    def new_question(self, *, with_body: bool) -> NewQuestion:
+        """Return the question as the index stores it.
 
-    def new_question(self) -> NewQuestion:
-        """Return the question as the index stores it; raise PydanticCustomError if it cannot be stored."""
-        parts = [part for part in (self.title, self.body) if part]
-        if (self.text is not None) == bool(parts):
-            raise PydanticCustomError("input", "give either text, or title and body")
-        text = "\n\n".join(parts) if self.text is None else self.text
-        details = self.details
-        if parts:
-            shown = {name: value for name in ("title", "body") if (value := getattr(self, name)) is not None}
-            details = {**shown, **(details or {})}
-        try:
-            rows, _ = checked_questions(
-                [self.id],
-                [text],
-                created=None if self.created is None else [self.created],
-                reach=None if self.reach is None else [self.reach],
-                details=None if details is None else [details],
-            )
-            without_nul("\x00" if _has_nul(details) else "", "details")
-        except InputError as error:
-            raise PydanticCustomError("input", "{reason}", {"reason": error.message}) from error
-        return rows[0]
+        Args:
+            with_body: The text is title and body, rather than the title alone; see the setting `question_text`.
+
+        Raises:
+            InputError: It cannot be stored.
+        """
+        if (self.text is None) == (self.title is None) or (self.body is not None and self.title is None):
+            raise InputError("a question must have either text, or title with or without body")
+        text, details = self.text, self.details
+        if text is None:
+            shown = {"title": self.title, "body": self.body}
+            details = {name: value for name, value in shown.items() if value is not None} | (details or {})
+            text = "\n".join(part for part in (self.title, self.body if with_body else None) if part)
+        (question,), _ = checked_questions(
+            [self.id],
+            [text],
+            created=None if self.created is None else [self.created],
+            reach=None if self.reach is None else [self.reach],
+            details=None if details is None else [details],
+        )
+        if _has_nul(details):
+            raise InputError("details must not hold NUL characters")
+        return question
 
 
 def _has_nul(value: object) -> bool:

@@ -153,7 +153,7 @@ def decide(service: Service, payload: Mapping[str, Any]) -> None:
     ids: list[Id] = payload["ids"]
     for part in chunks(len(ids), DECIDE_UNIT):
         for report, id_ in _decided(service, ids[part]):
-            _emit_flags(service, id_, report)
+            emit_flags(service, id_, report)
 
 
 def _decided(service: Service, ids: Sequence[Id]) -> list[tuple[FlagReport, Id]]:
@@ -172,7 +172,8 @@ def _decided(service: Service, ids: Sequence[Id]) -> list[tuple[FlagReport, Id]]
         return list(zip(reports, left, strict=True))
 
 
-def _emit_flags(service: Service, id_: Id, report: FlagReport) -> None:
+def emit_flags(service: Service, id_: Id, report: FlagReport) -> None:
+    """Send one event for each pair of a stored question that is decided "duplicate"."""
     if not service.settings.webhook_urls or not report.duplicates:
         return
     stored = service.index.questions([id_, *(flag.id for flag in report.duplicates)])

@@ -40,7 +40,7 @@ Filter = Annotated[str, Query(max_length=200)]
 Probability = Annotated[float, Query(ge=0, le=1)]
 
 
-@router.get("/review", operation_id="review", response_model=ReviewList, responses=errors())
+@router.get("/review", operation_id="review", response_model=ReviewList)
 def review(
     caller: Reader,
     service: Served,
@@ -87,7 +87,7 @@ def review(
     "/pairs",
     operation_id="get_pair",
     response_model=PairDetails,
-    responses=errors(s404=MISSING, s409=AMBIGUOUS),
+    responses=errors({404: MISSING, 409: AMBIGUOUS}),
 )
 def get_pair(
     id1: Annotated[str, Query(description=ID, examples=["t1"])],
@@ -127,7 +127,7 @@ def _item(item: ReviewItem, guarantee: str, *, blind: bool, conflicts: bool) -> 
 CONFLICT = "The pair has later rows, which `rows` lists."
 
 
-@router.post("/verdicts", operation_id="give_verdict", response_model=VerdictRow, responses=errors(s409=CONFLICT))
+@router.post("/verdicts", operation_id="give_verdict", response_model=VerdictRow, responses=errors({409: CONFLICT}))
 def give_verdict(
     body: VerdictRequest, caller: Reviewer, service: Served, idempotency_key: Key = None
 ) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def give_verdict(
     return found
 
 
-@router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow, responses=errors())
+@router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow)
 def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
     """Take a verdict back: the last one of this moderator that stands, or the one with this number."""
     if body.force and not caller.may("manage"):
@@ -169,7 +169,9 @@ def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempoten
     return found
 
 
-@router.get("/history", operation_id="history", response_model=History, responses=errors(s404=MISSING, s409=AMBIGUOUS))
+@router.get(
+    "/history", operation_id="history", response_model=History, responses=errors({404: MISSING, 409: AMBIGUOUS})
+)
 def history(
     caller: Reader,
     service: Served,

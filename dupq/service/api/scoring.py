@@ -17,14 +17,14 @@ from dupq.service.api.strict_json import StrictRoute
 from dupq.service.problems import ProblemError
 from dupq.service.schemas import Explained, ExplainRequest, FlaggedQuestion, FlagRequest, ScoredPair, ScoreRequest
 from dupq.service.state import Service, service_of
-from dupq.service.webhooks.outgoing import emit
+from dupq.service.work import DECIDE_UNIT, emit_flags
 from dupq.types import Id
 
 router = APIRouter(prefix="/v1", tags=["scoring"], route_class=StrictRoute)
 Served = Annotated[Service, Depends(service_of)]
 
 
-@router.post("/score", operation_id="score", response_model=list[ScoredPair], responses=errors())
+@router.post("/score", operation_id="score", response_model=list[ScoredPair])
 async def score(body: ScoreRequest, caller: Reader, service: Served) -> list[dict[str, Any]]:
     """Score pairs of questions.
 
@@ -36,7 +36,7 @@ async def score(body: ScoreRequest, caller: Reader, service: Served) -> list[dic
     return [answers.scored(pair, decider, model) for pair in found]
 
 
-@router.post("/explain", operation_id="explain", response_model=Explained, responses=errors())
+@router.post("/explain", operation_id="explain", response_model=Explained)
 async def explain(body: ExplainRequest, caller: Reader, service: Served) -> dict[str, Any]:
     """Explain a pair: matching words, differences and conflicts, beside its score."""
     found = await service.executor.run(lambda: service.pipeline.explain(body.question1, body.question2))
@@ -49,7 +49,7 @@ async def explain(body: ExplainRequest, caller: Reader, service: Served) -> dict
     "/flag",
     operation_id="flag",
     response_model=list[FlaggedQuestion],
-    responses=errors(s404="No question has one of the ids."),
+    responses=errors({404: "No question has one of the ids."}),
 )
 async def flag(body: FlagRequest, caller: Reader, service: Served) -> list[dict[str, Any]]:
     """Flag questions with their likely duplicates among the stored ones.
@@ -81,20 +81,14 @@ async def flag(body: FlagRequest, caller: Reader, service: Served) -> list[dict[
 
 
 async def _decided(ids: list[Id], body: FlagRequest, service: Service) -> list[dict[str, Any]]:
-    """Flag stored questions, store the decisions, and send an event for each that has a duplicate."""
-    stored = await run_in_threadpool(service.index.questions, ids)
-    _require(ids, stored)
+    """Flag stored questions, store the decisions, and send an event for each pair of duplicates."""
+    _require(ids, await run_in_threadpool(service.index.questions, ids))
     found: list[dict[str, Any]] = []
-    for part in chunks(len(ids), service.settings.batch):
+    for part in chunks(len(ids), DECIDE_UNIT):
         flag_stored = partial(service.index.flag_stored, ids[part], k=body.k, min_cosine=body.min_cosine)
-        reports = await service.executor.run(flag_stored)
-        for id_, report in zip(ids[part], reports, strict=True):
-            row = answers.flagged(report, service.pipeline.fingerprint, id_)
-            found.append(row)
-            duplicates = [flag for flag in row["flags"] if flag["decision"] == "duplicate"]
-            if duplicates:
-                key = f"flagged:{stored[id_].slot}:{row['model']}"
-                await run_in_threadpool(emit, service, "flagged", key, {**row, "flags": duplicates})
+        for id_, report in zip(ids[part], await service.executor.run(flag_stored), strict=True):
+            await run_in_threadpool(emit_flags, service, id_, report)
+            found.append(answers.flagged(report, service.pipeline.fingerprint, id_))
     return found
 
 
