@@ -1,4 +1,4 @@
-"""Tables of the service, in the database of the index: tokens, sessions, jobs, and versions of posts.
+"""Tables of the service, in the database of the index: tokens, sessions, jobs, and posts of forums.
 
 They are read and written through the index's own store (`dupq.index.stores`), in transactions that are repeated after a
 lost connection, so every action is repeatable. A row of `meta` holds their format.
@@ -17,16 +17,17 @@ META = "service_format"
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "CREATE TABLE service_tokens(number BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL,"
-        " hash TEXT NOT NULL UNIQUE, created TEXT NOT NULL, revoked TEXT)",
+        " hash TEXT NOT NULL UNIQUE, created TEXT NOT NULL, revoked TEXT,"
+        " preferences TEXT NOT NULL)",
         "CREATE TABLE service_sessions(hash TEXT PRIMARY KEY, token BIGINT NOT NULL, csrf TEXT NOT NULL,"
-        " ends DOUBLE PRECISION NOT NULL, preferences TEXT NOT NULL)",
+        " ends DOUBLE PRECISION NOT NULL)",
         "CREATE INDEX service_sessions_token ON service_sessions(token)",
         "CREATE TABLE service_jobs(number BIGINT PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL UNIQUE,"
         " payload TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, due DOUBLE PRECISION NOT NULL,"
         " lease TEXT, lease_ends DOUBLE PRECISION, error TEXT, created DOUBLE PRECISION NOT NULL,"
         " ended DOUBLE PRECISION)",
-        "CREATE INDEX service_jobs_due ON service_jobs(state, due)",
-        "CREATE TABLE service_versions(post TEXT PRIMARY KEY, version BIGINT NOT NULL, at TEXT NOT NULL)",
+        "CREATE INDEX service_jobs_due ON service_jobs(state, kind, due)",
+        "CREATE TABLE service_posts(id TEXT PRIMARY KEY, number BIGINT NOT NULL, seen TEXT NOT NULL, pending TEXT)",
     ),
 }
 """Format -> the statements that lead to it from the one before, in types that both databases have."""
