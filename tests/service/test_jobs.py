@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_failures_pause_longer_and_longer_and_then_the_job_is_dead(table: JobTab
                 if table.list("waiting")[0].due <= _iso(clock.now):  # type: ignore[operator]
                     break
             pauses.append(clock.now - before)
-    assert all(later > earlier for earlier, later in zip(pauses, pauses[1:-1], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(pauses[:-2]))
     assert max(pauses) <= MAX_PAUSE_SECONDS + 60
     (dead,) = table.list("dead")
     assert dead.error is not None
@@ -252,9 +253,9 @@ def test_jobs_are_listed_by_pages(table: JobTable) -> None:
 def test_a_job_is_stored_with_its_transaction_or_not_at_all(store: Store, table: JobTable) -> None:
     def broken(transaction: Any) -> None:
         add_job(transaction, "a", "one", {})
-        raise ValueError
+        raise ValueError("broken")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="broken"):
         store.write(broken)
     assert table.list() == ()
 
