@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 
@@ -119,7 +120,7 @@ def test_bulk_records_each_row_and_reports_conflicts(
 ) -> None:
     anna = browse()
     anna.get("/review/bulk?bound=0.97")
-    rows = [fields for fields in _rows(anna)]
+    rows = _rows(anna)
     assert len(rows) > 3
     csrf = anna.form("/review/bulk/confirm")["csrf"]
     page = anna.post("/review/bulk/confirm", {"csrf": csrf, "row": rows[:3], "bound": "0.97"})
@@ -170,6 +171,4 @@ def test_bulk_is_for_those_who_may_review(
 
 
 def _rows(browser: Browser) -> list[str]:
-    import html
-
     return [html.unescape(value) for value in re.findall(r'name="row" id="row-\d+" value="([^"]*)"', browser.text)]
