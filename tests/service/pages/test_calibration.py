@@ -30,7 +30,7 @@ def test_what_is_missing_is_shown_in_place_of_the_button(service: Service, log_i
     page = person.get("/calibrate")
     assert "30 more clear verdicts, 5 more duplicates, 5 more distinct pairs needed" in page
     assert "/calibrate/try" not in page
-    assert "The pipeline’s own" in page
+    assert "The pipeline\u2019s own" in page
     # Asked for all the same, the reason is on the page.
     csrf = person.forms("/logout")[0]["csrf"]
     page = html.unescape(person.post("/calibrate/try", {"csrf": csrf}))
@@ -87,10 +87,10 @@ def test_the_way_back_is_shown_before_it_is_gone(forum: Service, log_in: LogIn) 
     page = person.get("/calibrate")
     assert "&lt;b&gt;Ann&lt;/b&gt;" in page
     page = person.get("/calibrate/roll-back?number=0")
-    assert "Use the pipeline’s own calibration?" in page
+    assert "Use the pipeline\u2019s own calibration?" in page
     assert forum.index.calibrations()[0].in_use
     page = person.send("/calibrate/roll-back")
-    assert "The pipeline’s own calibration decides from now on." in page
+    assert "The pipeline\u2019s own calibration decides from now on." in page
     assert not forum.index.calibrations()[0].in_use
     assert "Use version 1?" in person.get("/calibrate/roll-back?number=1")
     person.send("/calibrate/roll-back")
