@@ -69,7 +69,7 @@ def add_questions(service: Service, questions: Sequence[NewQuestion], *, decide:
     rows = [NewQuestion(row.id, row.text, row.created, given[row.id], row.details) for row in rows]
     total = Written(repeated=repeated)
     for part in chunks(len(rows), CHUNK):
-        written = service.executor.run_blocking(lambda part=part: _put(service, rows[part], decide))  # type: ignore[misc]
+        written = service.executor.call(lambda part=part: _put(service, rows[part], decide))  # type: ignore[misc]
         total.added += written.added
         total.replaced += written.replaced
         total.unchanged += written.unchanged
@@ -118,7 +118,7 @@ def follow_post(service: Service, payload: Mapping[str, Any]) -> None:
     All of it runs in the one thread of the model, so two jobs on a post never mix, and the later state stays.
     """
     id_: Id = payload["id"]
-    service.executor.run_blocking(lambda: _follow(service, id_))
+    service.executor.call(lambda: _follow(service, id_))
 
 
 def _follow(service: Service, id_: Id) -> None:
@@ -153,7 +153,7 @@ def decide(service: Service, payload: Mapping[str, Any]) -> None:
     ids: list[Id] = payload["ids"]
     for part in chunks(len(ids), DECIDE_UNIT):
         for report, id_ in _decided(service, ids[part]):
-            _emit_flags(service, id_, report)
+            emit_flags(service, id_, report)
 
 
 def _decided(service: Service, ids: Sequence[Id]) -> list[tuple[FlagReport, Id]]:
@@ -164,7 +164,7 @@ def _decided(service: Service, ids: Sequence[Id]) -> list[tuple[FlagReport, Id]]
         if not left:
             return []
         try:
-            reports = service.executor.run_blocking(lambda left=left: service.index.flag_stored(left))  # type: ignore[misc]
+            reports = service.executor.call(lambda left=left: service.index.flag_stored(left))  # type: ignore[misc]
         except InputError:
             if len(service.index.questions(left)) == len(left):
                 raise
@@ -172,7 +172,8 @@ def _decided(service: Service, ids: Sequence[Id]) -> list[tuple[FlagReport, Id]]
         return list(zip(reports, left, strict=True))
 
 
-def _emit_flags(service: Service, id_: Id, report: FlagReport) -> None:
+def emit_flags(service: Service, id_: Id, report: FlagReport) -> None:
+    """Send one event for each pair of a stored question that is decided "duplicate"."""
     if not service.settings.webhook_urls or not report.duplicates:
         return
     stored = service.index.questions([id_, *(flag.id for flag in report.duplicates)])

@@ -10,12 +10,14 @@ from dupq.service.pages import (
     dashboard,
     groups,
     jobs_page,
+    login,
     preferences,
     review,
     review_list,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
+    login.router,
     review.router,
     review_list.router,
     bulk.router,
