@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from dupq.evaluation.metrics import Metric
 from dupq.index.review import ReviewedPair
 from dupq.index.stores.base import StoredDecision
-from dupq.service.pages.calibration_page import Stock, stock_of
+from dupq.service.pages.calibration_page import Stock, comparisons, conclusion, stock_of
 from dupq.service.state import Service
 from tests.service.pages.person import Person
 from tests.service.pages.reviewed import fill, judge
@@ -120,6 +122,18 @@ def test_only_managers_calibrate_with_the_secret_of_the_page(service: Service, l
         assert moderator.status == 403, path
         manager.post(path, {**fields, "csrf": "wrong"})
         assert manager.status == 403, path
+
+
+def test_a_figure_that_does_not_exist_is_a_dash_and_a_worse_one_is_not_advised(forum: Service) -> None:
+    result = forum.index.calibrate(by="Ann", dry_run=True)
+    nothing = Metric(float("nan"), float("nan"), float("nan"))
+    rows = {row.name: row for row in comparisons(result.before, replace(result.after, precision=nothing))}
+    assert rows["Precision"].after == ("—", "")
+    assert rows["Log loss"].before[1].count(" to ") == 1
+    worse = replace(result, log_loss_change=Metric(0.2, 0.1, 0.3))
+    assert conclusion(worse).endswith("leave it.")
+    better = replace(result, log_loss_change=Metric(-0.2, -0.3, -0.1))
+    assert conclusion(better).startswith("The new calibration predicts held-out verdicts better")
 
 
 def test_verdicts_outside_of_the_sample_do_not_count() -> None:

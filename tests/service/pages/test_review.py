@@ -292,9 +292,7 @@ def test_another_canonical_question_is_merged_and_unmerged(forum: Service, brows
 # ---- blind audits ---------------------------------------------------------------------------------------------------
 
 
-def test_an_audit_pair_hides_the_probability_until_the_verdict(
-    forum: Service, browse: Callable[..., Browser]
-) -> None:
+def test_an_audit_pair_hides_the_probability_until_the_verdict(forum: Service, browse: Callable[..., Browser]) -> None:
     at, item = next((at, item) for at, item in enumerate(forum.index.review_queue(20)) if item.chosen == "audit")
     assert item.decision is not None
     forum.index.merge(301, 302, by="Ben")
@@ -325,9 +323,7 @@ def test_an_audit_pair_hides_the_probability_until_the_verdict(
 # ---- moving ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_moves_through_the_queue_and_back_to_past_verdicts(
-    forum: Service, browse: Callable[..., Browser]
-) -> None:
+def test_one_moves_through_the_queue_and_back_to_past_verdicts(forum: Service, browse: Callable[..., Browser]) -> None:
     anna = browse()
     items = forum.index.review_queue(3)
     for at, item in enumerate(items):
