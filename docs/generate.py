@@ -23,6 +23,7 @@ FOLDERS = {
     "search": "Near vectors",
     "mining": "Mining a collection",
     "index": "The live index",
+    "service": "The HTTP service",
 }
 """The folders of `dupq/` that the reference describes, in the order of the layers."""
 
