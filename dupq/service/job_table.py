@@ -163,22 +163,31 @@ class JobTable:
         """
         return self._store.write(lambda transaction: add_job(transaction, kind, key, payload, due))
 
-    def list(self, state: JobState | None = None, limit: int = 50, after: int | None = None) -> tuple[Job, ...]:
+    def list(
+        self, state: JobState | None = None, limit: int = 50, after: int | None = None, *, kind: str | None = None
+    ) -> tuple[Job, ...]:
         """Return jobs, the newest first.
 
         Args:
             state: Only of this state; None: of all.
             limit: Maximum number of jobs.
             after: Number of the last job that was seen; older ones follow. None: from the newest on.
+            kind: Only of this kind; None: of all.
         """
         conditions: builtins.list[str] = []
         values: builtins.list[object] = []
         if state is not None:
             conditions.append("state=?")
             values.append(as_choice(state, STATES, "state"))
+        if kind is not None:
+            conditions.append("kind=?")
+            values.append(kind)
         if after is not None:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))
+        if kind is not None:
+            conditions.append("kind=?")
+            values.append(without_nul(kind, "kind"))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._store.reading() as view:
             rows = view.session.run(
@@ -187,8 +196,9 @@ class JobTable:
                 (*values, as_int(limit, "limit", 1)),
             )
         return tuple(
-            Job(*row[:3], _payload(row[3]), *row[4:6], _iso(row[6]) if row[6] else None, row[7], *map(_iso, row[8:]))
-            for row in rows
+            Job(number, kind, key, _payload(text), status, attempts, _iso(due) if due else None, error, *times)
+            for number, kind, key, text, status, attempts, due, error, created, ended in rows
+            for times in [(str(_iso(created)), _iso(ended))]
         )
 
     def counts(self) -> dict[JobState, int]:
