@@ -34,9 +34,9 @@ MAX_ATTEMPTS = 10
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 5.0, 4 * 3600.0
 """Pause after the first failed attempt, three times as long after each further one, and its limit."""
 LEASE_SECONDS = 30.0
-"""A lease ends so long after its last extension; so long a job of a killed process waits."""
+"""Time from the last extension of a lease to its end, which a job of a killed process waits."""
 KEEP_SECONDS = 7 * 86400.0
-"""Ended jobs are kept so long, and their keys stop doubles so long; dead ones stay until someone decides on them."""
+"""Time that ended jobs are kept, and their keys stop doubles; dead ones stay until someone decides on them."""
 PURGE = 1000
 """Ended jobs that one transaction deletes, so that no other writer waits long."""
 MAX_ERROR = 2000
