@@ -148,7 +148,11 @@ def load_settings(flags: Mapping[str, Any], file: str | Path | None = None) -> S
         name = str(first["loc"][0])
         secret = isinstance(first["input"], SecretStr) or name.endswith("secret")
         wanted = (
-            first["msg"].removeprefix("Value error, ").partition(", unable to")[0].replace("Input should", "must").replace("Value should", "must")
+            first["msg"]
+            .removeprefix("Value error, ")
+            .partition(", unable to")[0]
+            .replace("Input should", "must")
+            .replace("Value should", "must")
         )
         got = "a value that is not shown" if secret else f"{first['input']!r:.60}"
         raise InputError(
