@@ -34,9 +34,9 @@ MAX_ATTEMPTS = 10
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 5.0, 4 * 3600.0
 """Pause after the first failed attempt, three times as long after each further one, and its limit."""
 LEASE_SECONDS = 30.0
-"""A lease ends so long after its last extension; so long a job of a killed process waits."""
+"""Time from the last extension of a lease to its end, which a job of a killed process waits."""
 KEEP_SECONDS = 7 * 86400.0
-"""Ended jobs are kept so long, and their keys stop doubles so long; dead ones stay until someone decides on them."""
+"""Time that ended jobs are kept, and their keys stop doubles; dead ones stay until someone decides on them."""
 PURGE = 1000
 """Ended jobs that one transaction deletes, so that no other writer waits long."""
 MAX_ERROR = 2000
@@ -163,13 +163,21 @@ class JobTable:
         """
         return self._store.write(lambda transaction: add_job(transaction, kind, key, payload, due))
 
-    def list(self, state: JobState | None = None, limit: int = 50, after: int | None = None) -> tuple[Job, ...]:
+    def list(
+        self,
+        state: JobState | None = None,
+        limit: int = 50,
+        after: int | None = None,
+        *,
+        kind: str | None = None,
+    ) -> tuple[Job, ...]:
         """Return jobs, the newest first.
 
         Args:
             state: Only of this state; None: of all.
             limit: Maximum number of jobs.
             after: Number of the last job that was seen; older ones follow. None: from the newest on.
+            kind: Only of this kind; None: of all.
         """
         conditions: builtins.list[str] = []
         values: builtins.list[object] = []
@@ -179,6 +187,9 @@ class JobTable:
         if after is not None:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))
+        if kind is not None:
+            conditions.append("kind=?")
+            values.append(without_nul(kind, "kind"))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._store.reading() as view:
             rows = view.session.run(
@@ -187,8 +198,9 @@ class JobTable:
                 (*values, as_int(limit, "limit", 1)),
             )
         return tuple(
-            Job(*row[:3], _payload(row[3]), *row[4:6], _iso(row[6]) if row[6] else None, row[7], *map(_iso, row[8:]))
-            for row in rows
+            Job(number, kind, key, _payload(text), status, attempts, _iso(due) if due else None, error, *times)
+            for number, kind, key, text, status, attempts, due, error, created, ended in rows
+            for times in [(str(_iso(created)), _iso(ended))]
         )
 
     def counts(self) -> dict[JobState, int]:

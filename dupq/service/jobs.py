@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from dupq.errors import DupqError
@@ -81,7 +82,7 @@ class Jobs(JobTable):
         return all(thread.is_alive() for thread in self._threads)
 
     def start(self, threads: int) -> None:
-        """Start the threads that run jobs: so many for each lane, and one that extends their leases.
+        """Start the threads that run jobs, and one that extends their leases.
 
         Args:
             threads: Threads of each lane; 0: none, for a process that only adds jobs.
@@ -91,7 +92,7 @@ class Jobs(JobTable):
             self._start("dupq-leases", self._keep)
         for lane in self._lanes:
             for number in range(threads):
-                self._start(f"dupq-jobs-{lane}-{number}", lambda lane=lane: self._work(self._lanes[lane]))
+                self._start(f"dupq-jobs-{lane}-{number}", partial(self._work, self._lanes[lane]))
 
     def stop(self, seconds: float) -> None:
         """Stop them after their present job, within these seconds; leases of jobs that were not done are given back."""

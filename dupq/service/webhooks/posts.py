@@ -6,8 +6,8 @@ job, and an event that was answered is never lost. The job brings the index to t
 deleted post is not kept.
 
 Order of events. A version of the forum (a number, or a time) orders the events that have one. Events of a topic in
-Discourse have none; they are ordered by the number of the delivery, field by field. Events with the same version differ
-where an author edits within minutes, which Discourse does not count; these are told apart by their content.
+Discourse have none; they are ordered by the number of the delivery, field by field. Two events may have the same
+version where an author edits within minutes, which Discourse does not count; their contents differ.
 """
 
 from __future__ import annotations
@@ -254,9 +254,7 @@ def compose(
         parts = ("title", "body") if settings.question_text == "title+body" else ("title",)
         if any(part not in details and part not in fields for part in parts):
             return None  # an event of the topic came first; the one of its first post has the rest
-        text = "\n".join(details[part] for part in parts if part in details) or None
-    if text is None:
-        return None
+        text = "\n".join(details[part] for part in parts if part in details)
     reach = reach_of(details) if "views" in details else None
     ((question,), _) = checked_questions(
         [id_],
