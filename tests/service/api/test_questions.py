@@ -75,6 +75,7 @@ BAD: tuple[tuple[Any, str], ...] = (
     ({"text": "x"}, "Field required"),
     ({"id": 1, "text": 5}, "string"),
     ({"id": 1, "text": "x", "created": "1/5/2022"}, "the day or the month first"),
+    ({"id": 1, "text": "x", "created": -99999999999}, "the years 1 to 9999"),
     ({"id": 1, "text": "x", "reach": 0}, "greater than 0"),
     ({"id": 1, "text": "x", "views": 3}, "Extra inputs"),
     ("x", "valid dictionary"),
