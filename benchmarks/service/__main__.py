@@ -189,7 +189,9 @@ class Benchmark:
                     "refused_share": row["statuses"].get("429", 0) / max(answers, 1),
                     "least_mb": min(flat),
                     "most_mb": max(flat),
-                    "last_less_first_mb": float(np.mean(flat[-len(flat) // 4 :]) - np.mean(flat[: len(flat) // 4 or 1])),
+                    "last_less_first_mb": float(
+                        np.mean(flat[-len(flat) // 4 :]) - np.mean(flat[: len(flat) // 4 or 1])
+                    ),
                     **server.memory(),
                 }
         return found
@@ -231,7 +233,7 @@ def request_bodies(corpus: Corpus, stored: int) -> dict[str, list[Any]]:
     return {
         "score_1": [{"pairs": [pair()]} for _ in range(BODIES)],
         "score_32": [{"pairs": [pair() for _ in range(MANY)]} for _ in range(BODIES // 4)],
-        "flag": [{"text": text} for text in queries],
+        "flag": [{"question": text} for text in queries],
     }
 
 

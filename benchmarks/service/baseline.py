@@ -23,7 +23,7 @@ class Pairs(BaseModel):
 
 
 class Question(BaseModel):
-    text: str
+    question: str
 
 
 @app.post("/v1/score")
@@ -33,7 +33,7 @@ def score(body: Pairs) -> list[float]:
 
 @app.post("/v1/flag")
 def flag(body: Question) -> list[tuple[str, float]]:
-    query = bi_encoder.encode([body.text], convert_to_tensor=True, normalize_embeddings=True)
+    query = bi_encoder.encode([body.question], convert_to_tensor=True, normalize_embeddings=True)
     hits = util.semantic_search(query, stored_embeddings, top_k=10, score_function=util.dot_score)[0]
     found = [stored_texts[hit["corpus_id"]] for hit in hits]
-    return list(zip(found, cross_encoder.predict([(body.text, text) for text in found]).tolist(), strict=True))
+    return list(zip(found, cross_encoder.predict([(body.question, text) for text in found]).tolist(), strict=True))

@@ -44,7 +44,9 @@ PAUSE = 0.2
 DRAIN_SECONDS = 600.0
 INSTANCE = "https://forum.example"
 DISCOURSE = "/webhooks/discourse"
-WORDS = "river stone cloud garden engine violin harbour lantern meadow compass island pepper saddle thunder window".split()
+WORDS = (
+    "river stone cloud garden engine violin harbour lantern meadow compass island pepper saddle thunder window".split()
+)
 
 
 def question(name: str, version: int, draw: random.Random) -> str:
@@ -306,10 +308,11 @@ class Crash:
             "X-Discourse-Event-Id": str(random.getrandbits(31)),
             "X-Discourse-Event-Type": "post",
             "X-Discourse-Event": event,
-            "X-Discourse-Event-Signature": "sha256=" + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest(),
+            "X-Discourse-Event-Signature": "sha256="
+            + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest(),
         }
         await self._ask(connection, "POST", DISCOURSE, body, headers)
 
     async def _flag(self, connection: Connection, name: str, draw: random.Random) -> None:
-        body = json.dumps({"text": question(name, 1, draw)}).encode()
+        body = json.dumps({"question": question(name, 1, draw)}).encode()
         await self._ask(connection, "POST", "/v1/flag", body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,12 +32,17 @@ def loads(results: Any) -> str:
         return text
     questions = results["settings"]["questions"]
     cores = results["machine"]["cores"]
-    errors = {server: _errors(found) for kind in KINDS for server, found in _figures(results, kind) if _errors(found)}
+    errors = Counter[str]()
+    for kind in KINDS:
+        for server, found in _figures(results, kind):
+            errors[server] += _errors(found)
     lines = [
         f"\nMilliseconds; {questions:,} stored questions; {cores} processor cores, of which the load generator used at"
         f" most {max(shares):.0%} of one."
     ]
-    lines += [f"{SERVERS[server]} answered {count:,} requests with an error." for server, count in errors.items()]
+    lines += [
+        f"{SERVERS[server]} answered {count:,} requests with an error." for server, count in errors.items() if count
+    ]
     return text + " ".join(lines) + "\n"
 
 
