@@ -184,6 +184,7 @@ class Benchmark:
                 # What comes before this time fills the queue; what comes after it must be flat.
                 flat = [value for at, value in samples if at - start > warm_up]
                 answers = sum(row["statuses"].values())
+                quarter = max(1, len(flat) // 4)
                 found[refused] = {
                     **row,
                     "refused_share": row["statuses"].get("429", 0) / max(answers, 1),

@@ -44,7 +44,7 @@ PAUSE = 0.2
 DRAIN_SECONDS = 600.0
 INSTANCE = "https://forum.example"
 DISCOURSE = "/webhooks/discourse"
-WORDS = (
+WORDS = ("river", "stone", "cloud", "garden", "engine", "violin", "harbour", "lantern", "meadow", "compass", "island")
     "river stone cloud garden engine violin harbour lantern meadow compass island pepper saddle thunder window".split()
 )
 
@@ -303,6 +303,7 @@ class Crash:
             "hidden": False,
         }
         body = json.dumps({"post": post}).encode()
+        signature = hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {
             "X-Discourse-Instance": INSTANCE,
             "X-Discourse-Event-Id": str(random.getrandbits(31)),
