@@ -190,9 +190,7 @@ class Benchmark:
                     "refused_share": row["statuses"].get("429", 0) / max(answers, 1),
                     "least_mb": min(flat),
                     "most_mb": max(flat),
-                    "last_less_first_mb": float(
-                        np.mean(flat[-len(flat) // 4 :]) - np.mean(flat[: len(flat) // 4 or 1])
-                    ),
+                    "last_less_first_mb": float(np.mean(flat[-quarter:]) - np.mean(flat[:quarter])),
                     **server.memory(),
                 }
         return found

@@ -45,8 +45,6 @@ DRAIN_SECONDS = 600.0
 INSTANCE = "https://forum.example"
 DISCOURSE = "/webhooks/discourse"
 WORDS = ("river", "stone", "cloud", "garden", "engine", "violin", "harbour", "lantern", "meadow", "compass", "island")
-    "river stone cloud garden engine violin harbour lantern meadow compass island pepper saddle thunder window".split()
-)
 
 
 def question(name: str, version: int, draw: random.Random) -> str:
