@@ -17,8 +17,10 @@ from dupq.service.api import ROUTERS as API_ROUTERS
 from dupq.service.executor import ModelExecutor
 from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
+from dupq.service.middleware import BodyLimit, RequestRecords, SecurityHeaders
 from dupq.service.pages import ROUTERS as PAGE_ROUTERS
 from dupq.service.problems import add_handlers
+from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
@@ -45,7 +47,7 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
         index=index,
         store=store,
         executor=ModelExecutor(pipeline, index, batch=settings.batch, max_waiting=settings.max_waiting),
-        access=Access(store),
+        access=Access(store, session_hours=settings.session_hours, rate=settings.rate_limit, burst=settings.rate_burst),
         jobs=Jobs(store),
         metrics=Metrics(),
     )
@@ -66,7 +68,12 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="dupq", version=__version__, lifespan=lifespan)
     app.state.service = service
-    add_handlers(app)
+    add_handlers(app, {})
+    add_login_handler(app)
+    # The last one that is added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    app.add_middleware(RequestRecords, metrics=service.metrics)
+    app.add_middleware(SecurityHeaders)
     for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -16,6 +16,11 @@ class Metrics:
         self.seconds = Histogram("dupq_request_seconds", "Seconds of a request", ("route",), registry=self.registry)
         self.jobs = Counter("dupq_jobs", "Jobs by kind and outcome", ("kind", "outcome"), registry=self.registry)
 
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
     def text(self) -> bytes:
         """Return all values."""
         return generate_latest(self.registry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,10 +10,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from dupq.errors import ConflictError, DupqError, NotCalibratedError, NotEnoughLabelsError, OutputError
+from dupq.service.executor import BusyError
+from dupq.service.request_ids import request_id
 
 MEDIA_TYPE = "application/problem+json"
+
+Shapes = Mapping[str, Callable[[int, str], Response]]
+"""Path -> function of (status, detail) that answers an error there in another shape."""
 
 
 class ProblemError(Exception):
@@ -50,39 +56,71 @@ def problem(
     **extra: Any,
 ) -> Response:
     """Return the answer of a problem."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id.get(),
+    }
     if hint:
         body["hint"] = hint
     return JSONResponse({**body, **extra}, status, dict(headers or {}), MEDIA_TYPE)
 
 
+def answer(
+    scope: Scope,
+    status: int,
+    detail: str,
+    *,
+    hint: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> Response:
+    """Return the answer of a problem, in the shape of the path that was asked for."""
+    shape = scope["app"].state.error_shapes.get(scope["path"])
+    if shape is None:
+        return problem(status, detail, hint=hint, headers=headers, **extra)
+    response: Response = shape(status, detail)
+    response.headers.update(headers or {})
+    return response
+
+
 def status_of(error: DupqError) -> int:
     """Return the status that an error of dupq is answered with."""
-    if isinstance(error, ConflictError):
-        return 409
-    if isinstance(error, NotEnoughLabelsError):
+    if isinstance(error, BusyError):
+        return 429
+    if isinstance(error, (ConflictError, NotEnoughLabelsError)):
         return 409
     if isinstance(error, (OutputError, NotCalibratedError)):
         return 503
     return 422 if isinstance(error, ValueError) else 500
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Answer all errors of an application as problems."""
+def add_handlers(app: FastAPI, shapes: Shapes) -> None:
+    """Answer all errors of an application as problems.
+
+    Args:
+        app: The application.
+        shapes: Paths whose clients expect errors of another shape.
+    """
+    app.state.error_shapes = shapes
 
     @app.exception_handler(ProblemError)
-    def of_problem(_: Request, error: ProblemError) -> Response:
-        return problem(error.status, error.detail, hint=error.hint, headers=error.headers, **error.extra)
+    async def of_problem(request: Request, error: ProblemError) -> Response:
+        return answer(request.scope, error.status, error.detail, hint=error.hint, headers=error.headers, **error.extra)
 
     @app.exception_handler(DupqError)
-    def of_dupq(_: Request, error: DupqError) -> Response:
-        return problem(status_of(error), error.message, hint=error.hint)
+    async def of_dupq(request: Request, error: DupqError) -> Response:
+        headers = {"Retry-After": f"{error.retry_after:.0f}"} if isinstance(error, BusyError) else None
+        return answer(request.scope, status_of(error), error.message, hint=error.hint, headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    def of_validation(_: Request, error: RequestValidationError) -> Response:
+    async def of_validation(request: Request, error: RequestValidationError) -> Response:
         rows = [{"at": "/".join(map(str, row["loc"])), "message": row["msg"]} for row in error.errors()]
-        return problem(422, f"{rows[0]['at']}: {rows[0]['message']}" if rows else "the request is invalid", errors=rows)
+        detail = f"{rows[0]['at']}: {rows[0]['message']}" if rows else "the request is invalid"
+        return answer(request.scope, 422, detail, errors=rows)
 
     @app.exception_handler(HTTPException)
-    def of_http(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        return answer(request.scope, error.status_code, str(error.detail), headers=error.headers)

@@ -17,9 +17,10 @@ META = "service_format"
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "CREATE TABLE service_tokens(number BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL,"
-        " hash TEXT NOT NULL UNIQUE, created TEXT NOT NULL, revoked TEXT)",
+        " hash TEXT NOT NULL UNIQUE, created TEXT NOT NULL, revoked TEXT,"
+        " preferences TEXT NOT NULL)",
         "CREATE TABLE service_sessions(hash TEXT PRIMARY KEY, token BIGINT NOT NULL, csrf TEXT NOT NULL,"
-        " ends DOUBLE PRECISION NOT NULL, preferences TEXT NOT NULL)",
+        " ends DOUBLE PRECISION NOT NULL)",
         "CREATE INDEX service_sessions_token ON service_sessions(token)",
         "CREATE TABLE service_jobs(number BIGINT PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL UNIQUE,"
         " payload TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, due DOUBLE PRECISION NOT NULL,"

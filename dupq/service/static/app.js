@@ -1,0 +1,1 @@
+// Progressive enhancement of the pages. Every form works without it.
