@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-ROUTERS: tuple[APIRouter, ...] = ()
+from dupq.service.pages import login
+
+ROUTERS: tuple[APIRouter, ...] = (login.router,)
