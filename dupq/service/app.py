@@ -19,6 +19,7 @@ from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
 from dupq.service.middleware import BodyLimit, RequestRecords, SecurityHeaders
 from dupq.service.pages import ROUTERS as PAGE_ROUTERS
+from dupq.service.pages.errors import error_page
 from dupq.service.problems import add_handlers
 from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings
@@ -68,7 +69,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="dupq", version=__version__, lifespan=lifespan)
     app.state.service = service
-    add_handlers(app, {})
+    add_handlers(app, {}, error_page)
     add_login_handler(app)
     # The last one that is added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)

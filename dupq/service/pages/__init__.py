@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.pages import dashboard
+from dupq.service.pages import dashboard, login
 
-ROUTERS: tuple[APIRouter, ...] = (dashboard.router,)
+ROUTERS: tuple[APIRouter, ...] = (login.router, dashboard.router)

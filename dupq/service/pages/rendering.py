@@ -56,18 +56,22 @@ def render(
         for title, href, permission in NAVIGATION
         if session is not None and session.caller.may(permission)
     ]
-    text = _templates().get_template(name).render(
-        {
-            "session": session,
-            "csrf": session.csrf if session is not None else "",
-            "preferences": PREFERENCES | (dict(session.preferences) if session is not None else {}),
-            "nav": nav,
-            "service": service_of(request),
-            "path": request.url.path,
-            "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-            "version": __version__,
-            **context,
-        }
+    text = (
+        _templates()
+        .get_template(name)
+        .render(
+            {
+                "session": session,
+                "csrf": session.csrf if session is not None else "",
+                "preferences": PREFERENCES | (dict(session.preferences) if session is not None else {}),
+                "nav": nav,
+                "service": service_of(request),
+                "path": request.url.path,
+                "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+                "version": __version__,
+                **context,
+            }
+        )
     )
     return HTMLResponse(text, status, {"Cache-Control": "no-store", **(headers or {})})
 
