@@ -1,7 +1,8 @@
 """One thread that runs the model, with bounded micro-batches.
 
-Pairs and texts that wait are joined to one call of the model. Work that is not urgent, such as adding questions, runs
-between two batches, one unit at a time.
+Pairs and texts that wait are joined to one call of the model, in which each request has its share: a request of ten
+thousand pairs delays a request of one pair by a batch, not by three hundred. Work that is not urgent, such as adding
+questions, runs between two batches.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from dupq.data.text import check_text
 from dupq.errors import DupqError
 from dupq.index.flags import FlagReport
 from dupq.index.question_index import QuestionIndex
@@ -22,6 +26,15 @@ from dupq.pipeline import DuplicatePipeline
 from dupq.types import PairScore
 
 T = TypeVar("T")
+
+BATCHES_BEFORE_UNIT = 8
+"""Batches that may pass before a unit of other work that waits."""
+MAX_UNITS = 256
+"""Units of other work that may wait."""
+CANARY = ("How do I learn Python?", "How can I learn Python?")
+
+client_gone: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("client_gone", default=None)
+"""Function that returns once the client of this request has gone; None outside a request."""
 
 
 class BusyError(DupqError):
@@ -36,13 +49,43 @@ class BusyError(DupqError):
         super().__init__("too many requests wait for the model", hint=f"try again in {retry_after:.0f} seconds")
 
 
+class StoppingError(DupqError):
+    """The service stops, or its model has failed for good."""
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping", hint="try again once it has started again")
+
+
+class ClientGoneError(Exception):
+    """The client has closed its connection before the answer."""
+
+
 @dataclass(slots=True, eq=False)
-class _Part:
-    """Pairs or texts of one request that are read together."""
+class _Request:
+    """Pairs or texts of one request.
+
+    Attributes:
+        key: Kind of the call and its arguments; only equal ones share a batch.
+        items: The pairs or texts.
+        future: Of the results.
+        taken: Number of items that the model has got.
+        results: Those of the first items.
+    """
 
     key: tuple[Any, ...]
     items: Sequence[Any]
-    future: Future[list[Any]]
+    future: Future[list[Any]] = field(default_factory=Future)
+    taken: int = 0
+    results: list[Any] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """Number of items that the model has not got."""
+        return len(self.items) - self.taken
+
+
+_Part = tuple[_Request, int, int]
+"""A request, and the first and last + 1 of its items that are in a batch."""
 
 
 class ModelExecutor:
@@ -52,15 +95,28 @@ class ModelExecutor:
         pipeline, index: The pipeline and the index.
         batch: Pairs or texts of one call of the model.
         max_waiting: Pairs and texts that may wait; a request that finds more waiting is refused.
+        observe: Called with the size of each batch.
     """
 
-    def __init__(self, pipeline: DuplicatePipeline, index: QuestionIndex, *, batch: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        pipeline: DuplicatePipeline,
+        index: QuestionIndex,
+        *,
+        batch: int,
+        max_waiting: int,
+        observe: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self.pipeline, self.index = pipeline, index
         self.batch, self.max_waiting = batch, max_waiting
-        self._urgent: deque[_Part] = deque()
-        self._other: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._observe = observe
+        self._requests: deque[_Request] = deque()
+        self._units: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = threading.Condition()
-        self._waiting, self._seconds_each = 0, 0.02
+        self._waiting: Counter[str] = Counter()
+        self._seconds_each: dict[str, float] = {"score": 0.01, "flag": 0.1}
+        self._batches_since_unit = 0
+        self._running: list[Future[Any]] = []
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="dupq-model", daemon=True)
         self._thread.start()
@@ -68,7 +124,12 @@ class ModelExecutor:
     @property
     def waiting(self) -> int:
         """Number of pairs and texts that wait or are being read."""
-        return self._waiting
+        return self._waiting.total()
+
+    @property
+    def units(self) -> int:
+        """Number of units of other work that wait."""
+        return len(self._units)
 
     @property
     def alive(self) -> bool:
@@ -79,114 +140,220 @@ class ModelExecutor:
         """Return the scores of n pairs, in their order.
 
         Raises:
+            InputError: A text is blank or broken; its pair is named within this request.
             BusyError: Too much waits already.
-            InputError: A text is blank or broken.
+            StoppingError: The service stops.
+            ClientGoneError: The client has gone meanwhile; what the model has not read of the request is dropped.
         """
-        return await self._submit(("score",), pairs)
+        for number, pair in enumerate(pairs, 1):
+            for side, text in zip(("first", "second"), pair, strict=True):
+                check_text(text, f"{side} text of pair {number}")
+        return await self._answered(("score",), pairs)
 
     async def flag(
         self, texts: Sequence[str], *, k: int | None = None, min_cosine: float | None = None
     ) -> list[FlagReport]:
         """Return the flags of n texts, in their order; raise as `score`."""
-        return await self._submit(("flag", k, min_cosine), texts)
+        for number, text in enumerate(texts, 1):
+            check_text(text, f"question {number}")
+        return await self._answered(("flag", k, min_cosine), texts)
+
+    async def check(self, seconds: float) -> None:
+        """Score one pair, whatever else waits.
+
+        Raises:
+            StoppingError: The thread has ended.
+            asyncio.TimeoutError: It took longer than `seconds`.
+        """
+        await asyncio.wait_for(self._answered(("score",), [CANARY], refuse=False), seconds)
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run a function of the model between two batches; return its result."""
-        future: Future[T] = Future()
-        with self._wake:
-            self._refuse_closed()
-            self._other.append((function, future))
-            self._wake.notify()
-        return await asyncio.wrap_future(future)
+        """Run a function of the model between two batches; return its result.
 
-    def close(self, seconds: float) -> None:
-        """End what waits, within these seconds, and stop the thread."""
+        Every request waits meanwhile, so a function should take less than a second: add questions in small parts.
+
+        Raises:
+            BusyError: Too many such functions wait already.
+            StoppingError: The service stops.
+        """
+        return await asyncio.wrap_future(self._add_unit(function))
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function as `run` does, for a thread that is not that of the event loop."""
+        return self._add_unit(function).result()
+
+    def close(self, seconds: float) -> bool:
+        """End what waits, within these seconds, and stop the thread; refuse what is left.
+
+        Returns:
+            True if the thread has ended.
+        """
         with self._wake:
             self._closed = True
             self._wake.notify()
         self._thread.join(seconds)
+        self._refuse_all()
+        return not self._thread.is_alive()
 
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise BusyError(1.0)
+    # ---- what waits -------------------------------------------------------------------------------------------------
 
-    async def _submit(self, key: tuple[Any, ...], items: Sequence[Any]) -> list[Any]:
-        parts = [_Part(key, items[start : start + self.batch], Future()) for start in range(0, len(items), self.batch)]
+    async def _answered(self, key: tuple[Any, ...], items: Sequence[Any], *, refuse: bool = True) -> list[Any]:
+        if not items:
+            return []
+        request = _Request(key, items)
         with self._wake:
-            self._refuse_closed()
-            if self._waiting >= self.max_waiting:
-                raise BusyError(max(1.0, self._waiting * self._seconds_each))
-            self._urgent.extend(parts)
-            self._waiting += len(items)
+            if self._closed:
+                raise StoppingError
+            if refuse and self.waiting >= self.max_waiting:
+                raise BusyError(max(1.0, sum(self._seconds_each[kind] * n for kind, n in self._waiting.items())))
+            self._requests.append(request)
+            self._waiting[key[0]] += len(items)
             self._wake.notify()
-        results = await asyncio.gather(*(asyncio.wrap_future(part.future) for part in parts))
-        return [result for part in results for result in part]
+        try:
+            return await _unless_gone(asyncio.wrap_future(request.future))
+        finally:
+            self._drop(request, ClientGoneError())
+
+    def _add_unit(self, function: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        with self._wake:
+            if self._closed:
+                raise StoppingError
+            if len(self._units) >= MAX_UNITS:
+                raise BusyError(5.0)
+            self._units.append((function, future))
+            self._wake.notify()
+        return future
+
+    def _drop(self, request: _Request, error: Exception) -> None:
+        """Forget the items of a request that the model has not got, and answer it with an error if it has no answer."""
+        _fail(request.future, error)
+        with self._wake, suppress(ValueError):
+            self._requests.remove(request)
+            self._waiting[request.key[0]] -= request.left
+
+    def _refuse_all(self) -> None:
+        """Answer all that still waits with an error."""
+        with self._wake:
+            futures: list[Future[Any]] = [future for _, future in self._units]
+            for request in self._requests:
+                self._waiting[request.key[0]] -= request.left
+                futures.append(request.future)
+            self._requests.clear()
+            self._units.clear()
+        for future in futures:
+            _fail(future, StoppingError())
+
+    # ---- the thread -------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._urgent or self._other or self._closed):
-                    self._wake.wait()
-                if not (self._urgent or self._other):
+        try:
+            while True:
+                with self._wake:
+                    while not (self._requests or self._units or self._closed):
+                        self._wake.wait()
+                    unit = self._next_unit()
+                    parts = self._next_parts() if unit is None else []
+                if unit is not None:
+                    self._running = [unit[1]]
+                    self._run_unit(*unit)
+                elif parts:
+                    self._running = [request.future for request, _, _ in parts]
+                    self._run_batch(parts)
+                else:
                     return
-                parts = self._next_parts()
-                unit = None if parts else self._other.popleft()
-            if unit is not None:
-                self._run(*unit)
-            else:
-                self._answer(parts)
+        finally:  # also where the thread dies, so that no request waits for ever
+            self._closed = True
+            self._refuse_all()
+            for future in self._running:
+                _fail(future, StoppingError())
+
+    def _next_unit(self) -> tuple[Callable[[], Any], Future[Any]] | None:
+        """Take a unit if nothing is urgent, or if enough batches have passed before it."""
+        if self._units and (not self._requests or self._batches_since_unit >= BATCHES_BEFORE_UNIT):
+            self._batches_since_unit = 0
+            return self._units.popleft()
+        self._batches_since_unit = self._batches_since_unit + 1 if self._units else 0
+        return None
 
     def _next_parts(self) -> list[_Part]:
-        """Take the first part, and those of the same kind that fit into its batch."""
-        if not self._urgent:
+        """Fill a batch from the requests of the kind that is first, an equal share of each; put them last."""
+        if not self._requests:
             return []
-        first = self._urgent.popleft()
-        taken, size, left = [first], len(first.items), deque[_Part]()
-        while self._urgent:
-            part = self._urgent.popleft()
-            if part.key == first.key and size + len(part.items) <= self.batch:
-                taken.append(part)
-                size += len(part.items)
-            else:
-                left.append(part)
-        self._urgent = left
-        return taken
+        key = self._requests[0].key
+        alike = [request for request in self._requests if request.key == key][: self.batch]
+        before = {id(request): request.taken for request in alike}
+        room = self.batch
+        for share in (self.batch // len(alike), self.batch):  # what small ones leave of their share, the first ones get
+            for request in alike:
+                count = min(share, request.left, room)
+                request.taken += count
+                room -= count
+        served = {id(request) for request in alike}
+        self._requests = deque(request for request in self._requests if id(request) not in served)
+        self._requests.extend(request for request in alike if request.left)
+        return [(request, before[id(request)], request.taken) for request in alike]
 
-    def _answer(self, parts: list[_Part]) -> None:
-        items = [item for part in parts for item in part.items]
-        start = time.monotonic()
+    def _run_batch(self, parts: list[_Part]) -> None:
+        items = [item for request, start, stop in parts for item in request.items[start:stop]]
+        kind = parts[0][0].key[0]
+        began = time.monotonic()
         try:
-            results = self._call(parts[0].key, items)
+            results = self._call(parts[0][0].key, items)
         except Exception as error:  # noqa: BLE001 - it belongs to the requests, not to this thread
-            if len(parts) > 1:  # one request's bad text must not fail the others
+            if len(parts) > 1:  # one request must not fail the others
                 for part in parts:
-                    self._answer([part])
-                return
-            self._done(len(items))
-            parts[0].future.set_exception(error)
+                    self._run_batch([part])
+            else:
+                self._done(kind, len(items))
+                self._drop(parts[0][0], error)
             return
-        self._seconds_each = 0.8 * self._seconds_each + 0.2 * (time.monotonic() - start) / max(len(items), 1)
-        self._done(len(items))
+        self._observe(len(items))
+        self._seconds_each[kind] += 0.2 * ((time.monotonic() - began) / len(items) - self._seconds_each[kind])
+        self._done(kind, len(items))
         at = 0
-        for part in parts:
-            if part.future.set_running_or_notify_cancel():
-                part.future.set_result(results[at : at + len(part.items)])
-            at += len(part.items)
+        for request, start, stop in parts:
+            request.results += results[at : at + stop - start]
+            at += stop - start
+            if len(request.results) == len(request.items):
+                with suppress(InvalidStateError):  # cancelled
+                    request.future.set_result(request.results)
 
     def _call(self, key: tuple[Any, ...], items: list[Any]) -> list[Any]:
         if key[0] == "score":
             return list(self.pipeline.score_pairs([pair[0] for pair in items], [pair[1] for pair in items]))
         return self.index.flag_all(items, k=key[1], min_cosine=key[2])
 
-    def _done(self, count: int) -> None:
+    def _done(self, kind: str, count: int) -> None:
         with self._wake:
-            self._waiting -= count
+            self._waiting[kind] -= count
 
     @staticmethod
-    def _run(function: Callable[[], Any], future: Future[Any]) -> None:
+    def _run_unit(function: Callable[[], Any], future: Future[Any]) -> None:
         if not future.set_running_or_notify_cancel():
             return
         try:
             future.set_result(function())
         except Exception as error:  # noqa: BLE001 - it belongs to the caller
             future.set_exception(error)
+
+
+def _fail(future: Future[Any], error: Exception) -> None:
+    with suppress(InvalidStateError):  # it has its answer, or was cancelled
+        future.set_exception(error)
+
+
+async def _unless_gone(results: asyncio.Future[list[Any]]) -> list[Any]:
+    """Return the results, or raise ClientGoneError once the client has gone."""
+    gone = client_gone.get()
+    if gone is None:
+        return await results
+    watch = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({results, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not results.done():
+            raise ClientGoneError
+        return results.result()
+    finally:
+        watch.cancel()
+        results.cancel()
