@@ -41,6 +41,7 @@ class Group:
         weakest: The link by verdict with the lowest probability; None if no link has one.
         merges: Numbers of the merges that stand in the group.
         disputed: Pairs of the group that are "distinct" or "contested".
+        links: The pairs with the answer "duplicate" that hold it together, merges aside.
     """
 
     canonical: Id
@@ -48,6 +49,7 @@ class Group:
     weakest: Link | None = None
     merges: tuple[int, ...] = ()
     disputed: tuple[tuple[Id, Id], ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(slots=True)
@@ -168,6 +170,7 @@ def _group(members: Sequence[StoredQuestion], links: _Links) -> Group | None:
         ),
         merges=tuple(sorted(links.merges)),
         disputed=tuple(links.disputed[pair] for pair in sorted(links.disputed)),
+        links=tuple(links.links[pair] for pair in sorted(links.links)),
     )
 
 

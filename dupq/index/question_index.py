@@ -43,6 +43,7 @@ from dupq.index.review import (
     review_items,
     reviewed_pairs,
 )
+from dupq.index.review_pages import SOURCES, ReviewPage, Source, read_page
 from dupq.index.sampling import with_draw
 from dupq.index.search import QuestionSearch, RecallReport, SearchMode
 from dupq.index.stores import open_store
@@ -744,15 +745,24 @@ class QuestionIndex:
             lambda transaction: take_back(transaction, wanted, by=moderator, at=at, key=name, note=text, force=force)
         )
 
-    def history(self, id_: Id | None = None) -> list[StoredVerdict]:
-        """Return the history of verdicts of a question, or of all, oldest first, rows that were taken back included.
+    def history(
+        self, id_: Id | None = None, *, limit: int | None = None, before: int | None = None
+    ) -> list[StoredVerdict]:
+        """Return the history of verdicts of a question, or of all, rows that were taken back included.
+
+        Args:
+            id_: A question; None: all.
+            limit: Maximum number of rows: the last ones, last first. None: all rows, oldest first.
+            before: With a limit, only rows with a lower number than this; None: all.
 
         Raises:
-            InputError: The question is not stored and has no history.
+            InputError: The question is not stored and has no history, or another argument is bad.
         """
         wanted = None if id_ is None else as_id(id_, "id")
+        most = None if limit is None else as_int(limit, "limit")
+        bound = None if before is None else as_int(before, "before")
         with self._store.reading() as view:
-            return read_history(view, wanted)
+            return read_history(view, wanted, most, bound)
 
     def verdict_of(self, id1: Id, id2: Id) -> PairState:
         """Return the present state of a pair: its answer, and each moderator's verdict.
@@ -809,6 +819,55 @@ class QuestionIndex:
             }
             filters = {condition: value for condition, value in conditions.items() if value is not None}
             return review_items(view, limit, share, " AND ".join(filters), list(filters.values()))
+
+    def review_page(
+        self,
+        limit: int = 20,
+        *,
+        source: Source = "queue",
+        after: str | None = None,
+        by: str | None = None,
+        audit_share: float = 0.2,
+        decision: str | None = None,
+        min_probability: float = 0.0,
+        max_probability: float = 1.0,
+    ) -> ReviewPage:
+        """Return pairs to be reviewed, and the place after them.
+
+        Pages that follow each other share no pair, whatever verdicts come between them.
+
+        Args:
+            limit: Maximum number of pairs, in [1, 1,000,000].
+            source: "queue"; "contested", the oldest first; or "answered", the pairs that `by` has an opinion on, the
+                last one first.
+            after: `ReviewPage.after` of the page before; None: the first page.
+            by: Moderator whose answers are listed under "answered", and left out under "contested".
+            audit_share, decision, min_probability, max_probability: As in `review_queue`.
+
+        Raises:
+            InputError: A bad argument.
+        """
+        limit = as_int(limit, "limit", 1, MAX_QUEUE)
+        as_choice(source, SOURCES, "source")
+        share = as_number(audit_share, "audit_share", 0, 1)
+        moderator = None if by is None else as_line(by, "by")
+        if source == "answered" and moderator is None:
+            raise InputError("by must be a moderator where source is 'answered', got None", hint="name one")
+        wanted = None if decision is None else as_choice(decision, (str(value) for value in Decision), "decision")
+        low = as_number(min_probability, "min_probability", 0, 1)
+        high = as_number(max_probability, "max_probability", low, 1)
+        place = None if after is None else as_line(after, "after")
+        with self._store.reading() as view:
+            return read_page(
+                view,
+                source,
+                limit,
+                after=place,
+                audit_share=share,
+                by=moderator,
+                decision=wanted,
+                probabilities=(low, high),
+            )
 
     def review_item(self, id1: Id, id2: Id) -> ReviewItem:
         """Return one pair as the queue shows it, whether or not it has a decision or a verdict.

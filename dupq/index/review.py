@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,7 @@ class ReviewItem:
         chosen: "queue", "audit", or "" for a contested pair.
         sampled: Probability with which the pair is in the sample at this moment, in (0, 1]; None without a decision.
         last: Number of the last row of the pair's history, 0 if there is none: `expected` of the verdict.
-        opinions: The last verdict of each moderator; empty unless the pair is contested.
+        opinions: The last verdict of each moderator; empty in the queue, whose pairs have none.
     """
 
     question: StoredQuestion
@@ -156,6 +157,21 @@ def reviewed_pairs(view: View) -> list[ReviewedPair]:
 # ---- the queue ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """Place in the review queue up to which pairs were given.
+
+    Attributes:
+        turn: Number of the next turn between queue and audit.
+        queue: The highest drawn / value that the queue has given.
+        audits: Stratum -> the highest draw that its audit has given.
+    """
+
+    turn: int
+    queue: float = 0.0
+    audits: Mapping[str, float] = field(default_factory=dict)
+
+
 def review_items(view: View, limit: int, audit_share: float, where: str, values: Sequence[object]) -> list[ReviewItem]:
     """Return the next pairs without a verdict, audit pairs interleaved.
 
@@ -166,30 +182,56 @@ def review_items(view: View, limit: int, audit_share: float, where: str, values:
             number of verdicts that were given.
         where, values: Condition on the columns of `decisions`.
     """
+    return queue_part(view, limit, audit_share, where, values, None)[0]
 
-    def source(order: str, stratum: str = "") -> Iterator[tuple[int, int]]:
-        parts = [part for part in ("stratum=?" if stratum else "", where) if part]
-        given = ([stratum] if stratum else []) + [*values]
+
+def queue_part(
+    view: View, limit: int, audit_share: float, where: str, values: Sequence[object], after: QueuePosition | None
+) -> tuple[list[ReviewItem], QueuePosition]:
+    """Return the pairs after a position, and the position after them.
+
+    Args:
+        view, limit, audit_share, where, values: As in `review_items`.
+        after: The position; None: the start.
+    """
+    start = QueuePosition(view.last_verdict()) if after is None else after
+    conditions, known = [where] if where else [], [*values]
+    if start.queue:
+        conditions.append(f"{QUEUE_ORDER}>?")
+        known.append(start.queue)
+    for stratum, drawn in start.audits.items():
+        conditions.append("NOT (stratum=? AND drawn<=?)")
+        known += [stratum, drawn]
+
+    def source(order: str, stratum: str = "") -> Iterator[tuple[int, int, float, float]]:
+        parts = ["stratum=?", *conditions] if stratum else conditions
+        given = [stratum, *known] if stratum else known
         # Twice as many, because an order may begin with pairs that another one has given already.
-        for slot, other, _, _ in view.unanswered(order, 2 * limit, " AND ".join(parts), given):
-            yield slot, other
+        yield from view.unanswered(order, 2 * limit, " AND ".join(parts), given)
 
     sources = {"queue": source(QUEUE_ORDER), **{stratum: source(AUDIT_ORDER, stratum) for stratum in STRATA}}
     chosen: dict[tuple[int, int], Literal["queue", "audit"]] = {}
-    start = view.last_verdict()
-    for place in range(start, start + limit):
+    queue, audits = start.queue, dict(start.audits)
+    for place in range(start.turn, start.turn + limit):
         first = turn(place, audit_share)
         # An order that has come to its end gives its turns to the other audits, then to the queue.
         names = ("queue",) if first == "queue" else (first, *(s for s in STRATA if s != first), "queue")
         for name in names:
-            pair = next((pair for pair in sources[name] if pair not in chosen), None)
-            if pair is not None:
-                chosen[pair] = "queue" if name == "queue" else "audit"
-                break
+            row = next((row for row in sources[name] if row[:2] not in chosen), None)
+            if row is None:
+                continue
+            slot, other, value, drawn = row
+            chosen[slot, other] = "queue" if name == "queue" else "audit"
+            if name == "queue":
+                queue = drawn / value
+            else:
+                audits[name] = drawn
+            break
         else:
             break  # all orders have come to their end
     now, questions = progressed(view), view.questions({slot for pair in chosen for slot in pair})
-    return [_item(view, now, questions, pair, reason) for pair, reason in chosen.items()]
+    items = [_item(view, now, questions, pair, reason) for pair, reason in chosen.items()]
+    return items, QueuePosition(start.turn + len(items), queue, audits)
 
 
 def contested_items(
@@ -208,6 +250,18 @@ def contested_items(
         decision: The decision of the pairs; None: any, or none.
         probabilities: Lowest and highest probability; a pair without a decision is within [0, 1] only.
     """
+    found = (item for _, item in contested(view, by) if is_within(item, decision, probabilities))
+    return list(islice(found, limit))
+
+
+def contested(view: View, by: str | None = None, after: int = 0) -> Iterator[tuple[int, ReviewItem]]:
+    """Yield the contested pairs, the oldest first, each with the number of the first verdict that stands on it.
+
+    Args:
+        view: Of the store.
+        by: Leave out pairs that this moderator has an opinion on.
+        after: Leave out pairs whose first verdict has this number or a lower one.
+    """
     rows = view.verdicts_where(
         f"{STANDING} AND {ON_STORED} AND EXISTS (SELECT 1 FROM verdicts x WHERE x.slot_one=v.slot_one"
         " AND x.slot_other=v.slot_other AND x.moderator<>v.moderator)"
@@ -215,21 +269,47 @@ def contested_items(
     pairs: dict[tuple[int, int], list[StoredVerdict]] = {}
     for row in rows:
         pairs.setdefault((row.slot_one, row.slot_other), []).append(row)
-    now, items = progressed(view), []
+    now = progressed(view)
     for pair, verdicts in pairs.items():
         given = opinions(verdicts)
-        if answer_of(given) != "contested" or by in {verdict.by for verdict in given}:
-            continue
-        item = _item(view, now, view.questions(pair), pair, "", given)
-        low, high = probabilities
-        if decision is not None and (item.decision is None or item.decision.decision != decision):
-            continue
-        if (low, high) != (0, 1) and (item.decision is None or not low <= item.decision.probability <= high):
-            continue
-        items.append(item)
-        if len(items) == limit:
-            break
-    return items
+        if answer_of(given) == "contested" and by not in {verdict.by for verdict in given}:
+            if verdicts[0].number > after:
+                yield verdicts[0].number, _item(view, now, view.questions(pair), pair, "", given)
+
+
+def answered_by(view: View, by: str, before: int | None = None) -> Iterator[tuple[int, ReviewItem]]:
+    """Yield the pairs that a moderator has an opinion on, the last one first, each with its number.
+
+    Args:
+        view: Of the store.
+        by: Name of the moderator.
+        before: Leave out opinions with this number or a higher one; None: none.
+    """
+    now, part = progressed(view), 100
+    later = (
+        "NOT EXISTS (SELECT 1 FROM verdicts x WHERE x.slot_one=v.slot_one AND x.slot_other=v.slot_other"
+        " AND x.moderator=v.moderator AND x.number>v.number AND x.answer<>'undo'"
+        " AND NOT EXISTS (SELECT 1 FROM verdicts y WHERE y.undoes=x.number))"
+    )
+    number = view.last_verdict() + 1 if before is None else before
+    while True:
+        rows = view.verdicts_where(
+            f"v.moderator=? AND v.number<? AND {STANDING} AND {ON_STORED} AND {later}", (by, number), limit=part
+        )
+        for row in rows:
+            pair = (row.slot_one, row.slot_other)
+            yield row.number, _item(view, now, view.questions(pair), pair, "", _opinions_at(view, pair))
+        if len(rows) < part:
+            return
+        number = rows[-1].number
+
+
+def is_within(item: ReviewItem, decision: str | None, probabilities: tuple[float, float]) -> bool:
+    """Return True if the decision on a pair is this one, and its probability in this range."""
+    low, high = probabilities
+    if item.decision is None:
+        return decision is None and (low, high) == (0, 1)
+    return decision in (None, item.decision.decision) and low <= item.decision.probability <= high
 
 
 def pair_item(view: View, one: Id, other: Id) -> ReviewItem:
@@ -240,8 +320,11 @@ def pair_item(view: View, one: Id, other: Id) -> ReviewItem:
     """
     slots = require_stored(view, (one, other))
     pair = (min(slots.values()), max(slots.values()))
-    given = opinions(view.verdicts_where(f"{STANDING} AND v.slot_one=? AND v.slot_other=?", pair))
-    return _item(view, progressed(view), view.questions(pair), pair, "", given)
+    return _item(view, progressed(view), view.questions(pair), pair, "", _opinions_at(view, pair))
+
+
+def _opinions_at(view: View, pair: tuple[int, int]) -> tuple[StoredVerdict, ...]:
+    return opinions(view.verdicts_where(f"{STANDING} AND v.slot_one=? AND v.slot_other=?", pair))
 
 
 def _item(

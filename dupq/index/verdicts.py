@@ -100,13 +100,21 @@ def read_pair(view: View, one: Id, other: Id) -> PairState:
     return pair_state(one, other, rows, view.present_slots({s for row in rows for s in (row.slot_one, row.slot_other)}))
 
 
-def read_history(view: View, id_: Id | None) -> list[StoredVerdict]:
-    """Return the history of a question, or of all, oldest first.
+def read_history(
+    view: View, id_: Id | None, limit: int | None = None, before: int | None = None
+) -> list[StoredVerdict]:
+    """Return the history of a question, or of all; see `QuestionIndex.history`.
 
     Raises:
         InputError: The question is not stored and has no history.
     """
-    rows = view.verdicts(id_=id_)
+    if limit is None:
+        rows = view.verdicts(id_=id_)
+    else:
+        condition, values = "v.number<?", [view.last_verdict() + 1 if before is None else before]
+        if id_ is not None:
+            condition, values = f"{condition} AND (v.one=? OR v.other=?)", [*values, *[encoded_id(id_)] * 2]
+        rows = view.verdicts_where(condition, values, limit)
     if id_ is not None and not rows:
         require_stored(view, (id_,))
     return rows

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dupq.errors import InputError
-from dupq.index.groups import Group
+from dupq.index.groups import Group, Link
 from dupq.index.question_index import QuestionIndex
 from dupq.pipeline import DuplicatePipeline
 from tests.index.stored import IDS, TEXTS
@@ -175,4 +175,4 @@ def test_ids_of_both_kinds_are_two_questions(path: Path, pipeline: DuplicatePipe
     index.add([7, "7", 8], TEXTS[:3])
     index.verdict(7, "7", "duplicate", by="ann")
     index.merge(8, "7", by="ann")
-    assert index.groups() == [Group(8, (7, "7", 8), None, (1,))]
+    assert index.groups() == [Group(8, (7, "7", 8), None, (1,), links=(Link(7, "7", None),))]

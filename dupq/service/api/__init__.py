@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.api import operations, scoring
+from dupq.service.api import calibration, compatible, groups, operations, questions, review, scoring
 
-ROUTERS: tuple[APIRouter, ...] = (scoring.router, operations.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    scoring.router,
+    questions.router,
+    review.router,
+    groups.router,
+    calibration.router,
+    compatible.router,
+    operations.router,
+)

@@ -1,0 +1,107 @@
+"""Stored questions: add, replace, read and delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+
+from dupq.index.stores.base import NewQuestion
+from dupq.service.access import Reader, Writer
+from dupq.service.api import answers
+from dupq.service.api.declared import errors
+from dupq.service.api.strict_json import StrictRoute
+from dupq.service.ids import path_id
+from dupq.service.problems import ProblemError
+from dupq.service.schemas import BadRow, Question, QuestionsRequest, QuestionsWritten
+from dupq.service.state import Service, service_of
+from dupq.service.work import add_questions
+from dupq.types import Id
+
+router = APIRouter(prefix="/v1", tags=["questions"], route_class=StrictRoute)
+Served = Annotated[Service, Depends(service_of)]
+ID = "Id of the question. A number and a text that look alike are written i:7 and t:7."
+IdInPath = Annotated[str, Path(alias="id", description=ID, examples=["t1"])]
+MISSING = "No question has the id."
+AMBIGUOUS = "Both a number and a text are stored under the id."
+
+
+@router.put("/questions", operation_id="put_questions", response_model=QuestionsWritten, responses=errors())
+def put_questions(
+    body: QuestionsRequest,
+    caller: Writer,
+    service: Served,
+    decide: Annotated[
+        bool | None, Query(description="Decide them against all others (default: the setting decide_new)")
+    ] = None,
+    skip_bad: Annotated[bool, Query(description="Leave out the rows that cannot be stored, rather than refuse all")] = False,
+) -> dict[str, Any]:
+    """Add or replace questions, any number of them; repeated, the request changes nothing.
+
+    Rows that cannot be stored are named, and nothing is stored then, unless skip_bad is true. If the server fails
+    meanwhile, send the request again.
+    """
+    skipped: list[dict[str, str]] = []
+    rows: dict[Id, NewQuestion] = {}
+    repeated: dict[Id, None] = {}
+    for place, row in enumerate(body.questions):
+        if isinstance(row, BadRow):
+            skipped += [
+                {"at": f"body/questions/{place}{f'/{at}' if at else ''}", "message": message}
+                for at, message in row.errors
+            ]
+            continue
+        if row.id in rows:
+            repeated[row.id] = None
+            del rows[row.id]
+        rows[row.id] = row.new_question()
+    if skipped and not skip_bad:
+        raise ProblemError(
+            422,
+            f"{skipped[0]['at']}: {skipped[0]['message']}",
+            hint="correct the rows, or leave them out with ?skip_bad=true; nothing was stored",
+            errors=skipped,
+        )
+    wanted = service.settings.decide_new if decide is None else decide
+    written = add_questions(service, list(rows.values()), decide=wanted)
+    return {
+        "added": written.added,
+        "replaced": written.replaced,
+        "unchanged": written.unchanged,
+        "repeated": list(repeated),
+        "skipped": skipped,
+    }
+
+
+@router.get(
+    "/questions/{id:path}",
+    operation_id="get_question",
+    response_model=Question,
+    responses=errors(s404=MISSING, s409=AMBIGUOUS),
+)
+def get_question(id_: IdInPath, caller: Reader, service: Served) -> dict[str, Any]:
+    """Return a stored question."""
+    wanted = path_id(id_, service.index)
+    stored = service.index.questions([wanted])
+    if wanted not in stored:
+        raise missing(wanted)
+    return answers.question(stored[wanted])
+
+
+@router.delete(
+    "/questions/{id:path}",
+    operation_id="delete_question",
+    status_code=204,
+    response_class=Response,
+    responses=errors(s404=MISSING, s409=AMBIGUOUS),
+)
+def delete_question(id_: IdInPath, caller: Writer, service: Served) -> None:
+    """Delete a question and its decisions; verdicts on it stay in the history."""
+    wanted = path_id(id_, service.index)
+    if not service.index.remove([wanted]):
+        raise missing(wanted)
+
+
+def missing(id_: Id) -> ProblemError:
+    """Return the error of an id that is not stored."""
+    return ProblemError(404, f"no question has the id {id_!r:.60}", hint="add it first: PUT /v1/questions")

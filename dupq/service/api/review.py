@@ -1,0 +1,195 @@
+"""The review queue, verdicts and their history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query
+
+from dupq.errors import ConflictError
+from dupq.index.review import ReviewItem
+from dupq.service.access import Reader, Reviewer
+from dupq.service.api import answers
+from dupq.service.api.declared import errors
+from dupq.service.api.questions import AMBIGUOUS, ID, MISSING, missing
+from dupq.service.api.strict_json import StrictRoute
+from dupq.service.ids import path_id
+from dupq.service.problems import ProblemError
+from dupq.service.review_list import ReviewFilters, conflict_kinds, filtered_page
+from dupq.service.schemas import (
+    MAX_INT,
+    ConflictName,
+    DecisionName,
+    History,
+    PairDetails,
+    ReviewList,
+    UndoRequest,
+    VerdictRequest,
+    VerdictRow,
+)
+from dupq.service.state import Service, service_of
+from dupq.service.webhooks.outgoing import emit
+
+router = APIRouter(prefix="/v1", tags=["review"], route_class=StrictRoute)
+Served = Annotated[Service, Depends(service_of)]
+Key = Annotated[
+    str | None, Header(alias="Idempotency-Key", max_length=255, description="A repeated request is one verdict")
+]
+Blind = Annotated[bool, Query(description="Leave out the decision of audit pairs, so that it sways nobody")]
+Filter = Annotated[str, Query(max_length=200)]
+Probability = Annotated[float, Query(ge=0, le=1)]
+
+
+@router.get("/review", operation_id="review", response_model=ReviewList, responses=errors())
+def review(
+    caller: Reader,
+    service: Served,
+    decision: DecisionName | None = None,
+    min_probability: Probability = 0.0,
+    max_probability: Probability = 1.0,
+    contested: Annotated[bool, Query(description="Pairs whose moderators differ, the oldest first")] = False,
+    mine: Annotated[bool, Query(description="Pairs that this token has answered, the last one first")] = False,
+    by: Annotated[str | None, Query(max_length=200, description="As `mine`, of another moderator")] = None,
+    tag: Filter = "",
+    category: Filter = "",
+    search: Annotated[str, Query(max_length=200, description="Words of the two questions")] = "",
+    conflict: Annotated[ConflictName | None, Query(description="Kind of conflict between the two texts")] = None,
+    blind: Blind = False,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    cursor: Annotated[str | None, Query(max_length=1000, description="`cursor` of the page before")] = None,
+) -> dict[str, Any]:
+    """Return the pairs whose verdict is worth the most, random audit pairs among them.
+
+    A page may hold fewer pairs than `limit`, or none, and still have a cursor: the filters look at some hundred pairs
+    a page.
+    """
+    answered = by is not None or mine
+    if contested and answered:
+        raise ProblemError(422, "contested must be left out beside mine and by", hint="ask for one of them")
+    filters = ReviewFilters(
+        source="contested" if contested else "answered" if answered else "queue",
+        by=(by or caller.name) if answered else None,
+        decision=decision,
+        min_probability=min_probability,
+        max_probability=max_probability,
+        tag=tag,
+        category=category,
+        search=search,
+        conflict=conflict or "",
+    )
+    page = filtered_page(service.index, filters, limit, cursor)
+    guarantee = answers.guarantee_of(service) if page.items else ""
+    items = [_item(item, guarantee, blind=blind, conflicts=conflict is not None) for item in page.items]
+    return {"items": items, "scanned": page.scanned, "cursor": page.after}
+
+
+@router.get(
+    "/pairs",
+    operation_id="get_pair",
+    response_model=PairDetails,
+    responses=errors(s404=MISSING, s409=AMBIGUOUS),
+)
+def get_pair(
+    id1: Annotated[str, Query(description=ID, examples=["t1"])],
+    id2: Annotated[str, Query(description=ID, examples=["2"])],
+    caller: Reader,
+    service: Served,
+    blind: Blind = False,
+) -> dict[str, Any]:
+    """Return one pair: both questions, the decision, the verdicts and their history."""
+    one, other = path_id(id1, service.index), path_id(id2, service.index)
+    stored = service.index.questions([one, other])
+    for id_ in (one, other):
+        if id_ not in stored:
+            raise missing(id_)
+    item = service.index.review_item(one, other)
+    state = service.index.verdict_of(one, other)
+    rows = [row for row in service.index.history(one) if {row.id, row.other} == {one, other}]
+    found = _item(item, answers.guarantee_of(service), blind=blind, conflicts=True)
+    return {**found, "answer": state.answer, "history": [answers.verdict(row) for row in rows]}
+
+
+def _item(item: ReviewItem, guarantee: str, *, blind: bool, conflicts: bool) -> dict[str, Any]:
+    hidden = blind and item.chosen == "audit"
+    decision = None if item.decision is None or hidden else answers.decided(item.decision, guarantee)
+    return {
+        "question1": answers.question(item.question),
+        "question2": answers.question(item.other),
+        "decision": decision,
+        "chosen": item.chosen,
+        "sampled": item.sampled,
+        "last": item.last,
+        "opinions": [answers.verdict(row) for row in item.opinions],
+        "conflicts": conflict_kinds(item) if conflicts else None,
+    }
+
+
+CONFLICT = "The pair has later rows, which `rows` lists."
+
+
+@router.post(
+    "/verdicts", operation_id="give_verdict", response_model=VerdictRow, responses=errors(s409=CONFLICT)
+)
+def give_verdict(body: VerdictRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
+    """Give a verdict on a pair, in the name of the token."""
+    try:
+        row = service.index.verdict(
+            body.id1,
+            body.id2,
+            body.answer,
+            by=caller.name,
+            sampled=body.sampled,
+            chosen=body.chosen,
+            note=body.note,
+            expected=body.expected,
+            key=_key(body.key, idempotency_key),
+        )
+    except ConflictError as error:
+        raise ProblemError(
+            409, error.message, hint=error.hint, rows=[answers.verdict(row) for row in error.rows]  # type: ignore[arg-type]
+        ) from error
+    found = answers.verdict(row)
+    emit(service, "verdict", f"verdict:{row.number}", found)
+    return found
+
+
+@router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow, responses=errors())
+def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
+    """Take a verdict back: the last one of this moderator that stands, or the one with this number."""
+    if body.force and not caller.may("manage"):
+        raise ProblemError(
+            403, f"the role {caller.role} may not take back verdicts of others", hint="leave force out"
+        )
+    row = service.index.undo(
+        body.number, by=caller.name, force=body.force, note=body.note, key=_key(body.key, idempotency_key)
+    )
+    found = answers.verdict(row)
+    emit(service, "verdict", f"verdict:{row.number}", found)
+    return found
+
+
+@router.get(
+    "/history", operation_id="history", response_model=History, responses=errors(s404=MISSING, s409=AMBIGUOUS)
+)
+def history(
+    caller: Reader,
+    service: Served,
+    id_: Annotated[str | None, Query(alias="id", description=ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[int | None, Query(ge=1, le=MAX_INT, description="`cursor` of the page before")] = None,
+) -> dict[str, Any]:
+    """Return the history of verdicts, last first, rows that were taken back included."""
+    wanted = None if id_ is None else path_id(id_, service.index)
+    rows = service.index.history(wanted, limit=limit, before=cursor)
+    return {
+        "rows": [answers.verdict(row) for row in rows],
+        "cursor": rows[-1].number if len(rows) == limit else None,
+    }
+
+
+def _key(*given: str | None) -> str | None:
+    """Return the name of a request; raise ProblemError if body and header give two."""
+    keys = {key for key in given if key is not None}
+    if len(keys) > 1:
+        raise ProblemError(422, "key must be that of the header Idempotency-Key", hint="give one of them")
+    return next(iter(keys), None)
