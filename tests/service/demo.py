@@ -41,8 +41,8 @@ ROWS: tuple[tuple[int, str, str, str, int, str, str], ...] = (
     (114, "programming", "javascript", "2024-01-25", 3, "How do I copy an array in JavaScript?",
      "`const b = a` changes `a` when I push to `b`. I need a copy whose elements may stay shared."),
     (115, "programming", "javascript", "2024-10-02", 0, "How can I copy an array in JavaScript?",
-     "When I change the copy, the first array changes too:\n\n    const copy = list\n    copy.push(4)\n\nWhat do I have "
-     "to write instead?"),
+     "When I change the copy, the first array changes too:\n\n    const copy = list\n    copy.push(4)\n\nWhat do I "
+     "have to write instead?"),
     (116, "programming", "docker", "2024-03-03", 2, "How do I see the logs of a Docker container that has stopped?",
      "The container exits after two seconds. `docker ps` does not list it any more."),
     (117, "programming", "docker", "2024-03-28", 1, "How do I see the logs of a running Docker container?",
