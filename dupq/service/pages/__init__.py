@@ -1,10 +1,20 @@
-"""The pages of the service."""
+"""Pages for people: the review page, groups, dashboard and jobs; each module has a `router`."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.pages import bulk, dashboard, login, preferences, review, review_list
+from dupq.service.pages import (
+    bulk,
+    calibration_page,
+    dashboard,
+    groups,
+    jobs_page,
+    login,
+    preferences,
+    review,
+    review_list,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,
@@ -12,5 +22,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     review_list.router,
     bulk.router,
     preferences.router,
+    groups.router,
     dashboard.router,
+    calibration_page.router,
+    jobs_page.router,
 )

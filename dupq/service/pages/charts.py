@@ -157,7 +157,9 @@ def stacked_bars(name: str, title: str, labels: Sequence[str], series: Sequence[
         for row, value in zip(series, column, strict=True):
             if value:
                 y, foot = frame.y.at(base + value), frame.y.at(base)
-                bars.append(_tag("rect", look=f"mark {row.look}", x=middle - wide / 2, y=y, width=wide, height=foot - y))
+                bars.append(
+                    _tag("rect", look=f"mark {row.look}", x=middle - wide / 2, y=y, width=wide, height=foot - y)
+                )
             base += value
         if bars:
             words = ", ".join(f"{v:g} {row.name}" for row, v in zip(series, column, strict=True) if v)
@@ -263,7 +265,9 @@ def reliability(name: str, title: str, bins: Sequence[Bin]) -> str:
     for mark in marks:
         parts.append(_tag("path", look="grid", d=f"M{_number(x.at(mark))} {_number(frame.y.start)}V{_number(TOP)}"))
         anchor = "end" if mark == 1 else "middle"
-        parts.append(_text(x.at(mark) + (8 if mark == 1 else 0), frame.y.start + 16, percent_label(mark), "tick", anchor))
+        parts.append(
+            _text(x.at(mark) + (8 if mark == 1 else 0), frame.y.start + 16, percent_label(mark), "tick", anchor)
+        )
     parts.append(_text((frame.left + frame.right) / 2, height - 8, "stated probability", "label", "middle"))
     diagonal = f"M{_number(x.at(0))} {_number(frame.y.at(0))}L{_number(x.at(1))} {_number(frame.y.at(1))}"
     parts.append(_tag("path", look="line expected dashed", d=diagonal))
@@ -362,7 +366,9 @@ class _Frame:
 
 
 def _svg(name: str, title: str, text: str, height: float, parts: Sequence[str]) -> str:
-    head = _tag("title", escape(_plain(title)), id=f"{name}-title") + _tag("desc", escape(_plain(text)), id=f"{name}-desc")
+    head = _tag("title", escape(_plain(title)), id=f"{name}-title") + _tag(
+        "desc", escape(_plain(text)), id=f"{name}-desc"
+    )
     return _tag(
         "svg",
         head + "".join(parts),

@@ -228,5 +228,5 @@ def _values(estimate: Estimate) -> tuple[float | None, float, float]:
 
 def _estimate_row(estimate: Estimate) -> tuple[Any, ...]:
     if estimate.value is None:
-        return "–", "–", f"{estimate.pairs:,}"
+        return "—", "—", f"{estimate.pairs:,}"
     return percent(estimate.value), f"{percent(estimate.low)} to {percent(estimate.high)}", f"{estimate.pairs:,}"
