@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from selenium import webdriver
@@ -18,7 +18,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-SECONDS = 30
+if TYPE_CHECKING:
+    from dupq.service.access import Role
+    from tests.browser.server import Server
+
+SECONDS = 60
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -69,8 +73,8 @@ class Chromium:
         self.media()
         self.console()
 
-    def command(self, name: str, **values: Any) -> Any:
-        return self.driver.execute_cdp_cmd(name, values)
+    def command(self, method: str, /, **values: Any) -> Any:
+        return self.driver.execute_cdp_cmd(method, values)
 
     # ---- emulation ------------------------------------------------------------------------------------------------
 
@@ -101,6 +105,14 @@ class Chromium:
         self.type("#token", token)
         with self.next_page():
             self.click("form[action='/login'] button")
+
+    def enter(self, server: Server, role: Role, name: str) -> None:
+        """Be logged in as the holder of a new token, without the form."""
+        caller = server.service.access.caller(server.token(role, name))
+        if caller is None:
+            raise RuntimeError("the new token is not valid")
+        secret = server.service.access.start_session(caller)
+        self.command("Network.setCookie", name="dupq_session", value=secret, url=self.base, httpOnly=True)
 
     @property
     def path(self) -> str:
@@ -167,7 +179,17 @@ class Chromium:
     def console(self) -> list[str]:
         """What the console has got since the last call, without the status of pages."""
         rows = self.driver.get_log("browser")
-        return [f"{row['level']} {row['source']}: {row['message']}" for row in rows if row["source"] != "network"]
+        return [f"{row['level']} {row['source']}: {row['message']}" for row in rows if row["source"] not in ("network", "recommendation")]
+
+    def statuses(self) -> list[str]:
+        """Address and status of what this page has fetched."""
+        return list(
+            self.run(
+                """
+                return performance.getEntriesByType("resource").map((each) => `${each.name} ${each.responseStatus}`);
+                """
+            )
+        )
 
     def wider(self) -> list[str]:
         """What reaches beyond the right or left edge of the page, and widens it."""

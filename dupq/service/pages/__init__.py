@@ -9,7 +9,6 @@ from dupq.service.pages import (
     calibration_page,
     dashboard,
     groups,
-    jobs_page,
     login,
     preferences,
     review,
@@ -25,5 +24,4 @@ ROUTERS: tuple[APIRouter, ...] = (
     groups.router,
     dashboard.router,
     calibration_page.router,
-    jobs_page.router,
 )
