@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dupq.service.pages import login
+from dupq.service.pages import (
+    bulk,
+    calibration_page,
+    dashboard,
+    groups,
+    login,
+    preferences,
+    review,
+    review_list,
+)
 
-ROUTERS: tuple[APIRouter, ...] = (login.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    login.router,
+    review.router,
+    review_list.router,
+    bulk.router,
+    preferences.router,
+    groups.router,
+    dashboard.router,
+    calibration_page.router,
+)

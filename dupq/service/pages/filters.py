@@ -1,0 +1,162 @@
+"""Filters of the review queue: kept in the address of every page while one works through the pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from dupq.index.review import ReviewItem
+from dupq.index.stores.base import StoredQuestion
+from dupq.service.pages.marks import KINDS, conflict_kinds
+from dupq.service.pages.posts import title_of
+
+SHOWN = {
+    "open": "without a verdict",
+    "mine": "with a verdict of mine",
+    "answered": "with any verdict",
+    "contested": "contested",
+}
+"""Value of `show` -> the pairs that it stands for."""
+DECISIONS = ("duplicate", "review", "distinct")
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What pairs to show.
+
+    Attributes:
+        show: A key of `SHOWN`.
+        decision: "duplicate", "review", "distinct", or "" for all.
+        category, tag: Of one of the two questions, or "".
+        low, high: Range of the probability, in [0, 1].
+        conflict: Kind of conflict that the two titles have, or "".
+        text: Part of the text, title or body of one of the two questions, or "".
+    """
+
+    show: str = "open"
+    decision: str = ""
+    category: str = ""
+    tag: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    conflict: str = ""
+    text: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Filters:
+        """Return the filters of a query; a value that makes no sense counts as missing, and NUL is dropped."""
+        text = {
+            name: query.get(name, "").replace("\x00", "").strip()[:MAX_TEXT] for name in ("category", "tag", "text")
+        }
+        low, high = _share(query.get("low"), 0.0), _share(query.get("high"), 1.0)
+        return cls(
+            show=_one_of(query.get("show"), SHOWN) or "open",
+            decision=_one_of(query.get("decision"), DECISIONS),
+            low=min(low, high),
+            high=max(low, high),
+            conflict=_one_of(query.get("conflict"), KINDS),
+            **text,
+        )
+
+    def query(self, **more: object) -> str:
+        """Return them as a query with "?", or "" if there are none; with further parameters."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        pairs = {**given, **{name: value for name, value in more.items() if value not in (None, "", 0)}}
+        return f"?{urlencode(pairs)}" if pairs else ""
+
+    @property
+    def any(self) -> bool:
+        """True if some pairs are left out."""
+        return self != Filters()
+
+    def described(self) -> list[tuple[str, str]]:
+        """Return each filter that is set as text, with the query of the others."""
+        texts = {
+            "show": SHOWN[self.show] if self.show != "open" else "",
+            "decision": f"decided {self.decision}" if self.decision else "",
+            "category": f"category {self.category}" if self.category else "",
+            "tag": f"tag {self.tag}" if self.tag else "",
+            "low": f"probability from {self.low:g}" if self.low > 0 else "",
+            "high": f"probability up to {self.high:g}" if self.high < 1 else "",
+            "conflict": f"conflict: {self.conflict}" if self.conflict else "",
+            "text": f"“{self.text}”" if self.text else "",
+        }
+        defaults = {f.name: f.default for f in fields(self)}
+        changes: dict[str, Any] = {name: {name: defaults[name]} for name in texts}
+        return [(text, replace(self, **changes[name]).query()) for name, text in texts.items() if text]
+
+    # ---- in SQL ---------------------------------------------------------------------------------------------------
+
+    def condition(self) -> tuple[str, list[object]]:
+        """Return a condition on the columns of `decisions`, and its values.
+
+        It may let pass a pair that `matches` leaves out, never the reverse.
+        """
+        parts: list[str] = []
+        values: list[object] = []
+        for part, value in (
+            ("decision=?", self.decision),
+            ("probability>=?", self.low or None),
+            ("probability<=?", self.high if self.high < 1 else None),
+        ):
+            if value:
+                parts.append(part)
+                values.append(value)
+        for text in (self.category, self.tag, self.text):
+            if text and text.isascii() and not set('"\\') & set(text):  # JSON keeps these characters as they are
+                parts.append(
+                    "EXISTS (SELECT 1 FROM questions q WHERE q.slot IN (decisions.slot, decisions.other)"
+                    " AND (lower(q.text) LIKE ? ESCAPE '!' OR lower(q.details) LIKE ? ESCAPE '!'))"
+                )
+                values += [_pattern(text)] * 2
+        return " AND ".join(parts), values
+
+    # ---- in Python ------------------------------------------------------------------------------------------------
+
+    def matches(self, item: ReviewItem) -> bool:
+        """Return True if a pair passes all filters but `show`."""
+        decision, pair = item.decision, (item.question, item.other)
+        if self.decision and (decision is None or decision.decision != self.decision):
+            return False
+        if (self.low, self.high) != (0.0, 1.0) and (
+            decision is None or not self.low <= decision.probability <= self.high
+        ):
+            return False
+        for wanted, has in ((self.category, _category), (self.tag, _tags), (self.text, _texts)):
+            if wanted and not any(has(question, wanted.casefold()) for question in pair):
+                return False
+        return not self.conflict or self.conflict in conflict_kinds(title_of(pair[0]), title_of(pair[1]))
+
+
+def _category(question: StoredQuestion, wanted: str) -> bool:
+    return str((question.details or {}).get("category", "")).casefold() == wanted
+
+
+def _tags(question: StoredQuestion, wanted: str) -> bool:
+    tags = (question.details or {}).get("tags")
+    return isinstance(tags, list) and any(str(tag).casefold() == wanted for tag in tags)
+
+
+def _texts(question: StoredQuestion, wanted: str) -> bool:
+    details = question.details or {}
+    return any(wanted in str(text).casefold() for text in (question.text, details.get("title"), details.get("body")))
+
+
+def _pattern(text: str) -> str:
+    escaped = text.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return f"%{escaped}%"
+
+
+def _one_of(value: str | None, choices: Mapping[str, object] | tuple[str, ...]) -> str:
+    return value if value is not None and value in choices else ""
+
+
+def _share(value: str | None, default: float) -> float:
+    try:
+        share = float(value or "")
+    except ValueError:
+        return default
+    return share if 0 <= share <= 1 else default
