@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.index import tables
+from benchmarks.service import tables as service_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -26,7 +27,7 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / name for name in ("quality.md", "scope.md", "index.md")),
+    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service")),
     ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
@@ -291,6 +292,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "quality": quality,
     "output_score": output_score,
+    "service_crashes": lambda: service_tables.crashes(optional("service")),
+    "service_loads": lambda: service_tables.loads(optional("service")),
+    "service_pressure": lambda: service_tables.pressure(optional("service")),
+    "service_starts": lambda: service_tables.starts(optional("service")),
     "shipped": shipped,
     "verdicts": verdicts,
 }
