@@ -204,6 +204,23 @@ class Chromium:
         )
         return found
 
+    def small_targets(self) -> list[str]:
+        """Controls of fewer than 24 pixels either way that are not words of a sentence (WCAG 2.2, 2.5.8)."""
+        found: list[str] = self.run(
+            """
+            const small = [];
+            for (const each of document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary")) {
+              if (!each.checkVisibility({ visibilityProperty: true }) || each.closest(".visually-hidden")) continue;
+              if (each.matches("a") && getComputedStyle(each).display === "inline") continue;
+              const box = (each.closest("label") ?? each).getBoundingClientRect();
+              if (box.width < 23.5 || box.height < 23.5)
+                small.push(`${Math.round(box.width)} x ${Math.round(box.height)}: ${each.outerHTML.slice(0, 120)}`);
+            }
+            return small;
+            """
+        )
+        return found
+
     def axe(self, rules: Sequence[str] = ()) -> list[str]:
         """Violations that axe-core finds by its rules, or by all of them."""
         if not self.run("return Boolean(window.axe)"):
