@@ -16,7 +16,7 @@ from dupq.version import __version__
 
 GROUPS = {
     "Everyday": ("score", "explain", "mine", "index"),
-    "Service": ("token",),
+    "Service": ("serve", "token"),
     "Making a model": ("train", "distill", "calibrate"),
     "Data": ("data",),
     "Model folders": ("model",),

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
+from dupq.errors import InputError
 from dupq.index.question_index import QuestionIndex
 from dupq.index.stores import open_store
 from dupq.pipeline import DuplicatePipeline
 from dupq.service.access import Access
 from dupq.service.api import ROUTERS as API_ROUTERS
+from dupq.service.apidocs import TAGS, describe
 from dupq.service.executor import ModelExecutor
 from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
-from dupq.service.middleware import BodyLimit, RequestRecords, SecurityHeaders
+from dupq.service.middleware import BodyLimit, ClientWatch, RequestRecords, SecurityHeaders
 from dupq.service.pages import ROUTERS as PAGE_ROUTERS
 from dupq.service.pages.errors import error_page
 from dupq.service.problems import add_handlers
 from dupq.service.sessions import add_login_handler
-from dupq.service.settings import ServiceSettings
+from dupq.service.settings import ServiceSettings, masked_url
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
 from dupq.service.webhooks import ROUTERS as WEBHOOK_ROUTERS
@@ -37,21 +40,44 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
     Args:
         settings: The settings.
         pipeline: The pipeline; None: the one that the settings name.
+
+    Raises:
+        InputError: The host is beyond loopback, and there is no token; or the index cannot be used.
+        ModelFolderError: The pipeline cannot be opened.
+        OutputError: The index cannot be reached or written.
     """
-    pipeline = pipeline or DuplicatePipeline.from_pretrained(settings.model)
-    index = QuestionIndex(settings.db, pipeline)
-    store = open_store(settings.db)
-    prepare_tables(store)
-    return Service(
-        settings=settings,
-        pipeline=pipeline,
-        index=index,
-        store=store,
-        executor=ModelExecutor(pipeline, index, batch=settings.batch, max_waiting=settings.max_waiting),
-        access=Access(store, session_hours=settings.session_hours, rate=settings.rate_limit, burst=settings.rate_burst),
-        jobs=Jobs(store),
-        metrics=Metrics(),
-    )
+    with ExitStack() as opened:
+        store = open_store(settings.db)
+        opened.callback(store.close)
+        prepare_tables(store)
+        access = Access(
+            store, session_hours=settings.session_hours, rate=settings.rate_limit, burst=settings.rate_burst
+        )
+        if not settings.on_loopback and not access.has_tokens():
+            raise InputError(
+                f"without a token the host must be on loopback, got {settings.host}",
+                hint=f"create a token first: dupq token create --db {masked_url(settings.db)} --role admin --name NAME",
+            )
+        pipeline = pipeline or DuplicatePipeline.from_pretrained(settings.model, threads=settings.threads)
+        index = QuestionIndex(settings.db, pipeline)
+        opened.callback(index.close)
+        metrics = Metrics()
+        executor = ModelExecutor(
+            pipeline,
+            index,
+            batch=settings.batch,
+            max_waiting=settings.max_waiting,
+            observe=metrics.batch_size.observe,
+        )
+        opened.pop_all()
+    service = Service(settings, pipeline, index, store, executor, access, Jobs(store), metrics)
+    metrics.watch(service)
+    return service
+
+
+def first_token(service: Service) -> str | None:
+    """Create a token of an administrator if there is no token yet; return its secret, which is stored nowhere."""
+    return None if service.access.has_tokens() else service.access.create_token("admin", "admin")
 
 
 def create_app(service: Service) -> FastAPI:
@@ -62,20 +88,22 @@ def create_app(service: Service) -> FastAPI:
         service.jobs.start(service.settings.workers)
         yield
         service.stopping = True
-        service.jobs.stop(service.settings.stop_seconds)
-        service.executor.close(service.settings.stop_seconds)
-        service.index.close()
-        service.store.close()
+        # Not in the thread of the event loop, which a job may still need.
+        await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="dupq", version=__version__, lifespan=lifespan)
+    app = FastAPI(
+        title="dupq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_tags=TAGS
+    )
     app.state.service = service
     add_handlers(app, {}, error_page)
     add_login_handler(app)
     # The last one that is added is the outermost.
+    app.add_middleware(ClientWatch)
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     app.add_middleware(RequestRecords, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)
     for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    describe(app)
     return app

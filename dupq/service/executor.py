@@ -165,7 +165,7 @@ class ModelExecutor:
             StoppingError: The thread has ended.
             asyncio.TimeoutError: It took longer than `seconds`.
         """
-        await asyncio.wait_for(self._answered(("score",), [CANARY], refuse=False), seconds)
+        await asyncio.wait_for(self._answered(("score",), [CANARY], always=True), seconds)
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function of the model between two batches; return its result.
@@ -197,20 +197,22 @@ class ModelExecutor:
 
     # ---- what waits -------------------------------------------------------------------------------------------------
 
-    async def _answered(self, key: tuple[Any, ...], items: Sequence[Any], *, refuse: bool = True) -> list[Any]:
+    async def _answered(self, key: tuple[Any, ...], items: Sequence[Any], *, always: bool = False) -> list[Any]:
+        """Return the results of the items; `always`: however many wait, and though the client has gone."""
         if not items:
             return []
         request = _Request(key, items)
         with self._wake:
             if self._closed:
                 raise StoppingError
-            if refuse and self.waiting >= self.max_waiting:
+            if not always and self.waiting >= self.max_waiting:
                 raise BusyError(max(1.0, sum(self._seconds_each[kind] * n for kind, n in self._waiting.items())))
             self._requests.append(request)
             self._waiting[key[0]] += len(items)
             self._wake.notify()
         try:
-            return await _unless_gone(asyncio.wrap_future(request.future))
+            results = asyncio.wrap_future(request.future)
+            return await (results if always else _unless_gone(results))
         finally:
             self._drop(request, ClientGoneError())
 

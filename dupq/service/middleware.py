@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dupq.service.executor import ClientGoneError, client_gone
 from dupq.service.metrics import Metrics
 from dupq.service.problems import answer
 from dupq.service.request_ids import HEADER, accepted_id, request_id
@@ -30,6 +31,10 @@ HEADERS = {
 }
 UNKNOWN = "(unknown)"
 """Route of all paths that are none, so that their number is bounded in the metrics."""
+CLIENT_GONE = 499
+"""Status, in log and metrics alone, of a request whose client did not wait for the answer."""
+PROBES = ("/healthz", "/readyz", "/metrics")
+"""Paths that are asked for every few seconds; the log leaves them out while they are well."""
 
 _log = logging.getLogger("dupq.service.requests")
 
@@ -84,6 +89,8 @@ class RequestRecords:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientGoneError:
+            status = CLIENT_GONE
         except Exception:
             _log.exception("unexpected error")
             if status:  # the client sees a broken answer, which is right: a whole one would be a lie
@@ -93,7 +100,8 @@ class RequestRecords:
         finally:
             seconds = time.perf_counter() - start
             self.metrics.count(route_of(scope), status, seconds)
-            _log.info("%s %s %s %.0f ms", scope["method"], _printable(scope), status or "-", 1000 * seconds)
+            level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
+            _log.log(level, "%s %s %s %.0f ms", scope["method"], _printable(scope), status or "-", 1000 * seconds)
             request_id.reset(before)
 
 
@@ -128,6 +136,24 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_some, send)
+
+
+class ClientWatch:
+    """Let the executor watch for the end of the connection, so that it drops the work of a client that has gone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        before = client_gone.set(gone if scope["type"] == "http" else None)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            client_gone.reset(before)
 
 
 def route_of(scope: Scope) -> str:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from dupq.errors import ConflictError, DupqError, NotCalibratedError, NotEnoughLabelsError, OutputError
-from dupq.service.executor import BusyError
+from dupq.service.executor import BusyError, StoppingError
 from dupq.service.request_ids import request_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -96,7 +96,7 @@ def status_of(error: DupqError) -> int:
         return 429
     if isinstance(error, (ConflictError, NotEnoughLabelsError)):
         return 409
-    if isinstance(error, (OutputError, NotCalibratedError)):
+    if isinstance(error, (OutputError, NotCalibratedError, StoppingError)):
         return 503
     return 422 if isinstance(error, ValueError) else 500
 

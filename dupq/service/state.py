@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
+class Readiness:
+    """Last answer of `/readyz`.
+
+    Attributes:
+        lock: Held by the request that asks model and store; others wait for its answer.
+        at: Monotonic time of the answer.
+        failures: Part that did not answer -> the reason.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    at: float = float("-inf")
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Service:
     """Parts of one running service; all are safe to share between threads.
 
@@ -31,6 +48,7 @@ class Service:
         access: Tokens, sessions and rate limits.
         jobs: The table of jobs, and the threads that run them.
         metrics: What `/metrics` shows.
+        readiness: Last answer of `/readyz`.
         stopping: True once the service was asked to stop; `/readyz` fails then.
     """
 
@@ -42,7 +60,17 @@ class Service:
     access: Access
     jobs: Jobs
     metrics: Metrics
-    stopping: bool = field(default=False)
+    readiness: Readiness = field(default_factory=Readiness)
+    stopping: bool = False
+
+    def close(self) -> None:
+        """End jobs and the model within `stop_seconds`, and close the stores."""
+        self.stopping = True
+        ends = time.monotonic() + self.settings.stop_seconds
+        self.jobs.stop(self.settings.stop_seconds)
+        if self.executor.close(max(0.0, ends - time.monotonic())):
+            self.index.close()
+        self.store.close()
 
 
 def service_of(connection: HTTPConnection) -> Service:
