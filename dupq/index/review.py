@@ -272,9 +272,9 @@ def contested(view: View, by: str | None = None, after: int = 0) -> Iterator[tup
     now = progressed(view)
     for pair, verdicts in pairs.items():
         given = opinions(verdicts)
-        if answer_of(given) == "contested" and by not in {verdict.by for verdict in given}:
-            if verdicts[0].number > after:
-                yield verdicts[0].number, _item(view, now, view.questions(pair), pair, "", given)
+        by_others = answer_of(given) == "contested" and by not in {verdict.by for verdict in given}
+        if by_others and verdicts[0].number > after:
+            yield verdicts[0].number, _item(view, now, view.questions(pair), pair, "", given)
 
 
 def answered_by(view: View, by: str, before: int | None = None) -> Iterator[tuple[int, ReviewItem]]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from dupq.data.arguments import MAX_INT, is_number
 from dupq.errors import InputError
@@ -53,10 +53,7 @@ def read_page(
         items, place = queue_part(view, limit, audit_share, " AND ".join(filters), list(filters.values()), place)
         return ReviewPage(items, _name("q", place.turn, place.queue, dict(place.audits)) if items else None)
     number = None if after is None else _number(after)
-    if source == "contested":
-        found = contested(view, by, number or 0)
-    else:
-        found = answered_by(view, by or "", number)
+    found = contested(view, by, number or 0) if source == "contested" else answered_by(view, by or "", number)
     rows = list(islice((row for row in found if is_within(row[1], decision, probabilities)), limit))
     return ReviewPage([item for _, item in rows], _name("n", rows[-1][0]) if len(rows) == limit else None)
 
@@ -65,7 +62,7 @@ def _name(*parts: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
-def _parts(after: str, kind: str) -> list[object]:
+def _parts(after: str, kind: str) -> list[Any]:
     try:
         parts = json.loads(base64.urlsafe_b64decode(after.encode("ascii") + b"=" * (-len(after) % 4)))
     except (ValueError, RecursionError):
@@ -77,19 +74,22 @@ def _parts(after: str, kind: str) -> list[object]:
 
 def _position(after: str) -> QueuePosition:
     parts = _parts(after, "q")
-    if len(parts) == 3:
+    if len(parts) == 3 and _is_number(parts[0]) and is_number(parts[1]) and isinstance(parts[2], dict):
         turn, queue, audits = parts
-        numbers = isinstance(audits, dict) and all(key in STRATA and is_number(audits[key]) for key in audits)
-        if isinstance(turn, int) and 0 <= turn <= MAX_INT and is_number(queue) and numbers:
-            return QueuePosition(turn, float(queue), {key: float(audits[key]) for key in audits})  # type: ignore[arg-type, index, attr-defined, union-attr]
+        if all(stratum in STRATA and is_number(drawn) for stratum, drawn in audits.items()):
+            return QueuePosition(turn, float(queue), {stratum: float(drawn) for stratum, drawn in audits.items()})
     raise _bad(after)
 
 
 def _number(after: str) -> int:
     parts = _parts(after, "n")
-    if len(parts) == 1 and isinstance(parts[0], int) and 0 <= parts[0] <= MAX_INT:
-        return parts[0]
+    if len(parts) == 1 and _is_number(parts[0]):
+        return int(parts[0])
     raise _bad(after)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_INT
 
 
 def _bad(after: str) -> InputError:

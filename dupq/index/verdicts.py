@@ -111,9 +111,10 @@ def read_history(
     if limit is None:
         rows = view.verdicts(id_=id_)
     else:
-        condition, values = "v.number<?", [view.last_verdict() + 1 if before is None else before]
+        ids: list[object] = [] if id_ is None else [encoded_id(id_)] * 2
+        condition, values = "v.number<?", [view.last_verdict() + 1 if before is None else before, *ids]
         if id_ is not None:
-            condition, values = f"{condition} AND (v.one=? OR v.other=?)", [*values, *[encoded_id(id_)] * 2]
+            condition += " AND (v.one=? OR v.other=?)"
         rows = view.verdicts_where(condition, values, limit)
     if id_ is not None and not rows:
         require_stored(view, (id_,))

@@ -16,6 +16,7 @@ from dupq.index.stores import open_store
 from dupq.pipeline import DuplicatePipeline
 from dupq.service.access import Access
 from dupq.service.api import ROUTERS as API_ROUTERS
+from dupq.service.api.compatible import ERROR_SHAPES
 from dupq.service.apidocs import TAGS, describe
 from dupq.service.executor import ModelExecutor
 from dupq.service.jobs import Jobs
@@ -28,7 +29,8 @@ from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings, masked_url
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
-from dupq.service.webhooks import ROUTERS as WEBHOOK_ROUTERS
+from dupq.service.webhooks import incoming
+from dupq.service.work import register
 from dupq.version import __version__
 
 STATIC = Path(__file__).parent / "static"
@@ -72,6 +74,7 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
         opened.pop_all()
     service = Service(settings, pipeline, index, store, executor, access, Jobs(store), metrics)
     metrics.watch(service)
+    register(service)
     return service
 
 
@@ -95,14 +98,14 @@ def create_app(service: Service) -> FastAPI:
         title="dupq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_tags=TAGS
     )
     app.state.service = service
-    add_handlers(app, {}, error_page)
+    add_handlers(app, ERROR_SHAPES, error_page)
     add_login_handler(app)
     # The last one that is added is the outermost.
     app.add_middleware(ClientWatch)
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     app.add_middleware(RequestRecords, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)
-    for router in (*API_ROUTERS, *WEBHOOK_ROUTERS, *PAGE_ROUTERS):
+    for router in (*API_ROUTERS, incoming.router, *PAGE_ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     describe(app)

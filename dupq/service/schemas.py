@@ -29,7 +29,6 @@ from dupq.index.verdicts import MAX_CHARACTERS
 
 DecisionName = Literal["duplicate", "review", "distinct"]
 ConflictName = Literal["number", "negation", "name", "order", "opposite", "choice"]
-PROBABILITY = Field(ge=0, le=1)
 
 QUESTION = "How do I learn Python?"
 OTHER_QUESTION = "What is the best way to learn Python?"
@@ -52,13 +51,12 @@ def _checked(check: Callable[[Any], Any]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+_without_nul = _checked(lambda text: without_nul(text, "the text"))
 QuestionText: TypeAlias = Annotated[
     StrictStr, Field(min_length=1), _checked(lambda text: without_nul(check_text(text, "text"), "text"))
 ]
 """Text of a question: not blank, and without NUL characters."""
-Line: TypeAlias = Annotated[
-    StrictStr, Field(max_length=MAX_CHARACTERS), _checked(lambda text: without_nul(text, "the text"))
-]
+Line: TypeAlias = Annotated[StrictStr, Field(max_length=MAX_CHARACTERS), _without_nul]
 """Note or key."""
 QuestionId: TypeAlias = Annotated[
     Annotated[StrictInt, Field(ge=MIN_INT, le=MAX_INT)] | Annotated[StrictStr, Field(min_length=1)],
@@ -200,19 +198,19 @@ class FlagRequest(Request):
         }
     )
 
-    question: QuestionText = Field(None, validate_default=False)  # type: ignore[assignment]
-    questions: list[QuestionText] = Field(None, validate_default=False)  # type: ignore[assignment]
-    ids: list[QuestionId] = Field(None, validate_default=False)  # type: ignore[assignment]
+    question: QuestionText | None = None
+    questions: list[QuestionText] | None = None
+    ids: list[QuestionId] | None = None
     k: Annotated[StrictInt, Field(ge=1, le=1000)] | None = Field(None, description="Stored questions for each one")
     min_cosine: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="Lowest cosine, copies aside")
     decide: bool = Field(False, description="With `ids`: store the decisions, which fills the review queue")
 
     @model_validator(mode="after")
     def _one_of_three(self) -> FlagRequest:
-        given = self.model_fields_set & {"question", "questions", "ids"}
-        if len(given) != 1:
+        given = [self.question, self.questions, self.ids]
+        if sum(value is not None for value in given) != 1:
             raise PydanticCustomError("input", "give exactly one of question, questions and ids")
-        if self.decide and given != {"ids"}:
+        if self.decide and self.ids is None:
             raise PydanticCustomError("input", "decide must be left out where the questions are not stored")
         return self
 
@@ -248,15 +246,10 @@ class NewRow(Request):
     """Question to store; a date, reach or details that are left out stay as they are stored."""
 
     id: QuestionId
-    text: QuestionText = Field(None, validate_default=False)  # type: ignore[assignment]
-    title: Annotated[StrictStr, _checked(lambda text: without_nul(text, "the title"))] = Field(
-        None,  # type: ignore[assignment]
-        validate_default=False,
-        description="With or without `body`, in place of `text`",
-    )
-    body: Annotated[StrictStr, _checked(lambda text: without_nul(text, "the body"))] = Field(
-        None,  # type: ignore[assignment]
-        validate_default=False,
+    text: QuestionText | None = None
+    title: Annotated[StrictStr, _without_nul] | None = Field(None, description="In place of `text`")
+    body: Annotated[StrictStr, _without_nul] | None = Field(
+        None, description="Beside `title`; the model reads it if the setting question_text is title+body"
     )
     created: Annotated[StrictStr, Field(max_length=100)] | StrictInt | float | None = Field(
         None, description="ISO 8601 text, or seconds since 1970"
@@ -268,34 +261,32 @@ class NewRow(Request):
         None, description="What the review page shows: title, body, tags, category, url"
     )
 
-    @model_validator(mode="after")
-    def _storable(self) -> NewRow:
-        self.new_question()
-        return self
+    def new_question(self, *, with_body: bool) -> NewQuestion:
+        """Return the question as the index stores it.
 
-    def new_question(self) -> NewQuestion:
-        """Return the question as the index stores it; raise PydanticCustomError if it cannot be stored."""
-        given = self.model_fields_set
-        parts = [part for part in (self.title, self.body) if part]
-        if ("text" in given) == bool(parts):
-            raise PydanticCustomError("input", "give either text, or title and body")
-        text = self.text if "text" in given else "\n\n".join(parts)
-        details = self.details
-        if parts:
-            shown = {name: value for name in ("title", "body") if (value := getattr(self, name)) is not None}
-            details = {**shown, **(details or {})}
-        try:
-            rows, _ = checked_questions(
-                [self.id],
-                [text],
-                created=None if self.created is None else [self.created],
-                reach=None if self.reach is None else [self.reach],
-                details=None if details is None else [details],
-            )
-            without_nul("\x00" if _has_nul(details) else "", "details")
-        except InputError as error:
-            raise PydanticCustomError("input", "{reason}", {"reason": error.message}) from error
-        return rows[0]
+        Args:
+            with_body: The text is title and body, rather than the title alone; see the setting `question_text`.
+
+        Raises:
+            InputError: It cannot be stored.
+        """
+        if (self.text is None) == (self.title is None) or (self.body is not None and self.title is None):
+            raise InputError("a question must have either text, or title with or without body")
+        text, details = self.text, self.details
+        if text is None:
+            shown = {"title": self.title, "body": self.body}
+            details = {name: value for name, value in shown.items() if value is not None} | (details or {})
+            text = "\n".join(part for part in (self.title, self.body if with_body else None) if part)
+        (question,), _ = checked_questions(
+            [self.id],
+            [text],
+            created=None if self.created is None else [self.created],
+            reach=None if self.reach is None else [self.reach],
+            details=None if details is None else [details],
+        )
+        if _has_nul(details):
+            raise InputError("details must not hold NUL characters")
+        return question
 
 
 def _has_nul(value: object) -> bool:

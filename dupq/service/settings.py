@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -46,6 +46,10 @@ class ServiceSettings(BaseSettings):
         stop_seconds: Seconds that requests in progress get when the service stops.
         decide_new: Decide new questions against all others, which fills the review queue.
         workers: Threads that run jobs.
+        question_text: Parts of a post of Discourse or GitHub that the networks read: "title", as `dupq index sync`
+            does by default, or "title+body".
+        discourse_ids: Ids of topics: "full" is `discourse:HOST:NUMBER`, which many forums can share; "topic" is the
+            number, as `dupq index sync --discourse-export` stores it.
         discourse_secret, github_secret, generic_secret: Secrets of incoming webhooks; None: the webhook is refused.
         generic_fields: Field of a question (id, text, title, body, tags, url, created, version, deleted) -> its path in
             the body of a generic webhook, such as "post.title".
@@ -73,6 +77,8 @@ class ServiceSettings(BaseSettings):
     stop_seconds: float = Field(30.0, ge=0, allow_inf_nan=False)
     decide_new: bool = True
     workers: int = Field(1, ge=0, le=64)
+    question_text: Literal["title", "title+body"] = "title"
+    discourse_ids: Literal["full", "topic"] = "full"
     discourse_secret: Secret | None = None
     github_secret: Secret | None = None
     generic_secret: Secret | None = None

@@ -1,4 +1,4 @@
-"""Tables of the service, in the database of the index: tokens, sessions, jobs, and versions of posts.
+"""Tables of the service, in the database of the index: tokens, sessions, jobs, and posts of forums.
 
 They are read and written through the index's own store (`dupq.index.stores`), in transactions that are repeated after a
 lost connection, so every action is repeatable. A row of `meta` holds their format.
@@ -26,8 +26,8 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         " payload TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, due DOUBLE PRECISION NOT NULL,"
         " lease TEXT, lease_ends DOUBLE PRECISION, error TEXT, created DOUBLE PRECISION NOT NULL,"
         " ended DOUBLE PRECISION)",
-        "CREATE INDEX service_jobs_due ON service_jobs(state, due)",
-        "CREATE TABLE service_versions(post TEXT PRIMARY KEY, version BIGINT NOT NULL, at TEXT NOT NULL)",
+        "CREATE INDEX service_jobs_due ON service_jobs(state, kind, due)",
+        "CREATE TABLE service_posts(id TEXT PRIMARY KEY, number BIGINT NOT NULL, seen TEXT NOT NULL, pending TEXT)",
     ),
 }
 """Format -> the statements that lead to it from the one before, in types that both databases have."""

@@ -59,7 +59,7 @@ def test_a_page_takes_the_filters_of_the_queue(judged: QuestionIndex) -> None:
 
 
 def test_contested_pairs_come_a_page_at_a_time(judged: QuestionIndex) -> None:
-    pairs = [item for item in judged.review_queue(5)]
+    pairs = judged.review_queue(5)
     for item in pairs:
         judged.verdict(item.question.id, item.other.id, "duplicate", by="ann")
         judged.verdict(item.question.id, item.other.id, "distinct", by="bob")

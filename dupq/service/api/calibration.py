@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
+from dupq.data.arguments import MAX_INT
 from dupq.service.access import Manager, Reader
 from dupq.service.api import answers
 from dupq.service.api.declared import errors
 from dupq.service.api.strict_json import StrictRoute
 from dupq.service.problems import ProblemError
-from dupq.service.schemas import MAX_INT, Calibrated, CalibrateRequest, Calibrations, Report
+from dupq.service.schemas import Calibrated, CalibrateRequest, Calibrations, Report
 from dupq.service.state import Service, service_of
 from dupq.version import __version__
 
@@ -19,7 +20,7 @@ router = APIRouter(prefix="/v1", tags=["calibration"], route_class=StrictRoute)
 Served = Annotated[Service, Depends(service_of)]
 
 
-@router.get("/report", operation_id="report", response_model=Report, responses=errors())
+@router.get("/report", operation_id="report", response_model=Report)
 def report(caller: Reader, service: Served) -> dict[str, Any]:
     """Return the state of the index: estimates against the guarantee, alarm, drift, counts and versions."""
     decider = service.index.decider
@@ -40,16 +41,15 @@ def report(caller: Reader, service: Served) -> dict[str, Any]:
     "/calibrate",
     operation_id="calibrate",
     response_model=Calibrated,
-    responses=errors(s409="There are too few verdicts."),
+    responses=errors({409: "There are too few verdicts."}),
 )
-async def calibrate(body: CalibrateRequest, caller: Manager, service: Served) -> dict[str, Any]:
+def calibrate(body: CalibrateRequest, caller: Manager, service: Served) -> dict[str, Any]:
     """Refit calibrator and threshold from the verdicts, and decide by them from now on.
 
     Stored decisions change when the questions are decided again.
     """
-    result = await service.executor.run(
-        lambda: service.index.calibrate(policy=body.policy, by=caller.name, dry_run=body.dry_run)
-    )
+    # It reads scores that are stored, so the thread of the model goes on.
+    result = service.index.calibrate(policy=body.policy, by=caller.name, dry_run=body.dry_run)
     return {
         "number": result.number,
         "threshold": result.calibration.threshold,
@@ -60,7 +60,7 @@ async def calibrate(body: CalibrateRequest, caller: Manager, service: Served) ->
     }
 
 
-@router.get("/calibrations", operation_id="calibrations", response_model=Calibrations, responses=errors())
+@router.get("/calibrations", operation_id="calibrations", response_model=Calibrations)
 def calibrations(caller: Reader, service: Served) -> dict[str, Any]:
     """Return the versions of the calibration."""
     return _versions(service)
@@ -70,7 +70,7 @@ def calibrations(caller: Reader, service: Served) -> dict[str, Any]:
     "/calibrations/{number}/use",
     operation_id="use_calibration",
     response_model=Calibrations,
-    responses=errors(s404="No version has the number."),
+    responses=errors({404: "No version has the number."}),
 )
 def use_calibration(
     number: Annotated[int, Path(ge=0, le=MAX_INT, description="0: that of the model", examples=[0])],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -34,14 +35,14 @@ LABEL = "duplicate"
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
-TYPES = {424: "backend", 429: "overloaded", 500: "backend", 503: "unhealthy"}
-"""Status -> error_type of text-embeddings-inference; "validation" for others, and "empty" for an empty input."""
+TYPES = {424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy"}
+"""Status -> error_type of text-embeddings-inference; "Validation" for others, and "Empty" for an empty input."""
 EMPTY = "cannot be empty"
 
 
 def error_answer(status: int, detail: str) -> Response:
     """Return an error in the shape of text-embeddings-inference."""
-    kind = "empty" if status == 400 and EMPTY in detail else TYPES.get(status, "validation")
+    kind = "Empty" if status == 400 and EMPTY in detail else TYPES.get(status, "Validation")
     return JSONResponse({"error": detail, "error_type": kind}, status)
 
 
@@ -67,7 +68,7 @@ class TeiError(BaseModel):
     """Error of text-embeddings-inference."""
 
     error: str
-    error_type: Literal["unhealthy", "backend", "overloaded", "validation", "tokenizer", "empty"]
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
 class VllmErrorInfo(BaseModel):
@@ -230,7 +231,7 @@ async def similarity(body: SimilarityRequest, caller: Reader, service: Served) -
         raise ProblemError(400, f"`sentences` {EMPTY}")
     _refuse_blank(texts)
     parts = [
-        await service.executor.run(lambda part=texts[part]: embedder.embed(part))  # type: ignore[misc]
+        await service.executor.run(partial(embedder.embed, texts[part]))
         for part in chunks(len(texts), service.settings.batch)
     ]
     vectors = np.concatenate(parts).astype(np.float64)
@@ -250,7 +251,7 @@ async def predict(body: PredictRequest, caller: Reader, service: Served) -> list
     if not inputs:
         raise ProblemError(400, f"`inputs` {EMPTY}")
     batch = not isinstance(inputs, str) and not isinstance(inputs[0], str)
-    pairs: Sequence[Any] = inputs if batch else [inputs]  # type: ignore[assignment]
+    pairs: Sequence[Any] = inputs if batch else [inputs]
     if any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
         raise ProblemError(422, "inputs must be pairs of texts, got a single text", hint='give ["a", "b"]')
     found = await _scores(service, [(pair[0], pair[1]) for pair in pairs])

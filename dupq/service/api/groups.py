@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
+from dupq.data.arguments import MAX_INT
 from dupq.index.groups import Group
 from dupq.service.access import Reader, Reviewer
 from dupq.service.api import answers
@@ -13,7 +14,7 @@ from dupq.service.api.declared import errors
 from dupq.service.api.questions import AMBIGUOUS, MISSING, IdInPath, missing
 from dupq.service.api.strict_json import StrictRoute
 from dupq.service.ids import path_id
-from dupq.service.schemas import MAX_INT, GroupDetails, Groups, Merged, MergeRequest, UnmergeRequest
+from dupq.service.schemas import GroupDetails, Groups, Merged, MergeRequest, UnmergeRequest
 from dupq.service.state import Service, service_of
 from dupq.service.webhooks.outgoing import emit
 
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["groups"], route_class=StrictRoute)
 Served = Annotated[Service, Depends(service_of)]
 
 
-@router.get("/groups", operation_id="groups", response_model=Groups, responses=errors())
+@router.get("/groups", operation_id="groups", response_model=Groups)
 def groups(
     caller: Reader,
     service: Served,
@@ -42,7 +43,7 @@ def groups(
     "/groups/{id:path}",
     operation_id="get_group",
     response_model=GroupDetails,
-    responses=errors(s404=MISSING, s409=AMBIGUOUS),
+    responses=errors({404: MISSING, 409: AMBIGUOUS}),
 )
 def get_group(id_: IdInPath, caller: Reader, service: Served) -> dict[str, Any]:
     """Return the group of a question: canonical question, members, links and the weakest link."""
@@ -57,7 +58,7 @@ def get_group(id_: IdInPath, caller: Reader, service: Served) -> dict[str, Any]:
     }
 
 
-@router.post("/merge", operation_id="merge", response_model=Merged, responses=errors())
+@router.post("/merge", operation_id="merge", response_model=Merged)
 def merge(body: MergeRequest, caller: Reviewer, service: Served) -> dict[str, Any]:
     """Join the groups of two questions, and prefer the first as canonical."""
     number = service.index.merge(body.canonical, body.duplicate, by=caller.name, note=body.note, key=body.key)
@@ -68,7 +69,7 @@ def merge(body: MergeRequest, caller: Reviewer, service: Served) -> dict[str, An
     return found
 
 
-@router.post("/unmerge", operation_id="unmerge", response_model=Merged, responses=errors())
+@router.post("/unmerge", operation_id="unmerge", response_model=Merged)
 def unmerge(body: UnmergeRequest, caller: Reviewer, service: Served) -> dict[str, Any]:
     """Take a merge back; the groups are then those that they would be without it."""
     number = service.index.unmerge(body.number, by=caller.name, note=body.note, key=body.key)

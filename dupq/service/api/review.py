@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
 
+from dupq.data.arguments import MAX_INT
 from dupq.errors import ConflictError
 from dupq.index.review import ReviewItem
 from dupq.service.access import Reader, Reviewer
@@ -17,7 +18,6 @@ from dupq.service.ids import path_id
 from dupq.service.problems import ProblemError
 from dupq.service.review_list import ReviewFilters, conflict_kinds, filtered_page
 from dupq.service.schemas import (
-    MAX_INT,
     ConflictName,
     DecisionName,
     History,
@@ -40,7 +40,7 @@ Filter = Annotated[str, Query(max_length=200)]
 Probability = Annotated[float, Query(ge=0, le=1)]
 
 
-@router.get("/review", operation_id="review", response_model=ReviewList, responses=errors())
+@router.get("/review", operation_id="review", response_model=ReviewList)
 def review(
     caller: Reader,
     service: Served,
@@ -87,7 +87,7 @@ def review(
     "/pairs",
     operation_id="get_pair",
     response_model=PairDetails,
-    responses=errors(s404=MISSING, s409=AMBIGUOUS),
+    responses=errors({404: MISSING, 409: AMBIGUOUS}),
 )
 def get_pair(
     id1: Annotated[str, Query(description=ID, examples=["t1"])],
@@ -127,10 +127,10 @@ def _item(item: ReviewItem, guarantee: str, *, blind: bool, conflicts: bool) -> 
 CONFLICT = "The pair has later rows, which `rows` lists."
 
 
-@router.post(
-    "/verdicts", operation_id="give_verdict", response_model=VerdictRow, responses=errors(s409=CONFLICT)
-)
-def give_verdict(body: VerdictRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
+@router.post("/verdicts", operation_id="give_verdict", response_model=VerdictRow, responses=errors({409: CONFLICT}))
+def give_verdict(
+    body: VerdictRequest, caller: Reviewer, service: Served, idempotency_key: Key = None
+) -> dict[str, Any]:
     """Give a verdict on a pair, in the name of the token."""
     try:
         row = service.index.verdict(
@@ -146,20 +146,21 @@ def give_verdict(body: VerdictRequest, caller: Reviewer, service: Served, idempo
         )
     except ConflictError as error:
         raise ProblemError(
-            409, error.message, hint=error.hint, rows=[answers.verdict(row) for row in error.rows]  # type: ignore[arg-type]
+            409,
+            error.message,
+            hint=error.hint,
+            rows=[answers.verdict(row) for row in error.rows],  # type: ignore[arg-type]
         ) from error
     found = answers.verdict(row)
     emit(service, "verdict", f"verdict:{row.number}", found)
     return found
 
 
-@router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow, responses=errors())
+@router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow)
 def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
     """Take a verdict back: the last one of this moderator that stands, or the one with this number."""
     if body.force and not caller.may("manage"):
-        raise ProblemError(
-            403, f"the role {caller.role} may not take back verdicts of others", hint="leave force out"
-        )
+        raise ProblemError(403, f"the role {caller.role} may not take back verdicts of others", hint="leave force out")
     row = service.index.undo(
         body.number, by=caller.name, force=body.force, note=body.note, key=_key(body.key, idempotency_key)
     )
@@ -169,7 +170,7 @@ def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempoten
 
 
 @router.get(
-    "/history", operation_id="history", response_model=History, responses=errors(s404=MISSING, s409=AMBIGUOUS)
+    "/history", operation_id="history", response_model=History, responses=errors({404: MISSING, 409: AMBIGUOUS})
 )
 def history(
     caller: Reader,

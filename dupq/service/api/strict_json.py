@@ -8,6 +8,10 @@ from typing import Any, NoReturn
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+LARGE = 100_000
+"""Bytes of a body from which it is read in another thread than that of the event loop."""
 
 
 def strict_json(body: bytes) -> Any:
@@ -36,7 +40,7 @@ class StrictRequest(Request):
         """Return the value of the body; raise HTTPException 400 if it is no strict JSON."""
         body = await self.body()
         try:
-            return strict_json(body)
+            return strict_json(body) if len(body) < LARGE else await run_in_threadpool(strict_json, body)
         except UnicodeError as error:
             raise HTTPException(400, "the body must be JSON of valid Unicode") from error
         except (ValueError, RecursionError) as error:
