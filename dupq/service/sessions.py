@@ -79,7 +79,7 @@ def check_origin(request: Request) -> None:
     if site is not None:
         same = site in ("same-origin", "none")
     else:
-        same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        same = origin is None or origin.partition("://")[2] == request.headers.get("host")
     if not same:
         raise ProblemError(
             403, "the request was sent by another site", hint="a proxy must pass the header Host on; else use the page"

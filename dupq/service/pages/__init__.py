@@ -9,6 +9,7 @@ from dupq.service.pages import (
     calibration_page,
     dashboard,
     groups,
+    jobs_page,
     login,
     preferences,
     review,
@@ -24,4 +25,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     groups.router,
     dashboard.router,
     calibration_page.router,
+    jobs_page.router,
 )

@@ -20,7 +20,7 @@ TOP, BOTTOM = 12.0, 24.0
 """Room above the plot, and below it for the labels of the axis."""
 CHARACTER = 6.4
 """Width of a character of an axis label, at most."""
-LABEL_WIDTH = 52.0
+LABEL_WIDTH = 62.0
 """Room of one label of the horizontal axis."""
 _REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML cannot hold."""
@@ -33,7 +33,7 @@ class Series:
     Attributes:
         name: Name in the legend.
         values: n values; those that are not finite are left out.
-        look: Class that colours it: "duplicate", "distinct", "skip", "live" or "expected".
+        look: Class that colours it: "duplicate", "distinct", "skipped", "live" or "expected".
     """
 
     name: str
@@ -50,6 +50,7 @@ class Interval:
         value: The share; None where it is not known.
         low, high: Ends of the interval.
         text: The value in words, beside the name.
+        target: Share that it is compared with, drawn as a line across its interval; None: there is none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Interval:
     low: float
     high: float
     text: str
+    target: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,60 +197,45 @@ def area(name: str, title: str, labels: Sequence[str], values: Sequence[float], 
     return _svg(name, title, text, height, parts)
 
 
-def intervals(
-    name: str,
-    title: str,
-    rows: Sequence[Interval],
-    *,
-    target: float | None = None,
-    target_name: str = "",
-    top: float = 1.0,
-) -> str:
+def intervals(name: str, title: str, rows: Sequence[Interval], *, target_name: str = "", top: float = 1.0) -> str:
     """Draw shares as points with their intervals, one below the other, on an axis from 0.
 
     Args:
         name: Identifier in the page.
         title: Title for screen readers.
         rows: The shares. One that is not known has its text, and no point.
-        target: Share that they are compared with, drawn as a line across; None: there is none.
-        target_name: Its name.
+        target_name: Name of the targets of the rows, in a legend above them; "": there is none.
         top: End of the axis, above 0.
     """
     if not rows or not (math.isfinite(top) and top > 0):
         return ""
-    target = target if target is not None and math.isfinite(target) else None
     marks = ticks(0, top)
-    head, step = (22.0 if target is not None else 6.0), 44.0
+    head, step = (26.0 if target_name else 6.0), 44.0
     height = head + step * len(rows) + BOTTOM
     x, foot = Scale(0, marks[-1], 6.0, WIDTH - 14.0), height - BOTTOM
     parts = []
     for mark in marks:
-        parts.append(_tag("path", look="grid", d=f"M{_number(x.at(mark))} {_number(head)}V{_number(foot)}"))
+        parts.append(_tag("path", look="grid", d=f"M{_number(x.at(mark))} {_number(foot)}v5"))
         anchor = "start" if mark == 0 else "end" if mark == marks[-1] else "middle"
         at = x.at(mark) + (10 if anchor == "end" else -4 if anchor == "start" else 0)
-        parts.append(_text(at, foot + 16, percent_label(mark), "tick", anchor))
-    if target is not None:
-        at = x.at(target)
-        parts.append(_tag("path", look="line target", d=f"M{_number(at)} {_number(head - 4)}V{_number(foot)}"))
-        anchor = "end" if at > WIDTH / 2 else "start"
-        parts.append(_text(at, 12, target_name, "label target", anchor))
+        parts.append(_text(at, foot + 18, percent_label(mark), "tick", anchor))
+    parts.append(_tag("path", look="base", d=f"M{_number(x.start)} {_number(foot)}H{_number(x.end)}"))
+    if target_name:
+        parts += [_tag("path", look="line target", d="M9 4v14"), _text(17, 15, target_name, "label target", "start")]
     for place, row in enumerate(rows):
-        text_y = head + step * place + 16
-        y = text_y + 14
-        parts.append(_text(6, text_y, row.name, "label halo", "start"))
-        parts.append(_text(WIDTH - 6, text_y, row.text, "label figure halo", "end"))
+        text_y = head + step * place + 14
+        y = text_y + 16
+        parts.append(_text(6, text_y, row.name, "label", "start"))
+        parts.append(_text(WIDTH - 6, text_y, row.text, "label figure", "end"))
+        parts.append(_tag("path", look="grid", d=f"M{_number(x.start)} {_number(y)}H{_number(x.end)}"))
+        if row.target is not None and math.isfinite(row.target):
+            parts.append(_tag("path", look="line target", d=f"M{_number(x.at(row.target))} {_number(y - 9)}v18"))
         if row.value is not None and all(map(math.isfinite, (row.value, row.low, row.high))):
             low, high = x.at(row.low), x.at(row.high)
-            parts.append(
-                _tag(
-                    "path",
-                    look="line interval",
-                    d=f"M{_number(low)} {_number(y)}H{_number(high)}"
-                    f"M{_number(low)} {_number(y - 5)}v10M{_number(high)} {_number(y - 5)}v10",
-                )
-            )
+            caps = f"M{_number(low)} {_number(y - 5)}v10M{_number(high)} {_number(y - 5)}v10"
+            parts.append(_tag("path", look="line interval", d=f"M{_number(low)} {_number(y)}H{_number(high)}{caps}"))
             parts.append(_tag("circle", look="mark live", cx=x.at(row.value), cy=y, r=5))
-    comparison = "" if target is None else f" {target_name}."
+    comparison = f" Target: {target_name}." if target_name else ""
     return _svg(name, title, "; ".join(f"{row.name}: {row.text}" for row in rows) + "." + comparison, height, parts)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
@@ -33,6 +34,8 @@ from dupq.service.state import Service, service_of
 
 router = APIRouter(include_in_schema=False)
 
+KEEP_SECONDS = 60.0
+"""A report of the monitor is shown so long while nothing was added."""
 DECISIONS = ("duplicate", "review", "distinct")
 
 
@@ -62,7 +65,7 @@ def dashboard(
 ) -> HTMLResponse:
     """Show the state of the review, of the model and of the service."""
     index = service.index
-    report, lacks = _report(service)
+    report, lacks = _report(request.app, service)
     estimates = index.estimates() if report is None else report.estimates
     with service.store.reading() as view:
         timeline = days_of(view, days, datetime.now(timezone.utc).date())
@@ -92,12 +95,24 @@ def dashboard(
     )
 
 
-def _report(service: Service) -> tuple[MonitorReport | None, str]:
-    """Return the report of the monitor, or why there is none."""
+def _report(app: FastAPI, service: Service) -> tuple[MonitorReport | None, str]:
+    """Return the report of the monitor, or why there is none.
+
+    The test of the scores takes half a second of the processor, which flags need more, so a report is shown again
+    until a verdict, a question or a calibration is added, and for `KEEP_SECONDS` at most.
+    """
+    with service.store.reading() as view:
+        position = view.position()
+        state = (view.last_verdict(), view.meta("calibration"), position.slot, position.removal)
+    kept: tuple[object, float, MonitorReport] | None = getattr(app.state, "monitor", None)
+    if kept is not None and kept[0] == state and time.monotonic() - kept[1] < KEEP_SECONDS:
+        return kept[2], ""
     try:
-        return service.index.monitor(), ""
+        report = service.index.monitor()
     except NotCalibratedError as error:
         return None, error.message
+    app.state.monitor = (state, time.monotonic(), report)
+    return report, ""
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
@@ -107,7 +122,7 @@ def _verdicts(days: Sequence[Day]) -> Picture:
     series = [
         charts.Series("duplicate", [day.duplicate for day in days], "duplicate"),
         charts.Series("distinct", [day.distinct for day in days], "distinct"),
-        charts.Series("skipped", [day.skip for day in days], "skip"),
+        charts.Series("skipped", [day.skip for day in days], "skipped"),
     ]
     svg = charts.stacked_bars("verdicts-chart", "Verdicts by day", [_label(day) for day in days], series)
     rows = [
@@ -136,16 +151,19 @@ def _precision(estimates: Estimates, report: MonitorReport | None) -> Picture:
         ("Recall among judged pairs", estimates.recall, missing(estimates.recall, "verdict")),
     ]
     level = report.alarm.level if report is not None and report.alarm is not None else None
-    target, name = (estimates.target, estimates.target_of) if estimates.target is not None else (level, "precision")
-    found = [estimate for _, estimate, _ in rows if estimate.value is not None]
+    of, target = (estimates.target_of, estimates.target) if estimates.target is not None else ("precision", level)
     svg = ""
-    if found:
+    if any(estimate.value is not None for _, estimate, _ in rows):
         svg = charts.intervals(
             "precision-chart",
             "Precision and recall, with 95 % intervals",
-            [charts.Interval(label, row.value, row.low, row.high, _short(row)) for label, row, _ in rows],
-            target=target,
-            target_name=f"{name} of the policy: {target:.3g}" if target is not None else "",
+            [
+                charts.Interval(
+                    label, *_values(row), _short(row), target if label.lower().startswith(str(of)) else None
+                )
+                for label, row, _ in rows
+            ],
+            target_name="" if target is None else f"{of} that the policy asks for: {percent(target)}",
         )
     table = [(label, *_estimate_row(row)) for label, row, _ in rows]
     return Picture(Markup(svg), ("", "Share", "95 % interval", "Verdicts"), table, rows[0][2])
@@ -188,13 +206,13 @@ def _drift(scores: Scores | None) -> Picture:
 
 
 def _base_rate(estimates: Estimates, report: MonitorReport | None) -> Picture:
-    rows = [charts.Interval("By the verdicts", *_values(estimates.base_rate), _short(estimates.base_rate))]
+    expected = None if report is None else report.expected_base_rate
+    rows = [charts.Interval("By the verdicts", *_values(estimates.base_rate), _short(estimates.base_rate), expected)]
     if report is not None and isinstance(report.drift, DriftResult):
         found = report.drift.base_rate
         note = "" if found.reliable else ", unreliable"
         text = f"{percent(found.rate)} ({percent(found.low)} to {percent(found.high)}{note})"
-        rows.append(charts.Interval("By the scores alone", found.rate, found.low, found.high, text))
-    expected = None if report is None else report.expected_base_rate
+        rows.append(charts.Interval("By the scores alone", found.rate, found.low, found.high, text, expected))
     svg = ""
     if any(row.value is not None for row in rows):
         top = max([expected or 0.0, *(row.high for row in rows if row.value is not None)])
@@ -202,13 +220,12 @@ def _base_rate(estimates: Estimates, report: MonitorReport | None) -> Picture:
             "base-rate-chart",
             "Share of duplicates among judged pairs, with 95 % intervals",
             rows,
-            target=expected,
-            target_name="" if expected is None else f"calibrated for {percent(expected)}",
+            target_name="" if expected is None else f"probabilities are stated for {percent(expected)}",
             top=min(1.0, max(1.15 * top, 0.01)),
         )
     table = [(row.name, row.text) for row in rows]
     if expected is not None:
-        table.append(("Calibrated for", percent(expected)))
+        table.append(("Probabilities are stated for", percent(expected)))
     return Picture(Markup(svg), ("Estimate", "Share (95 % interval)"), table, missing(estimates.base_rate, "verdict"))
 
 

@@ -57,6 +57,18 @@ def fold_texts(texts: Sequence[str]) -> list[Fold]:
     return _folds(len(texts), keys)
 
 
+def fold_pairs(pairs: Sequence[tuple[str, str] | None]) -> list[Fold]:
+    """Fold pairs of texts that have one pattern; None is never folded."""
+    patterns = [None if pair is None else pattern_of(*pair) for pair in pairs]
+    counts = Counter(patterns)
+    keys = {
+        place: (0, pattern)
+        for place, pattern in enumerate(patterns)
+        if pattern is not None and counts[pattern] >= MIN_FOLDED
+    }
+    return _folds(len(pairs), keys)
+
+
 def fold_numbers(texts: Sequence[str]) -> list[Fold]:
     """Fold texts that differ in numbers only; fast for any number of texts."""
     patterns = [_NUMBER.sub("#", normalise(text)) for text in texts]

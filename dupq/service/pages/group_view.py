@@ -10,7 +10,7 @@ from dupq.index.groups import Group, group_of
 from dupq.index.stores.base import StoredMerge, StoredQuestion, StoredVerdict, encoded_id, ordered_pair
 from dupq.index.stores.sql import View
 from dupq.index.verdicts import answer_of, opinions
-from dupq.service.pages.folding import Fold, fold_texts
+from dupq.service.pages.folding import Fold, fold_pairs, fold_texts
 from dupq.service.pages.posts import Post, post_of, title_of
 from dupq.service.state import Service
 from dupq.types import Id
@@ -123,7 +123,7 @@ def group_view(service: Service, id_: Id) -> GroupView:
         members=tuple(members),
         folds=(Fold((0,)), *_after_first(members)),
         links=links,
-        link_folds=tuple(fold_texts([_text_of(link) for link in links])),
+        link_folds=tuple(fold_pairs([_texts_of(link) for link in links])),
         history=history,
     )
 
@@ -134,11 +134,11 @@ def _after_first(members: Sequence[Post]) -> list[Fold]:
     return [Fold(tuple(place + 1 for place in fold.places), fold.pattern) for fold in folds]
 
 
-def _text_of(link: GroupLink) -> str:
-    """Return the text that a link is folded by; the weakest, merges and disputed pairs are never folded."""
-    if link.kind != "verdict" or link.weakest:
-        return ""
-    return " / ".join(side.title if isinstance(side, Post) else str(side) for side in (link.left, link.right))
+def _texts_of(link: GroupLink) -> tuple[str, str] | None:
+    """Return the texts that a link is folded by; the weakest, merges and disputed pairs are never folded."""
+    if link.kind != "verdict" or link.weakest or not (isinstance(link.left, Post) and isinstance(link.right, Post)):
+        return None
+    return link.left.title, link.right.title
 
 
 def _links(
@@ -198,6 +198,7 @@ def _history(view: View, ids: Sequence[Id], stored: dict[str, StoredQuestion]) -
         name = encoded_id(id_)
         merges |= {row.number: row for row in view.merges_where("v.canonical=? OR v.duplicate=?", (name, name))}
     undone = {row.undoes for row in verdicts.values()}, {row.undoes for row in merges.values()}
+    members = {encoded_id(id_) for id_ in ids}
 
     def title(id_: Id) -> str:
         question = stored.get(encoded_id(id_))
@@ -213,6 +214,8 @@ def _history(view: View, ids: Sequence[Id], stored: dict[str, StoredQuestion]) -
             undone=row.number in undone[0],
         )
         for row in verdicts.values()
+        # A verdict that sets a question of another group apart belongs to neither.
+        if {encoded_id(row.id), encoded_id(row.other)} <= members or row.number in undone[0]
     ]
     events += [
         Event(

@@ -55,7 +55,7 @@ def jobs_page(
         "jobs.html",
         session,
         counts=counts,
-        states=STATES,
+        states=sorted(STATES, key=lambda name: name != "dead"),
         kinds=KINDS,
         state=state,
         kind=kind,

@@ -100,13 +100,19 @@ def marked_posts(
     differences = () if titles is None else tuple(
         Difference(
             str(conflict.kind),
-            " … ".join(titles.words1[index].text for index in conflict.words1),
-            " … ".join(titles.words2[index].text for index in conflict.words2),
+            _joined(titles.words1, conflict.words1),
+            _joined(titles.words2, conflict.words2),
             conflict.why,
         )
         for conflict in titles.conflicts
     )  # fmt: skip
     return posts[0], posts[1], differences
+
+
+def _joined(words: Sequence[Word], indices: Sequence[int]) -> str:
+    """Return words as text, with an ellipsis where others are between them."""
+    parts = [words[index].text if index - 1 in indices else f"… {words[index].text}" for index in indices]
+    return " ".join(parts).removeprefix("… ")
 
 
 def conflict_kinds(first: str, second: str) -> frozenset[str]:
@@ -127,7 +133,7 @@ def _marked_title(found: Explanation, side: int) -> tuple[tuple[Piece, ...], tup
     words, text = ((found.words1, found.question1), (found.words2, found.question2))[side]
     free = (found.unmatched1, found.unmatched2)[side]
     marks: dict[int, tuple[Literal["only", "conflict"], str]] = {
-        index: ("only", "") for index in free if not words[index].function
+        index: ("only", "") for index in free if not words[index].function and _is_word(words[index])
     }
     for conflict in found.conflicts:
         for index in (conflict.words1, conflict.words2)[side]:
@@ -145,8 +151,13 @@ def _marked_body(found: Explanation, side: int, start: int) -> tuple[Piece, ...]
     return _pieces(text, start, words, marks)
 
 
+def _is_word(word: Word) -> bool:
+    """Return False for signs such as "<" and "="; an emoji is a word."""
+    return any(unicodedata.category(character) not in ("Sm", "Sc", "Po") for character in word.text)
+
+
 def _telling(word: Word) -> bool:
-    return word.number is not None or word.name or bool(word.forms & english.NEGATIONS)
+    return (word.number is not None and word.key != "one") or word.name or bool(word.forms & english.NEGATIONS)
 
 
 def _pieces(

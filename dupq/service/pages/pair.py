@@ -85,6 +85,7 @@ class PairPage:
         undone: Numbers of rows that were taken back.
         outdated: True if a verdict was given on an earlier text.
         guarantee: The guarantee in a sentence; "" if nothing is calibrated.
+        evidence: What it rests on, in a sentence; "" if the guarantee holds all of it.
         keeping: The canonical question.
         shown: Why the pair is shown, signed.
         key: Unique name of the verdict that is given with this page.
@@ -100,6 +101,7 @@ class PairPage:
     undone: frozenset[int]
     outdated: bool
     guarantee: str
+    evidence: str
     keeping: Keeping
     shown: str
     key: str
@@ -131,7 +133,7 @@ def pair_page(service: Service, session: Session, item: ReviewItem, chosen: str)
         Side(letter, post, marks, _candidates(service, post.id, pair), len(group.members) if group else 0)
         for letter, post, marks, group in zip("AB", posts, (first, second), groups, strict=True)
     ]
-    name = session.caller.name
+    name, (guarantee, evidence) = session.caller.name, _guarantee(service)
     return PairPage(
         sides=(sides[0], sides[1]),
         item=item,
@@ -144,7 +146,8 @@ def pair_page(service: Service, session: Session, item: ReviewItem, chosen: str)
         history=history,
         undone=frozenset(row.undoes for row in history if row.undoes is not None),
         outdated=bool(state.outdated),
-        guarantee=_guarantee(service),
+        guarantee=guarantee,
+        evidence=evidence,
         keeping=_keeping(service, pair),
         shown=signed(session, item, chosen),
         key=secrets.token_urlsafe(16),
@@ -174,12 +177,14 @@ def _candidates(service: Service, id_: Id, pair: Sequence[StoredQuestion]) -> tu
     )
 
 
-def _guarantee(service: Service) -> str:
+def _guarantee(service: Service) -> tuple[str, str]:
+    """Return the guarantee of the index, and what it rests on, each as a sentence or ""."""
     try:
         text = service.index.decider.guarantee
     except NotCalibratedError:
-        return ""
-    return f"{text[:1].upper()}{text[1:]}."
+        return "", ""
+    guarantee, _, evidence = text.partition("; ")
+    return f"{guarantee[:1].upper()}{guarantee[1:]}.", f"{evidence[:1].upper()}{evidence[1:]}." if evidence else ""
 
 
 def _keeping(service: Service, pair: tuple[StoredQuestion, StoredQuestion]) -> Keeping:
