@@ -184,14 +184,13 @@ class Benchmark:
                 # What comes before this time fills the queue; what comes after it must be flat.
                 flat = [value for at, value in samples if at - start > warm_up]
                 answers = sum(row["statuses"].values())
+                quarter = max(1, len(flat) // 4)
                 found[refused] = {
                     **row,
                     "refused_share": row["statuses"].get("429", 0) / max(answers, 1),
                     "least_mb": min(flat),
                     "most_mb": max(flat),
-                    "last_less_first_mb": float(
-                        np.mean(flat[-len(flat) // 4 :]) - np.mean(flat[: len(flat) // 4 or 1])
-                    ),
+                    "last_less_first_mb": float(np.mean(flat[-quarter:]) - np.mean(flat[:quarter])),
                     **server.memory(),
                 }
         return found

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-TIMEOUT = 120.0
+TIMEOUT = 300.0
 """Seconds after which an answer counts as lost."""
 
 

@@ -79,9 +79,9 @@ class Ledger:
             text = stored.get(id_)
             if text is None:
                 lost += versions.acknowledged > 0
-            elif not any(matches(sent, text) for sent in versions.sent):
+            elif text not in versions.sent:
                 torn += 1
-            elif not any(matches(sent, text) for sent in versions.sent[max(0, versions.acknowledged - 1) :]):
+            elif text not in versions.sent[max(0, versions.acknowledged - 1) :]:
                 lost += 1
         torn += len(stored.keys() - self.questions.keys() - self.posts.keys())
         lost += len(self.acknowledged - {row.note for row in verdicts})
@@ -93,11 +93,6 @@ class Ledger:
     def _is_as_sent(self, note: str, row: Fields) -> bool:
         sent = self.verdicts.get(note)
         return sent is not None and {sent[0], sent[1]} == {row[0], row[1]} and sent[2] == row[2]
-
-
-def matches(sent: str, stored: str) -> bool:
-    """Return True if a stored text is the one that was sent; a title may stand before it."""
-    return stored == sent or stored.endswith(f"\n{sent}")
 
 
 def jobs(where: str) -> dict[str, int]:

@@ -109,7 +109,7 @@ def words() -> DuplicatePipeline:
 @pytest.fixture
 def index(tmp_path: Path) -> Any:
     with QuestionIndex(tmp_path / "forum.db", words()) as found:
-        found.add(["a", "b", "p"], ["first a", "first b", "Title\n\nfirst p"])
+        found.add(["a", "b", "p"], ["first a", "first b", "first p"])
         yield found
 
 
