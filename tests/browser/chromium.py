@@ -179,7 +179,11 @@ class Chromium:
     def console(self) -> list[str]:
         """What the console has got since the last call, without the status of pages."""
         rows = self.driver.get_log("browser")
-        return [f"{row['level']} {row['source']}: {row['message']}" for row in rows if row["source"] not in ("network", "recommendation")]
+        return [
+            f"{row['level']} {row['source']}: {row['message']}"
+            for row in rows
+            if row["source"] not in ("network", "recommendation")
+        ]
 
     def statuses(self) -> list[str]:
         """Address and status of what this page has fetched."""
@@ -209,7 +213,8 @@ class Chromium:
         found: list[str] = self.run(
             """
             const small = [];
-            for (const each of document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary")) {
+            const controls = "a[href], button, input:not([type=hidden]), select, summary";
+            for (const each of document.querySelectorAll(controls)) {
               if (!each.checkVisibility({ visibilityProperty: true }) || each.closest(".visually-hidden")) continue;
               if (each.matches("a") && getComputedStyle(each).display === "inline") continue;
               const box = (each.closest("label") ?? each).getBoundingClientRect();

@@ -31,7 +31,9 @@ class Server:
 
     def start(self) -> None:
         self.service = open_service(self._settings, self._pipeline)
-        config = uvicorn.Config(create_app(self.service), port=self._port, log_level="error", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            create_app(self.service), port=self._port, log_level="error", timeout_graceful_shutdown=5
+        )
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
         self._thread.start()

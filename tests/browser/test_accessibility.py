@@ -75,7 +75,7 @@ def world(
             index.merge(101, other, by="Ann", note="Same list.")
         index.calibrate(by="Ann")
         spread_over(full, 20)
-        full.jobs.add("upsert", "one", {"questions": [{"id": 7, "text": "How?"}]})
+        full.jobs.add("upsert", "one", {"id": 7})
         full.jobs.add("deliver", "two", {"event": "flagged"})
         full.store.write(
             lambda transaction: transaction.session.run(
@@ -135,7 +135,9 @@ def tried(world: World) -> None:
 
 
 def blind(world: World) -> None:
-    place = next(place for place, item in enumerate(world.full.service.index.review_queue(99)) if item.chosen == "audit")
+    place = next(
+        place for place, item in enumerate(world.full.service.index.review_queue(99)) if item.chosen == "audit"
+    )
     world.visit(f"/review?at={place}")
 
 
@@ -274,8 +276,8 @@ def test_tab_reaches_everything_and_the_focus_is_seen(world: World, path: str) -
             const covered = !(top && (each.contains(top) || top.contains(each) || label?.contains(top)));
             const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
             const name = each.outerHTML.slice(0, 100);
-            return [Number(each.dataset.number ?? -1), (covered ? `covered by ${top?.outerHTML.slice(0, 60)}: ${name}` : "")
-              + (ring ? "" : `no ring: ${name}`)];
+            const problem = covered ? `covered by ${top?.outerHTML.slice(0, 60)}: ${name}` : "";
+            return [Number(each.dataset.number ?? -1), ring ? problem : `no ring: ${name}`];
             """
         )
         if number is None:
@@ -301,7 +303,16 @@ def test_the_first_tab_skips_to_the_content(world: World) -> None:
 
 def test_every_title_of_a_page_is_its_own(world: World) -> None:
     titles = {}
-    for path in ("/review", "/review/list", "/review/bulk", "/review/help", "/groups", "/dashboard", "/calibrate", "/jobs"):
+    for path in (
+        "/review",
+        "/review/list",
+        "/review/bulk",
+        "/review/help",
+        "/groups",
+        "/dashboard",
+        "/calibrate",
+        "/jobs",
+    ):
         world.visit(path)
         titles[path] = world.browser.driver.title
         assert len(world.browser.all("h1")) == 1, path

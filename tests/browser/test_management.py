@@ -61,18 +61,18 @@ def test_what_was_tried_out_is_not_written_after_new_verdicts(server: Server, ch
     assert len(server.service.index.calibrations()) == 1
 
 
-def test_a_dead_job_is_shown_and_runs_again(server: Server, chromium: Chromium) -> None:
+def test_a_dead_job_is_shown_and_discarded(server: Server, chromium: Chromium) -> None:
     service = server.service
     chromium.enter(server, "admin", "Ann")
-    service.jobs.add("deliver", "an-event", {"event": "flagged", "url": "damaged"})
+    service.jobs.add("deliver", "an-event", {"event": "flagged", "receiver": "gone", "key": "1", "body": {}})
     chromium.wait(lambda: service.jobs.list(state="dead"), "a job that fails for good")
     number = service.jobs.list(state="dead")[0].number
     chromium.open("/dashboard")
     assert "needs a look" in chromium.text()
     go(chromium, "a[href='/jobs']")
     assert f"job {number}" in chromium.text()
-    assert chromium.text("pre.error")
-    go(chromium, f"button[value='{number}'].small:not(.danger)")
+    assert "no longer in the settings" in chromium.text("pre.error")
+    go(chromium, f"form[action='/jobs/retry'] button[value='{number}']")
     assert f"Job {number} runs again" in chromium.text()
     chromium.wait(lambda: service.jobs.list(state="dead"), "the second failure")
     chromium.open("/jobs?state=dead")
@@ -85,17 +85,15 @@ def test_a_dead_job_is_shown_and_runs_again(server: Server, chromium: Chromium) 
 def test_a_retried_job_is_done(server: Server, chromium: Chromium) -> None:
     service = server.service
     chromium.enter(server, "admin", "Ann")
-    payload = {"questions": [{"id": "late", "text": "How do I bake bread without yeast?"}]}
-    assert service.jobs.add("upsert", "a-question", payload, due=4e9)
-    service.store.write(
-        lambda transaction: transaction.session.run(
-            "UPDATE service_jobs SET state='dead', attempts=8, error='OutputError: the disk is full' WHERE key='a-question'"
-        )
-    )
+    service.index.add(["late"], ["How do I remove duplicates from a list in Python 2?"])
+    assert service.jobs.add("decide", "a-question", {"ids": ["late"]}, due=4e9)
+    change = "UPDATE service_jobs SET state='dead', attempts=8, error='the disk is full' WHERE key='a-question'"
+    service.store.write(lambda transaction: transaction.session.run(change))
     chromium.open("/jobs")
     assert "the disk is full" in chromium.text()
     go(chromium, "form[action='/jobs/retry'] button")
-    chromium.wait(lambda: "late" in service.index, "the question")
+    chromium.wait(lambda: service.index.decisions_of("late"), "its decisions")
+    chromium.wait(lambda: service.jobs.counts()["done"] == 1, "the end of the job")
     assert service.jobs.list(state="dead") == ()
 
 

@@ -108,6 +108,8 @@ def test_merge_and_unmerge(server: Server, plain: Chromium) -> None:
     group = server.service.index.group(one)
     assert group is not None
     assert set(group.members) == {one, other}
+    plain.open(f"/review/pair?id1=i:{one}&id2=i:{other}")
+    go(plain, ".post-meta a[href^='/groups']")
     go(plain, "form[action='/groups/merge'] .small")  # make the other one canonical
     assert server.service.index.group(one).canonical == other  # type: ignore[union-attr]
     plain.open(f"/groups/show?id=i:{one}")
