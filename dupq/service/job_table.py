@@ -163,19 +163,25 @@ class JobTable:
         """
         return self._store.write(lambda transaction: add_job(transaction, kind, key, payload, due))
 
-    def list(self, state: JobState | None = None, limit: int = 50, after: int | None = None) -> tuple[Job, ...]:
+    def list(
+        self, state: JobState | None = None, limit: int = 50, after: int | None = None, *, kind: str | None = None
+    ) -> tuple[Job, ...]:
         """Return jobs, the newest first.
 
         Args:
             state: Only of this state; None: of all.
             limit: Maximum number of jobs.
             after: Number of the last job that was seen; older ones follow. None: from the newest on.
+            kind: Only of this kind; None: of all.
         """
         conditions: builtins.list[str] = []
         values: builtins.list[object] = []
         if state is not None:
             conditions.append("state=?")
             values.append(as_choice(state, STATES, "state"))
+        if kind is not None:
+            conditions.append("kind=?")
+            values.append(kind)
         if after is not None:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from collections.abc import Sequence
+from typing import Annotated, Literal
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -14,6 +14,7 @@ from dupq.service.job_table import STATES, Job, JobState
 from dupq.service.pages.rendering import render
 from dupq.service.sessions import PageManager, PostManager
 from dupq.service.state import Service, service_of
+from dupq.service.webhooks.outgoing import receiver
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,8 +23,8 @@ PAGE = 50
 MAX_RETRIED = 1000
 """Dead jobs that one click runs again."""
 KINDS = {
-    "upsert": "Add or change questions",
-    "delete": "Remove questions",
+    "upsert": "Add or change a post",
+    "delete": "Remove a post",
     "decide": "Decide new questions",
     "deliver": "Deliver an event",
 }
@@ -61,7 +62,7 @@ def jobs_page(
         kind=kind,
         jobs=jobs[:PAGE],
         older=jobs[PAGE - 1].number if len(jobs) > PAGE else None,
-        about=about,
+        about={job.number: about(job, service.settings.webhook_urls) for job in jobs},
         done=done,
         number=number,
         paused=not service.settings.workers,
@@ -105,14 +106,21 @@ def _counts(service: Service) -> dict[str, dict[str, int]]:
     return found
 
 
-def about(job: Job) -> str:
-    """Return what a job is about in a few words; addresses and texts in its payload stay out of the page."""
-    payload: Mapping[str, Any] = job.payload
+def about(job: Job, urls: Sequence[str]) -> str:
+    """Return what a job is about in a few words; texts of posts and full addresses, which may hold secrets, stay out.
+
+    Args:
+        job: The job.
+        urls: Addresses that get events.
+    """
+    payload = job.payload
     if job.kind == "deliver":
-        return f"event “{payload.get('event', '?')}”"
-    rows = payload.get("questions", payload.get("ids"))
-    if not isinstance(rows, list) or not rows:
-        return job.key
-    ids = [str(row.get("id", "?")) if isinstance(row, dict) else str(row) for row in rows]
-    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-    return f"{len(ids)} question{'' if len(ids) == 1 else 's'}: {', '.join(ids[:3])}{more}"
+        body = payload.get("body")
+        event = str(body.get("type", "")) if isinstance(body, dict) else ""
+        hosts = [urlsplit(url).hostname for url in urls if receiver(url) == payload.get("receiver")]
+        return f"“{event}” to {hosts[0] if hosts else 'an address that is no longer set'}"
+    ids = payload.get("ids")
+    if isinstance(ids, list) and ids:
+        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        return f"{len(ids)} question{'' if len(ids) == 1 else 's'}: {', '.join(map(str, ids[:3]))}{more}"
+    return str(payload.get("id", job.key))

@@ -56,7 +56,6 @@ def test_ticks_are_round_and_cover_the_range(low: float, high: float, expected: 
     assert charts.ticks(low, high) == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(st.floats(-1000, 1000), st.floats(1e-6, 1e12))
 def test_ticks_rise_cover_and_are_few(start: float, size: float) -> None:
     low = start * size
@@ -67,13 +66,11 @@ def test_ticks_rise_cover_and_are_few(start: float, size: float) -> None:
     assert 2 <= len(marks) <= 9
 
 
-@settings(deadline=None)
 @given(st.floats(0.1, 1e9))
 def test_ticks_of_counts_are_whole(high: float) -> None:
     assert all(mark.is_integer() for mark in charts.ticks(0, high, 4, whole=True))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))
 def test_a_scale_is_monotone_and_stays_on_its_axis(values: list[float]) -> None:
     scale = Scale(-10, 10, 50, 250)
@@ -186,7 +183,7 @@ def test_nothing_is_drawn_of_nothing() -> None:
     assert charts.share_bar("a", "A", []) == ""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS, NUMBERS, NUMBERS), max_size=12), TEXTS)
 def test_bars_and_areas_of_anything_are_valid(rows: Sequence[tuple[str, float, float]], title: str) -> None:
     labels = [label for label, _, _ in rows]
@@ -200,7 +197,7 @@ def test_bars_and_areas_of_anything_are_valid(rows: Sequence[tuple[str, float, f
         assert not svg or parsed(svg) is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=6), NUMBERS)
 def test_shares_of_anything_are_valid(rows: Sequence[tuple[str, float, float, float, float]], top: float) -> None:
     shares = [Interval(text, value, low, high, text, target) for text, value, low, high, target in rows]
