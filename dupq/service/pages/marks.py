@@ -14,8 +14,9 @@ from typing import Literal
 
 from dupq.errors import InputError
 from dupq.explain import english
+from dupq.explain.alignment import MAX_WORDS, align
 from dupq.explain.explanation import Explanation, explain
-from dupq.explain.tokens import Word
+from dupq.explain.tokens import Word, first_words
 
 LEAD = 1500
 """Characters of a body that are shown before it is folded."""
@@ -90,13 +91,16 @@ def marked_posts(
     """Mark two posts, each (title, body); return them and the conflicts of their titles."""
     leads = [_split(body) for _, body in (first, second)]
     titles = _explained(first[0], second[0])
-    whole = _explained(f"{first[0]}\n{leads[0][0]}", f"{second[0]}\n{leads[1][0]}")
+    wholes = (f"{first[0]}\n{leads[0][0]}", f"{second[0]}\n{leads[1][0]}")
+    words = [first_words(text, MAX_WORDS)[0] for text in wholes]
+    matches = align(words[0], words[1])
+    matched = ({match.word1 for match in matches}, {match.word2 for match in matches})
     posts = []
     for side, (title, _) in enumerate((first, second)):
         lead, rest, cut = leads[side]
         pieces, only = ((Piece(title),), ()) if titles is None else _marked_title(titles, side)
-        body = (Piece(lead),) if whole is None else _marked_body(whole, side, len(title) + 1)
-        posts.append(MarkedPost(pieces, body if lead else (), rest, cut, only))
+        body = _marked_body(wholes[side], len(title) + 1, words[side], matched[side]) if lead else ()
+        posts.append(MarkedPost(pieces, body, rest, cut, only))
     differences = () if titles is None else tuple(
         Difference(
             str(conflict.kind),
@@ -142,11 +146,11 @@ def _marked_title(found: Explanation, side: int) -> tuple[tuple[Piece, ...], tup
     return _pieces(text, 0, words, marks), only
 
 
-def _marked_body(found: Explanation, side: int, start: int) -> tuple[Piece, ...]:
-    words, text = ((found.words1, found.question1), (found.words2, found.question2))[side]
-    free = (found.unmatched1, found.unmatched2)[side]
+def _marked_body(text: str, start: int, words: Sequence[Word], matched: set[int]) -> tuple[Piece, ...]:
     marks: dict[int, tuple[Literal["only", "conflict"], str]] = {
-        index: ("only", "") for index in free if words[index].start >= start and _telling(words[index])
+        index: ("only", "")
+        for index, word in enumerate(words)
+        if index not in matched and word.start >= start and _telling(word)
     }
     return _pieces(text, start, words, marks)
 

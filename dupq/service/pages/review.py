@@ -153,14 +153,15 @@ def find_pair(request: Request, session: Session, service: Service, one: str, ot
         )
     try:
         ids: list[Id] = [path_id(one, index), path_id(other, index)]
-    except (InputError, ProblemError) as error:
-        text = error.detail if isinstance(error, ProblemError) else error.message
-        status = error.status if isinstance(error, ProblemError) else 404
-        return _error(request, session, status, "No such question", f"{text}.", error.hint or "")
-    if ids[0] == ids[1] and type(ids[0]) is type(ids[1]):
-        return _error(request, session, 404, "No pair", "The two ids are one question.", "Name two questions.")
+        if ids[0] == ids[1] and type(ids[0]) is type(ids[1]):
+            return _error(request, session, 404, "No pair", "The two ids are one question.", "Name two questions.")
+        stored = index.questions(ids)
+    except InputError as error:
+        return _error(request, session, 404, "No such question", f"{error.message}.", error.hint or "")
+    except ProblemError as error:
+        return _error(request, session, error.status, "Which question?", f"{error.detail}.", error.hint or "")
     for id_ in ids:
-        if id_ not in index:
+        if id_ not in stored:
             return _missing(request, session, service, id_)
     return index.review_item(ids[0], ids[1])
 
@@ -222,7 +223,7 @@ def _changed(request: Request, session: Session, item: ReviewItem, filters: Filt
 def _pair(request: Request, session: Session, service: Service, run: Run, item: ReviewItem, chosen: str) -> Response:
     page = pair_page(service, session, item, chosen)
     return render(
-        request, "pair.html", session, **_context(service, session, page, run.filters, run.at, conflict=()),
+        request, "pair.html", session, **_context(service, session, page, run.filters, run.at),
         status_line=_status_line(service, session, run),
     )  # fmt: skip
 
@@ -240,12 +241,18 @@ def _conflict(
     rows = tuple(row for row in error.rows if isinstance(row, StoredVerdict))
     item = service.index.review_item(item.question.id, item.other.id)
     page = pair_page(service, session, item, read_signed(session, item, form.shown))
-    context = _context(service, session, page, filters, form.at, conflict=rows)
-    return render(request, "pair.html", session, status=409, **context, status_line=None, form=form)
+    context = _context(service, session, page, filters, form.at, conflict=rows, form=form)
+    return render(request, "pair.html", session, status=409, **context, status_line=None)
 
 
 def _context(
-    service: Service, session: Session, page: PairPage, filters: Filters, at: int, conflict: tuple[StoredVerdict, ...]
+    service: Service,
+    session: Session,
+    page: PairPage,
+    filters: Filters,
+    at: int,
+    conflict: tuple[StoredVerdict, ...] = (),
+    form: VerdictForm | None = None,
 ) -> dict[str, Any]:
     item = page.item
     return {
@@ -254,7 +261,7 @@ def _context(
         "at": at,
         "back": filters.query(),
         "conflict": conflict,
-        "form": None,
+        "form": form,
         "may_review": session.caller.may("review"),
         "permalink": "/review/pair" + pair_query(item.question.id, item.other.id),
         "previous": "/review" + filters.query(at=at - 1),
