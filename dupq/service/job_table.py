@@ -193,8 +193,9 @@ class JobTable:
                 (*values, as_int(limit, "limit", 1)),
             )
         return tuple(
-            Job(*row[:3], _payload(row[3]), *row[4:6], _iso(row[6]) if row[6] else None, row[7], *map(_iso, row[8:]))
-            for row in rows
+            Job(number, kind, key, _payload(text), status, attempts, _iso(due) if due else None, error, *times)
+            for number, kind, key, text, status, attempts, due, error, created, ended in rows
+            for times in [(str(_iso(created)), _iso(ended))]
         )
 
     def counts(self) -> dict[JobState, int]:

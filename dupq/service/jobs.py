@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from dupq.errors import DupqError
@@ -91,7 +92,7 @@ class Jobs(JobTable):
             self._start("dupq-leases", self._keep)
         for lane in self._lanes:
             for number in range(threads):
-                self._start(f"dupq-jobs-{lane}-{number}", lambda lane=lane: self._work(self._lanes[lane]))
+                self._start(f"dupq-jobs-{lane}-{number}", partial(self._work, self._lanes[lane]))
 
     def stop(self, seconds: float) -> None:
         """Stop them after their present job, within these seconds; leases of jobs that were not done are given back."""

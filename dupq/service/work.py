@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dupq.errors import InputError
@@ -69,7 +70,7 @@ def add_questions(service: Service, questions: Sequence[NewQuestion], *, decide:
     rows = [NewQuestion(row.id, row.text, row.created, given[row.id], row.details) for row in rows]
     total = Written(repeated=repeated)
     for part in chunks(len(rows), CHUNK):
-        written = service.executor.call(lambda part=part: _put(service, rows[part], decide))  # type: ignore[misc]
+        written = service.executor.call(partial(_put, service, rows[part], decide))
         total.added += written.added
         total.replaced += written.replaced
         total.unchanged += written.unchanged
@@ -164,7 +165,7 @@ def _decided(service: Service, ids: Sequence[Id]) -> list[tuple[FlagReport, Id]]
         if not left:
             return []
         try:
-            reports = service.executor.call(lambda left=left: service.index.flag_stored(left))  # type: ignore[misc]
+            reports = service.executor.call(partial(service.index.flag_stored, left))
         except InputError:
             if len(service.index.questions(left)) == len(left):
                 raise

@@ -165,8 +165,8 @@ class Chromium:
         field.clear()
         field.send_keys(text)
 
-    def choose(self, css: str, value: str) -> None:
-        Select(self.find(css)).select_by_value(value)
+    def choose(self, css: str, text: str) -> None:
+        Select(self.find(css)).select_by_visible_text(text)
 
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()

@@ -95,7 +95,7 @@ def test_bulk_with_one_confirmation_and_back(server: Server, plain: Chromium) ->
     go(plain, "main .primary")
     assert [(row.answer, row.note) for row in server.service.index.history()] == [("duplicate", "In bulk.")] * 3
     go(plain, "main .danger")
-    assert server.service.index.estimates().verdicts == 0
+    assert server.service.index.reviewed() == []
 
 
 def test_merge_and_unmerge(server: Server, plain: Chromium) -> None:

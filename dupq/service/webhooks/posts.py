@@ -254,9 +254,7 @@ def compose(
         parts = ("title", "body") if settings.question_text == "title+body" else ("title",)
         if any(part not in details and part not in fields for part in parts):
             return None  # an event of the topic came first; the one of its first post has the rest
-        text = "\n".join(details[part] for part in parts if part in details) or None
-    if text is None:
-        return None
+        text = "\n".join(details[part] for part in parts if part in details)
     reach = reach_of(details) if "views" in details else None
     ((question,), _) = checked_questions(
         [id_],
