@@ -25,7 +25,7 @@ from dupq.data.text import check_text
 from dupq.errors import InputError
 from dupq.index.new_questions import checked_questions
 from dupq.index.stores.base import NewQuestion, without_nul
-from dupq.index.verdicts import MAX_CHARACTERS
+from dupq.index.verdicts import MAX_CHARACTERS, as_line
 
 DecisionName = Literal["duplicate", "review", "distinct"]
 ConflictName = Literal["number", "negation", "name", "order", "opposite", "choice"]
@@ -58,6 +58,10 @@ QuestionText: TypeAlias = Annotated[
 """Text of a question: not blank, and without NUL characters."""
 Line: TypeAlias = Annotated[StrictStr, Field(max_length=MAX_CHARACTERS), _without_nul]
 """Note or key."""
+Key: TypeAlias = Annotated[
+    StrictStr, Field(min_length=1, max_length=MAX_CHARACTERS), _checked(lambda text: as_line(text, "key"))
+]
+"""Unique name of a request."""
 QuestionId: TypeAlias = Annotated[
     Annotated[StrictInt, Field(ge=MIN_INT, le=MAX_INT)] | Annotated[StrictStr, Field(min_length=1)],
     _checked(lambda id_: without_nul(id_, "the id") if isinstance(as_id(id_, "id"), str) else id_),
@@ -271,7 +275,7 @@ class NewRow(Request):
             InputError: It cannot be stored.
         """
         if (self.text is None) == (self.title is None) or (self.body is not None and self.title is None):
-            raise InputError("a question must have either text, or title with or without body")
+            raise InputError("a question must have either text, or title with or without body", hint="give one of them")
         text, details = self.text, self.details
         if text is None:
             shown = {"title": self.title, "body": self.body}
@@ -285,7 +289,7 @@ class NewRow(Request):
             details=None if details is None else [details],
         )
         if _has_nul(details):
-            raise InputError("details must not hold NUL characters")
+            raise InputError("details must not hold NUL characters", hint="remove them")
         return question
 
 
@@ -437,7 +441,7 @@ class VerdictRequest(Request):
     chosen: Literal["queue", "audit", ""] = ""
     sampled: Annotated[float, Field(gt=0, le=1)] | None = None
     note: Line = ""
-    key: Line | None = Field(None, description="Unique name: a repeated request is one verdict")
+    key: Key | None = Field(None, description="Unique name: a repeated request is one verdict")
 
 
 class UndoRequest(Request):
@@ -448,7 +452,7 @@ class UndoRequest(Request):
     number: Number | None = Field(None, description="null: the last one of this moderator that stands")
     force: bool = Field(False, description="Take back the verdict of another moderator; for admins")
     note: Line = ""
-    key: Line | None = None
+    key: Key | None = None
 
 
 class History(Answer):
@@ -502,7 +506,7 @@ class MergeRequest(Request):
     canonical: QuestionId = Field(description="Preferred as canonical question of the joined group")
     duplicate: QuestionId
     note: Line = ""
-    key: Line | None = None
+    key: Key | None = None
 
 
 class UnmergeRequest(Request):
@@ -512,7 +516,7 @@ class UnmergeRequest(Request):
 
     number: Number
     note: Line = ""
-    key: Line | None = None
+    key: Key | None = None
 
 
 class Merged(Answer):

@@ -41,7 +41,7 @@ async def put_questions(
         bool | None, Query(description="Decide them against all others (default: the setting decide_new)")
     ] = None,
     skip_bad: Annotated[
-        bool, Query(description="Leave out rows that cannot be stored, rather than refuse all")
+        bool, Query(description="Leave out rows that cannot be stored; else all are refused")
     ] = False,
 ) -> dict[str, Any]:
     """Add or replace questions, any number of them; repeated, the request changes nothing.
