@@ -180,6 +180,8 @@ class ModelExecutor:
 
     def call(self, function: Callable[[], T]) -> T:
         """Run a function as `run` does, for a thread that is not that of the event loop."""
+        if threading.current_thread() is self._thread:
+            return function()
         return self._add_unit(function).result()
 
     def close(self, seconds: float) -> bool:
