@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dupq.pipeline import DuplicatePipeline
+from tests.browser.verdicts import judge
 from tests.service.demo import seed
-from tests.service.pages.reviewed import fill, judge, spread_over
+from tests.service.pages.reviewed import fill, spread_over
 
 if TYPE_CHECKING:
     from tests.browser.chromium import Chromium
@@ -67,7 +68,7 @@ def world(
         full = servers[0].service
         seed(full.index)
         fill(full, 4)
-        judge(full, 90, wrong_every=9)
+        judge(full, 120)
         index = full.index
         for by, answer in (("Ann", "duplicate"), ("Björn", "distinct")):
             index.verdict(201, 202, answer, by=by, note="See the answer: it is about steel.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.pages.reviewed import fill, judge
+from tests.browser.verdicts import judge
 
 if TYPE_CHECKING:
     from tests.browser.chromium import Chromium
@@ -22,11 +22,10 @@ def go(chromium: Chromium, css: str) -> None:
 
 def test_calibrate_now_and_the_way_back(server: Server, chromium: Chromium) -> None:
     index = server.service.index
-    fill(server.service, 4)
     chromium.enter(server, "admin", "Ann")
     chromium.open("/calibrate")
     assert "30 more clear verdicts" in chromium.text()
-    judge(server.service, 80)
+    judge(server.service, 90)
     chromium.open("/dashboard")
     go(chromium, "a[href='/calibrate']")
     go(chromium, "main form .primary")
@@ -48,8 +47,7 @@ def test_calibrate_now_and_the_way_back(server: Server, chromium: Chromium) -> N
 
 
 def test_what_was_tried_out_is_not_written_after_new_verdicts(server: Server, chromium: Chromium) -> None:
-    fill(server.service, 4)
-    judge(server.service, 60)
+    judge(server.service, 90)
     chromium.enter(server, "admin", "Ann")
     chromium.open("/calibrate")
     go(chromium, "main form .primary")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.pages.reviewed import fill, judge, spread_over
+from tests.browser.verdicts import judge
+from tests.service.pages.reviewed import fill, spread_over
 
 if TYPE_CHECKING:
     from tests.browser.chromium import Chromium
@@ -58,7 +59,7 @@ def test_groups(server: Server, chromium: Chromium, folder: Path) -> None:
 
 def test_dashboard(server: Server, chromium: Chromium, folder: Path) -> None:
     fill(server.service, 12)
-    judge(server.service, 320, wrong_every=23)
+    judge(server.service, 320, wrong_every=19)
     spread_over(server.service, 28)
     chromium.enter(server, "admin", "Ann")
     chromium.open("/dashboard")
