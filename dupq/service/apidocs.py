@@ -60,15 +60,14 @@ PROBLEMS = {
     "400": "The request cannot be read.",
     "401": "A valid token is needed.",
     "403": "The role of the token may not do this.",
-    "404": "There is no such thing.",
-    "409": "It conflicts with what is stored, such as a verdict given meanwhile.",
     "413": "The body is too large.",
-    "415": "The body is of another media type.",
     "422": "A value is unfit.",
     "429": "Too many requests: wait for the seconds in Retry-After.",
     "503": "The service cannot answer now: wait for the seconds in Retry-After.",
 }
-"""Status -> description of each problem that an operation can answer."""
+"""Status -> description of each problem that any operation can answer; others are described by their routes."""
+PUBLIC = {"/healthz": [], "/readyz": ["503"], "/metrics": ["401", "403", "429", "503"]}
+"""Path of an operation without a token, at least on loopback -> the statuses of its problems."""
 METHODS = ("get", "put", "post", "delete", "patch")
 
 router = APIRouter(include_in_schema=False)
@@ -106,11 +105,10 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     """Add the problems to each operation that does not describe them itself."""
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components["Problem"] = PROBLEM
-    for _, _, operation in _operations(document):
+    for path, _, operation in _operations(document):
         responses = operation["responses"]
-        for status in _statuses(operation):
-            ours = "HTTPValidationError" not in json.dumps(responses.get(status, "HTTPValidationError"))
-            if not ours:
+        for status in _statuses(path, operation):
+            if "HTTPValidationError" in json.dumps(responses.get(status, "HTTPValidationError")):
                 schema = {"$ref": "#/components/schemas/Problem"}
                 responses[status] = {"description": PROBLEMS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
         operation["responses"] = dict(sorted(responses.items()))
@@ -119,11 +117,18 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _statuses(operation: dict[str, Any]) -> list[str]:
-    """Return the statuses of the problems of an operation."""
-    if operation.get("tags") == ["operations"]:
-        return ["401", "403", "429", "503"]
-    return [*PROBLEMS]
+def _statuses(path: str, operation: dict[str, Any]) -> list[str]:
+    """Return the statuses of the problems that an operation shares with others."""
+    if path in PUBLIC:
+        return PUBLIC[path]
+    if "compatible" in operation.get("tags", ()):
+        return []  # its errors have another shape
+    found = ["401", "403", "429", "503"]
+    if "requestBody" in operation:
+        found += ["400", "413", "422"]
+    elif "parameters" in operation:
+        found += ["422"]
+    return found
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -29,6 +29,7 @@ from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings, masked_url
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
+from dupq.service.unknown_callers import UnknownCallers
 from dupq.service.webhooks import incoming
 from dupq.service.work import register
 from dupq.version import __version__
@@ -102,6 +103,7 @@ def create_app(service: Service) -> FastAPI:
     add_login_handler(app)
     # The last one that is added is the outermost.
     app.add_middleware(ClientWatch)
+    app.add_middleware(UnknownCallers, service=service)
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     app.add_middleware(RequestRecords, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)

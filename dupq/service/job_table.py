@@ -185,6 +185,9 @@ class JobTable:
         if after is not None:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))
+        if kind is not None:
+            conditions.append("kind=?")
+            values.append(without_nul(kind, "kind"))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._store.reading() as view:
             rows = view.session.run(

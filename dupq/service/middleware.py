@@ -31,6 +31,8 @@ HEADERS = {
 }
 UNKNOWN = "(unknown)"
 """Route of all paths that are none, so that their number is bounded in the metrics."""
+BODIES = 8
+"""Bodies of the largest size that are held at once."""
 CLIENT_GONE = 499
 """Status, in log and metrics alone, of a request whose client did not wait for the answer."""
 PROBES = ("/healthz", "/readyz", "/metrics")
@@ -106,15 +108,16 @@ class RequestRecords:
 
 
 class BodyLimit:
-    """Answer a request whose body is too large with 413, at once if its length is given.
+    """Answer a body that is too large with 413, and one that comes beside too many others with 429.
 
     Args:
         app: The application.
-        max_bytes: Bytes of the largest body.
+        max_bytes: Bytes of the largest body; all bodies in progress have `BODIES` times as many.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app, self.max_bytes = app, max_bytes
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,12 +133,19 @@ class BodyLimit:
         async def receive_some() -> Message:
             nonlocal read
             message = await receive()
-            read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            read += size
+            self.held += size
             if read > self.max_bytes:
                 raise HTTPException(413, detail)
+            if self.held > BODIES * self.max_bytes:
+                raise HTTPException(429, "too many large bodies are in progress", {"Retry-After": "1"})
             return message
 
-        await self.app(scope, receive_some, send)
+        try:
+            await self.app(scope, receive_some, send)
+        finally:
+            self.held -= read
 
 
 class ClientWatch:

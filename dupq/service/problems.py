@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,9 @@ from dupq.service.executor import BusyError, StoppingError
 from dupq.service.request_ids import request_id
 
 MEDIA_TYPE = "application/problem+json"
+
+RETRY_SECONDS = 5
+"""Retry-After of an answer 503."""
 
 Shapes = Mapping[str, Callable[[int, str], Response]]
 """Path -> function of (status, detail) that answers an error there in another shape."""
@@ -118,8 +122,11 @@ def add_handlers(app: FastAPI, shapes: Shapes, page: Callable[..., Response]) ->
 
     @app.exception_handler(DupqError)
     async def of_dupq(request: Request, error: DupqError) -> Response:
-        headers = {"Retry-After": f"{error.retry_after:.0f}"} if isinstance(error, BusyError) else None
-        return answer(request.scope, status_of(error), error.message, hint=error.hint, headers=headers)
+        status = status_of(error)
+        detail = f"{error.location}: {error.message}" if error.location and status < 500 else error.message
+        wait = error.retry_after if isinstance(error, BusyError) else RETRY_SECONDS if status == 503 else None
+        headers = None if wait is None else {"Retry-After": str(math.ceil(wait))}
+        return answer(request.scope, status, detail, hint=error.hint, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(request: Request, error: RequestValidationError) -> Response:

@@ -279,3 +279,30 @@ def test_guesses_do_not_read_the_store(service: Service, client: TestClient, mon
     for _ in range(FAILURES_AT_ONCE + 50):
         client.post("/v1/score", json=PAIRS, headers=bearer("wrong"))
     assert len(reads) <= FAILURES_AT_ONCE + 1
+
+
+# ---- large bodies -------------------------------------------------------------------------------------------------
+
+
+def test_a_large_body_of_an_unknown_caller_is_not_read(service: Service, client: TestClient) -> None:
+    large = b" " * 70_000 + b'{"pairs": []'  # no JSON: a route that had read it would say so
+
+    def post(path: str = "/v1/score", **given: Any) -> int:
+        return client.post(path, content=large, **given).status_code
+
+    json = {"Content-Type": "application/json"}
+    secret = service.access.create_token("Ann", "reader")
+    assert post(headers=json) == 401
+    assert post(headers={**json, **bearer("wrong")}) == 401
+    assert post("/login") == 401
+    assert post(headers={**json, **bearer(secret)}) in (400, 422)
+    answer = client.post("/v1/score", content=iter([large]), headers=json)  # of unknown length
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    caller = service.access.caller(secret)
+    assert caller is not None
+    client.cookies.set("dupq_session", service.access.start_session(caller))
+    assert post("/logout") == 403  # read, and without the secret of a form
+    client.cookies.clear()
+    signed = client.post("/webhooks/github", content=large, headers=json)
+    assert "body of more than" not in signed.text

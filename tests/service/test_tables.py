@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -56,7 +57,9 @@ def test_tables_are_made_once(store: Any) -> None:
         prepare_tables(store)
     with store.reading() as view:
         assert view.meta(META) == str(FORMAT)
-        assert [view.count(f"service_{name}") for name in ("tokens", "sessions", "jobs", "versions")] == [0] * 4
+        made = re.findall(r"CREATE TABLE (\w+)", str(tables.MIGRATIONS))
+        assert {"service_tokens", "service_sessions", "service_jobs"} <= set(made)
+        assert [view.count(table) for table in made] == [0] * len(made)
 
 
 def test_a_repeated_migration_does_nothing(store: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -61,17 +62,17 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A figure before and after.
+    """A figure of held-out verdicts, before and after.
 
     Attributes:
         name, direction: Its name, and what is better.
-        before, after: Value and interval in words.
+        before, after: Value and interval, in words.
     """
 
     name: str
     direction: str
-    before: str
-    after: str
+    before: tuple[str, str]
+    after: tuple[str, str]
 
 
 @router.get("/calibrate", response_class=HTMLResponse)
@@ -109,6 +110,7 @@ async def _tried(request: Request, session: PostManager, service: Service, polic
         status=409 if problem else 200,
         result=result,
         rows=comparisons(result.before, result.after),
+        conclusion=conclusion(result),
         change=_change(result.log_loss_change),
         policy=policy,
         seen=seen,
@@ -210,14 +212,23 @@ def comparisons(before: HeldOut, after: HeldOut) -> list[Comparison]:
     ]
 
 
-def _words(figure: Metric, share: bool) -> str:
-    if figure.value != figure.value:  # NaN: nothing is flagged, or there is no duplicate
-        return "—"
-    if share:
-        interval = "" if figure.low != figure.low else f" ({percent(figure.low)} to {percent(figure.high)})"
-        return f"{percent(figure.value)}{interval}"
-    interval = "" if figure.low != figure.low else f" ({figure.low:.3f} to {figure.high:.3f})"
-    return f"{figure.value:.3f}{interval}"
+def _words(figure: Metric, share: bool) -> tuple[str, str]:
+    def word(value: float) -> str:
+        return percent(value) if share else f"{value:.3f}"
+
+    if not math.isfinite(figure.value):  # nothing is flagged, or there is no duplicate
+        return "—", ""
+    known = math.isfinite(figure.low) and math.isfinite(figure.high)
+    return word(figure.value), f"{word(figure.low)} to {word(figure.high)}" if known else ""
+
+
+def conclusion(result: CalibrationResult) -> str:
+    """Return the comparison in one sentence, for someone who decides now."""
+    change = result.log_loss_change
+    if change.low > 0:
+        return "The new calibration predicts held-out verdicts worse than the one in use: leave it."
+    text = result.conclusion
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _change(change: Metric) -> str:

@@ -187,7 +187,7 @@ def area(name: str, title: str, labels: Sequence[str], values: Sequence[float], 
     last_x, last_y = pixels[-1]
     parts = [
         *frame.grid(),
-        _tag("path", look="fill live", d=f"M{line}{foot}"),
+        _tag("path", look="shade live", d=f"M{line}{foot}"),
         _tag("path", look="line live", d=f"M{line}"),
         _tag("circle", look="mark live", cx=last_x, cy=last_y, r=3.5),
         *frame.labels(labels, [x.at(place) for place in range(len(labels))]),
@@ -246,16 +246,19 @@ def reliability(name: str, title: str, bins: Sequence[Bin]) -> str:
         return ""
     marks = ticks(0, 1)
     height = WIDTH - 20
-    frame = _Frame(marks, [percent_label(mark) for mark in marks], height, bottom=44.0, right=14.0)
+    frame = _Frame(marks, [percent_label(mark) for mark in marks], height, top=30.0, bottom=44.0, right=14.0)
     x = Scale(0, 1, frame.left, frame.right)
     parts = frame.grid()
     for mark in marks:
-        parts.append(_tag("path", look="grid", d=f"M{_number(x.at(mark))} {_number(frame.y.start)}V{_number(TOP)}"))
+        parts.append(
+            _tag("path", look="grid", d=f"M{_number(x.at(mark))} {_number(frame.y.start)}V{_number(frame.y.end)}")
+        )
         anchor = "end" if mark == 1 else "middle"
         parts.append(
             _text(x.at(mark) + (8 if mark == 1 else 0), frame.y.start + 16, percent_label(mark), "tick", anchor)
         )
     parts.append(_text((frame.left + frame.right) / 2, height - 8, "stated probability", "label", "middle"))
+    parts.append(_text(4, 14, "observed share of duplicates", "label", "start"))
     diagonal = f"M{_number(x.at(0))} {_number(frame.y.at(0))}L{_number(x.at(1))} {_number(frame.y.at(1))}"
     parts.append(_tag("path", look="line expected dashed", d=diagonal))
     known = sorted(known, key=lambda b: b.probability)
@@ -324,11 +327,18 @@ class _Frame:
     """Vertical axis from the first to the last tick, and its grid."""
 
     def __init__(
-        self, marks: Sequence[float], names: Sequence[str], height: float, *, bottom: float = BOTTOM, right: float = 6.0
+        self,
+        marks: Sequence[float],
+        names: Sequence[str],
+        height: float,
+        *,
+        top: float = TOP,
+        bottom: float = BOTTOM,
+        right: float = 6.0,
     ) -> None:
         self.marks, self.names = marks, names
         self.left, self.right = 10 + CHARACTER * max(map(len, names)), WIDTH - right
-        self.y = Scale(marks[0], marks[-1], height - bottom, TOP)
+        self.y = Scale(marks[0], marks[-1], height - bottom, top)
 
     def grid(self) -> list[str]:
         """Draw a line and a label for each tick; the first line is the base."""

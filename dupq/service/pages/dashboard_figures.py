@@ -88,8 +88,8 @@ def days_of(view: View, count: int, today: date) -> list[Day]:
         day = first + timedelta(days=offset)
         name = day.isoformat()
         waiting = sum(number for at, number in steps if at <= name)
-        counts = (given.get((name, answer), 0) for answer in ("duplicate", "distinct", "skip"))
-        found.append(Day(day, *counts, waiting=max(waiting, 0)))
+        duplicate, distinct, skip = (given.get((name, answer), 0) for answer in ("duplicate", "distinct", "skip"))
+        found.append(Day(day, duplicate, distinct, skip, max(waiting, 0)))
     return found
 
 

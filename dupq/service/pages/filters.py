@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from dupq.index.review import ReviewItem
-from dupq.index.stores.base import StoredQuestion
+from dupq.data.text import normalise
+from dupq.index.review import ReviewItem, is_within
 from dupq.service.pages.marks import KINDS, conflict_kinds
 from dupq.service.pages.posts import title_of
+from dupq.service.review_list import ReviewFilters
 
 SHOWN = {
     "open": "without a verdict",
     "mine": "with a verdict of mine",
-    "answered": "with any verdict",
     "contested": "contested",
 }
 """Value of `show` -> the pairs that it stands for."""
@@ -33,7 +33,7 @@ class Filters:
         category, tag: Of one of the two questions, or "".
         low, high: Range of the probability, in [0, 1].
         conflict: Kind of conflict that the two titles have, or "".
-        text: Part of the text, title or body of one of the two questions, or "".
+        text: Words that stand in the two questions, as far as they are typed, or "".
     """
 
     show: str = "open"
@@ -93,7 +93,8 @@ class Filters:
     def condition(self) -> tuple[str, list[object]]:
         """Return a condition on the columns of `decisions`, and its values.
 
-        It may let pass a pair that `matches` leaves out, never the reverse.
+        It lets pass pairs that `matches` leaves out. It leaves out a pair that `matches` keeps only if a word is
+        written with compatibility characters, such as the ligature "fi".
         """
         parts: list[str] = []
         values: list[object] = []
@@ -105,8 +106,9 @@ class Filters:
             if value:
                 parts.append(part)
                 values.append(value)
-        for text in (self.category, self.tag, self.text):
-            if text and text.isascii() and not set('"\\') & set(text):  # JSON keeps these characters as they are
+        for text in (self.category, self.tag, *normalise(self.text).split()):
+            # JSON keeps these characters as they are, and both databases know their lower case.
+            if text.isascii() and text and not set('"\\') & set(text):
                 parts.append(
                     "EXISTS (SELECT 1 FROM questions q WHERE q.slot IN (decisions.slot, decisions.other)"
                     " AND (lower(q.text) LIKE ? ESCAPE '!' OR lower(q.details) LIKE ? ESCAPE '!'))"
@@ -118,31 +120,12 @@ class Filters:
 
     def matches(self, item: ReviewItem) -> bool:
         """Return True if a pair passes all filters but `show`."""
-        decision, pair = item.decision, (item.question, item.other)
-        if self.decision and (decision is None or decision.decision != self.decision):
+        decision = self.decision or None
+        if not is_within(item, decision, (self.low, self.high)):
             return False
-        if (self.low, self.high) != (0.0, 1.0) and (
-            decision is None or not self.low <= decision.probability <= self.high
-        ):
+        if not ReviewFilters(tag=self.tag, category=self.category, search=self.text).keep(item):
             return False
-        for wanted, has in ((self.category, _category), (self.tag, _tags), (self.text, _texts)):
-            if wanted and not any(has(question, wanted.casefold()) for question in pair):
-                return False
-        return not self.conflict or self.conflict in conflict_kinds(title_of(pair[0]), title_of(pair[1]))
-
-
-def _category(question: StoredQuestion, wanted: str) -> bool:
-    return str((question.details or {}).get("category", "")).casefold() == wanted
-
-
-def _tags(question: StoredQuestion, wanted: str) -> bool:
-    tags = (question.details or {}).get("tags")
-    return isinstance(tags, list) and any(str(tag).casefold() == wanted for tag in tags)
-
-
-def _texts(question: StoredQuestion, wanted: str) -> bool:
-    details = question.details or {}
-    return any(wanted in str(text).casefold() for text in (question.text, details.get("title"), details.get("body")))
+        return not self.conflict or self.conflict in conflict_kinds(title_of(item.question), title_of(item.other))
 
 
 def _pattern(text: str) -> str:

@@ -113,7 +113,7 @@ def group_view(service: Service, id_: Id) -> GroupView:
         others = {encoded_id(i) for row in verdicts for i in (row.id, row.other)}
         others |= {encoded_id(i) for row in merges for i in (row.canonical, row.duplicate)}
         stored = view.find_encoded({*names, *others})
-        history = _history(view, ids, stored)
+        history = _history(view, ids)
     members = [post_of(stored[name]) for name in names]
     standing = [row for row in verdicts if {row.slot_one, row.slot_other} <= slots]
     links = _links(group, standing, merges, stored, {*names})
@@ -190,7 +190,7 @@ def _links(
     return tuple(found)
 
 
-def _history(view: View, ids: Sequence[Id], stored: dict[str, StoredQuestion]) -> tuple[Event, ...]:
+def _history(view: View, ids: Sequence[Id]) -> tuple[Event, ...]:
     verdicts: dict[int, StoredVerdict] = {}
     merges: dict[int, StoredMerge] = {}
     for id_ in ids[:MAX_READ]:
@@ -199,6 +199,9 @@ def _history(view: View, ids: Sequence[Id], stored: dict[str, StoredQuestion]) -
         merges |= {row.number: row for row in view.merges_where("v.canonical=? OR v.duplicate=?", (name, name))}
     undone = {row.undoes for row in verdicts.values()}, {row.undoes for row in merges.values()}
     members = {encoded_id(id_) for id_ in ids}
+    sides = [(row.id, row.other) for row in verdicts.values()]
+    sides += [(merge.canonical, merge.duplicate) for merge in merges.values()]
+    stored = view.find_encoded({encoded_id(id_) for side in sides for id_ in side})
 
     def title(id_: Id) -> str:
         question = stored.get(encoded_id(id_))

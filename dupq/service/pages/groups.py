@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def groups_page(
         if text:
             groups = _with_words(view, groups, text)
         if order == "weakest":
-            groups.sort(key=lambda group: group.weakest.probability if _probability(group) is not None else 2.0)
+            groups.sort(key=_weakness)
         elif order == "disputed":
             groups = [group for group in groups if group.disputed]
         questions = _find(view, [group.canonical for group in groups])
@@ -141,6 +142,12 @@ def _row(group: Group, questions: dict[str, StoredQuestion]) -> GroupRow:
 
 def _probability(group: Group) -> float | None:
     return None if group.weakest is None else group.weakest.probability
+
+
+def _weakness(group: Group) -> float:
+    """Return a number by which the groups with the weakest links come first."""
+    probability = _probability(group)
+    return 2.0 if probability is None else probability
 
 
 def _find(view: View, ids: Sequence[Id]) -> dict[str, StoredQuestion]:
@@ -234,7 +241,8 @@ async def _nearest(service: Service, text: str) -> dict[str, float]:
 
 def _found(service: Service, text: str, near: dict[str, float], members: set[str]) -> list[Found]:
     """Return the questions outside of a group that have an id, the words of a text, or are near it."""
-    marks = [f"%{word.translate(str.maketrans({c: f'!{c}' for c in '!%_'}))}%" for word in text.lower().split()[:8]]
+    escaped = re.sub("[!%_]", lambda found: f"!{found[0]}", text.lower())
+    marks = [f"%{word}%" for word in escaped.split()[:8]]
     where = " AND ".join(["lower(text) LIKE ? ESCAPE '!'"] * len(marks))
     try:
         id_ = path_id(text, service.index)

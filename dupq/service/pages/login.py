@@ -59,7 +59,7 @@ async def login(
 async def logout(session: PostReader, service: Annotated[Service, Depends(service_of)]) -> Response:
     """End the session."""
     await run_in_threadpool(service.access.end_session, session)
-    response = RedirectResponse("/login", 303, {"Cache-Control": "no-store", "Clear-Site-Data": '"cache"'})
+    response = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
     response.delete_cookie(cookie_name(service.settings), secure=service.settings.secure_cookies, httponly=True)
     return response
 

@@ -9,6 +9,7 @@ from typing import Any
 from dupq.index.stores.base import StoredQuestion
 from dupq.service.ids import NUMBER, TEXT, whole_number
 from dupq.service.pages.rendering import web_link
+from dupq.service.review_list import category_of, tags_of
 from dupq.types import Id
 
 MAX_TITLE, MAX_TAGS, MAX_ANSWERS = 300, 30, 20
@@ -70,8 +71,8 @@ def post_of(question: StoredQuestion) -> Post:
         name=url_id(question.id),
         title=title,
         body=_body(question, title),
-        tags=_tags(details.get("tags")),
-        category=str(details["category"]) if isinstance(details.get("category"), (str, int)) else "",
+        tags=tuple(tags_of(question)[:MAX_TAGS]),
+        category=category_of(question),
         created=question.created,
         answers=count,
         answer_texts=texts,
@@ -88,12 +89,6 @@ def _body(question: StoredQuestion, title: str) -> str:
     if text.startswith(title):
         text = text[len(title) :]
     return text.strip() if text.strip() != title else ""
-
-
-def _tags(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return ()
-    return tuple(str(tag) for tag in value if isinstance(tag, (str, int)))[:MAX_TAGS]
 
 
 def _answer_texts(value: Any) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
 
-from dupq.index.review import ReviewItem, contested_items, pair_item, review_items
-from dupq.index.stores.base import StoredVerdict, encoded_id
+from dupq.index.review import ReviewItem, answered_by, contested_items, review_items
+from dupq.index.stores.base import StoredVerdict
 from dupq.index.stores.sql import ON_STORED, STANDING, View
 from dupq.service.pages.filters import Filters
 from dupq.service.state import Service
@@ -26,6 +26,18 @@ MAX_LOOKED = 2000
 """Pairs that are looked through for filters that the database cannot apply."""
 SUGGESTED = 300
 """Questions whose categories and tags are suggested."""
+
+
+SAME_PAIR = "x.slot_one=v.slot_one AND x.slot_other=v.slot_other"
+CONTESTED = (
+    "SELECT count(*) FROM (SELECT v.slot_one, v.slot_other FROM verdicts v"
+    f" WHERE EXISTS (SELECT 1 FROM verdicts x WHERE {SAME_PAIR} AND x.moderator<>v.moderator)"
+    f" AND {STANDING} AND {ON_STORED} AND v.answer<>'skip' AND NOT EXISTS"
+    f" (SELECT 1 FROM verdicts x WHERE {SAME_PAIR} AND x.moderator=v.moderator AND x.number>v.number"
+    " AND x.answer<>'undo' AND NOT EXISTS (SELECT 1 FROM verdicts y WHERE y.undoes=x.number))"
+    " GROUP BY v.slot_one, v.slot_other HAVING count(DISTINCT v.answer)>1) p"
+)
+"""Number of pairs on which the last verdicts of two moderators differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +90,8 @@ def _pairs(view: View, filters: Filters, by: str, needed: int, run: bool) -> Ite
         items = contested_items(view, MAX_LOOKED, by if run else None, None, (0.0, 1.0))
         yield from filter(filters.matches, items)
         return
-    if filters.show != "open":
-        yield from filter(filters.matches, _answered(view, by if filters.show == "mine" else None))
+    if filters.show == "mine":
+        yield from filter(filters.matches, (item for _, item in answered_by(view, by)))
         return
     where, values = filters.condition()
     exact = not (filters.category or filters.tag or filters.text or filters.conflict)
@@ -93,20 +105,9 @@ def _pairs(view: View, filters: Filters, by: str, needed: int, run: bool) -> Ite
         limit = min(max(4 * limit, 100), MAX_LOOKED)
 
 
-def _answered(view: View, by: str | None) -> Iterator[ReviewItem]:
-    """Yield pairs with verdicts on their present texts, of one moderator or of all, the last answered first."""
-    mine = " AND v.moderator=?" if by is not None else ""
-    seen: set[tuple[str, str]] = set()
-    for row in view.verdicts_where(f"{STANDING} AND {ON_STORED}{mine}", (by,) if mine else (), MAX_LOOKED):
-        pair = (encoded_id(row.id), encoded_id(row.other))
-        if pair not in seen:
-            seen.add(pair)
-            yield pair_item(view, row.id, row.other)
-
-
 def place_after(filters: Filters, place: int) -> int:
     """Return the place of the next pair after a verdict on the pair at a place."""
-    return 0 if place < 0 else place + (filters.show in ("mine", "answered"))
+    return 0 if place < 0 else place + (filters.show == "mine")
 
 
 def past_verdict(service: Service, by: str, back: int) -> StoredVerdict | None:
@@ -145,7 +146,7 @@ def progress(service: Service, by: str) -> Progress:
             run(f"SELECT moderator, count(*) FROM verdicts v WHERE {STANDING} AND at>=? GROUP BY moderator", (today,))
         )
         audits = run(f"SELECT count(*) FROM verdicts v WHERE {STANDING} AND chosen='audit'")[0][0]
-        contested = len(contested_items(view, MAX_LOOKED, None, None, (0.0, 1.0)))
+        contested = run(CONTESTED)[0][0]
     return Progress(judged - done, judged, given.get(by, 0), sum(given.values()), audits, contested)
 
 

@@ -58,7 +58,7 @@ def show_next(request: Request, session: PageReader, service: Parts) -> Response
         if row is None:
             return RedirectResponse(run.address(run.at + 1), 303)
         item = service.index.review_item(row.id, row.other)
-        return _pair(request, session, service, run, item, row.chosen)
+        return _pair(request, session, service, run, item, row.chosen, run.at)
     found = pairs_at(service, run.filters, name, run.at, 1, run=True)
     if not found and run.at > 0:
         return RedirectResponse("/review" + run.filters.query(did=run.did), 303)
@@ -72,7 +72,7 @@ def show_next(request: Request, session: PageReader, service: Parts) -> Response
             progress=progress(service, name),
             key=secrets.token_urlsafe(16),
         )
-    return _pair(request, session, service, run, found[0], found[0].chosen)
+    return _pair(request, session, service, run, found[0], found[0].chosen, run.at)
 
 
 @router.get("/pair")
@@ -220,12 +220,13 @@ def _changed(request: Request, session: Session, item: ReviewItem, filters: Filt
     )
 
 
-def _pair(request: Request, session: Session, service: Service, run: Run, item: ReviewItem, chosen: str) -> Response:
+def _pair(
+    request: Request, session: Session, service: Service, run: Run, item: ReviewItem, chosen: str, at: int | None = None
+) -> Response:
+    """Return the page of a pair, at a place of the run if it has one."""
     page = pair_page(service, session, item, chosen)
-    return render(
-        request, "pair.html", session, **_context(service, session, page, run.filters, run.at),
-        status_line=_status_line(service, session, run),
-    )  # fmt: skip
+    context = _context(service, session, page, run.filters, at)
+    return render(request, "pair.html", session, **context, status_line=_status_line(service, session, run))
 
 
 def _conflict(
@@ -250,7 +251,7 @@ def _context(
     session: Session,
     page: PairPage,
     filters: Filters,
-    at: int,
+    at: int | None,
     conflict: tuple[StoredVerdict, ...] = (),
     form: VerdictForm | None = None,
 ) -> dict[str, Any]:
@@ -258,14 +259,14 @@ def _context(
     return {
         "page": page,
         "filters": filters,
-        "at": at,
+        "at": at or 0,
         "back": filters.query(),
         "conflict": conflict,
         "form": form,
         "may_review": session.caller.may("review"),
         "permalink": "/review/pair" + pair_query(item.question.id, item.other.id),
-        "previous": "/review" + filters.query(at=at - 1),
-        "next": "/review" + filters.query(at=at + 1),
+        "previous": "/review" + filters.query(at=(at or 0) - 1),
+        "next": "/review" + filters.query(at=0 if at is None else at + 1),
     }
 
 

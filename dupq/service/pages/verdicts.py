@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import BaseModel, Field
 
 from dupq.index.review import ReviewItem
 from dupq.index.stores.base import StoredMerge, StoredVerdict
+from dupq.service.api import answers
 from dupq.service.pages.pair import read_signed
 from dupq.service.pages.posts import url_id
 from dupq.service.sessions import Session
@@ -66,13 +64,13 @@ def give_verdict(service: Service, session: Session, item: ReviewItem, form: Ver
         expected=form.expected,
         key=form.key,
     )
-    emit(service, "verdict", f"verdict:{row.number}", verdict_data(row))
+    emit(service, "verdict", f"verdict:{row.number}", answers.verdict(row))
     kept = [question for question in pair if url_id(question.id) == form.keep]
     if form.answer == "duplicate" and kept and form.keep != form.proposed:
         other = pair[1] if kept[0] is pair[0] else pair[0]
         number = service.index.merge(kept[0].id, other.id, by=by, note=form.note.strip(), key=merge_key(row))
-        data = {"number": number, "canonical": kept[0].id, "duplicate": other.id, "by": by}
-        emit(service, "merged", f"merge:{number}", data)
+        data = {"number": number, "canonical": kept[0].id, "duplicate": other.id, "by": by, "note": form.note.strip()}
+        emit(service, "merged", f"merged:{number}", data)
     return row
 
 
@@ -93,7 +91,7 @@ def undo_verdict(service: Service, session: Session, number: int | None, key: st
     with service.store.reading() as view:
         row = view.verdicts_where("v.number=?", (undo.undoes,))[0]
         merges = {merge.key: merge for merge in view.standing_merges()}
-    emit(service, "verdict", f"verdict:{undo.number}", verdict_data(undo))
+    emit(service, "verdict", f"verdict:{undo.number}", answers.verdict(undo))
     merge: StoredMerge | None = merges.get(merge_key(row))
     if merge is not None:
         service.index.unmerge(merge.number, by=by, key=f"{key}:merge")
@@ -103,20 +101,3 @@ def undo_verdict(service: Service, session: Session, number: int | None, key: st
 def merge_key(row: StoredVerdict) -> str:
     """Return the key of the merge that came with a verdict."""
     return f"{row.key}:merge"
-
-
-def verdict_data(row: StoredVerdict) -> Mapping[str, Any]:
-    """Return a row of the history as an event has it."""
-    return {
-        "number": row.number,
-        "id1": row.id,
-        "id2": row.other,
-        "answer": row.answer,
-        "by": row.by,
-        "at": row.at,
-        "note": row.note,
-        "undoes": row.undoes,
-        "probability": row.probability,
-        "decision": row.decision,
-        "threshold": row.threshold,
-    }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from dupq.evaluation.metrics import Metric
 from dupq.index.review import ReviewedPair
 from dupq.index.stores.base import StoredDecision
-from dupq.service.pages.calibration_page import Stock, stock_of
+from dupq.service.pages.calibration_page import Stock, comparisons, conclusion, stock_of
 from dupq.service.state import Service
 from tests.service.pages.person import Person
 from tests.service.pages.reviewed import fill, judge
@@ -30,7 +32,7 @@ def test_what_is_missing_is_shown_in_place_of_the_button(service: Service, log_i
     page = person.get("/calibrate")
     assert "30 more clear verdicts, 5 more duplicates, 5 more distinct pairs needed" in page
     assert "/calibrate/try" not in page
-    assert "The pipeline’s own" in page
+    assert "The pipeline\u2019s own" in page
     # Asked for all the same, the reason is on the page.
     csrf = person.forms("/logout")[0]["csrf"]
     page = html.unescape(person.post("/calibrate/try", {"csrf": csrf}))
@@ -87,10 +89,10 @@ def test_the_way_back_is_shown_before_it_is_gone(forum: Service, log_in: LogIn) 
     page = person.get("/calibrate")
     assert "&lt;b&gt;Ann&lt;/b&gt;" in page
     page = person.get("/calibrate/roll-back?number=0")
-    assert "Use the pipeline’s own calibration?" in page
+    assert "Use the pipeline\u2019s own calibration?" in page
     assert forum.index.calibrations()[0].in_use
     page = person.send("/calibrate/roll-back")
-    assert "The pipeline’s own calibration decides from now on." in page
+    assert "The pipeline\u2019s own calibration decides from now on." in page
     assert not forum.index.calibrations()[0].in_use
     assert "Use version 1?" in person.get("/calibrate/roll-back?number=1")
     person.send("/calibrate/roll-back")
@@ -120,6 +122,18 @@ def test_only_managers_calibrate_with_the_secret_of_the_page(service: Service, l
         assert moderator.status == 403, path
         manager.post(path, {**fields, "csrf": "wrong"})
         assert manager.status == 403, path
+
+
+def test_a_figure_that_does_not_exist_is_a_dash_and_a_worse_one_is_not_advised(forum: Service) -> None:
+    result = forum.index.calibrate(by="Ann", dry_run=True)
+    nothing = Metric(float("nan"), float("nan"), float("nan"))
+    rows = {row.name: row for row in comparisons(result.before, replace(result.after, precision=nothing))}
+    assert rows["Precision"].after == ("—", "")
+    assert rows["Log loss"].before[1].count(" to ") == 1
+    worse = replace(result, log_loss_change=Metric(0.2, 0.1, 0.3))
+    assert conclusion(worse).endswith("leave it.")
+    better = replace(result, log_loss_change=Metric(-0.2, -0.3, -0.1))
+    assert conclusion(better).startswith("The new calibration predicts held-out verdicts better")
 
 
 def test_verdicts_outside_of_the_sample_do_not_count() -> None:

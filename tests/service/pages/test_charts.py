@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -60,7 +61,7 @@ def test_ticks_are_round_and_cover_the_range(low: float, high: float, expected: 
 def test_ticks_rise_cover_and_are_few(start: float, size: float) -> None:
     low = start * size
     marks = charts.ticks(low, low + size)
-    assert all(a < b for a, b in zip(marks, marks[1:], strict=False))
+    assert all(a < b for a, b in pairwise(marks))
     assert marks[0] <= low + 1e-6 * size
     assert marks[-1] >= low + size * (1 - 1e-6)
     assert 2 <= len(marks) <= 9
@@ -107,7 +108,7 @@ def test_bars_do_not_overlap() -> None:
     labels = [str(day) for day in range(90)]
     root = parsed(charts.stacked_bars("v", "Verdicts", labels, [Series("all", [1] * 90, "live")]))
     bars = marked(root, "rect", "live")
-    assert all(number(a, "x") + number(a, "width") <= number(b, "x") for a, b in zip(bars, bars[1:], strict=False))
+    assert all(number(a, "x") + number(a, "width") <= number(b, "x") for a, b in pairwise(bars))
     assert number(bars[-1], "x") + number(bars[-1], "width") <= charts.WIDTH
 
 
@@ -116,13 +117,13 @@ def test_labels_of_days_do_not_overlap(count: int) -> None:
     root = parsed(charts.area("q", "Queue", ["30 Nov"] * count, range(count + 1)[1:]))
     places = sorted(number(text, "x") for text in marked(root, "text", "tick") if text.text == "30 Nov")
     assert places
-    assert all(b - a >= 6 * charts.CHARACTER for a, b in zip(places, places[1:], strict=False))
+    assert all(b - a >= 6 * charts.CHARACTER for a, b in pairwise(places))
     assert places[-1] + 3 * charts.CHARACTER <= charts.WIDTH
 
 
 def test_an_area_stands_on_zero() -> None:
     root = parsed(charts.area("q", "Queue", ["a", "b"], [100, 110]))
-    assert [text.text for text in marked(root, "text", "tick")][0] == "0"
+    assert next(text.text for text in marked(root, "text", "tick")) == "0"
     assert "From 100 on a to 110 on b." in Xml.tostring(root, "unicode")
 
 

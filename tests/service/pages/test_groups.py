@@ -77,9 +77,7 @@ def test_groups_with_disputed_pairs_and_with_weak_links_come_first_on_request(fo
 
 
 def test_groups_are_shown_in_pages(service: Service, log_in: LogIn) -> None:
-    words = (
-        "ant bee cat dog eel fox gnu hen ibis jay kiwi lynx mole newt owl pig quail ram seal toad urial vole".split()
-    )
+    words = [f"animal{letter}" for letter in "abcdefghijklmnopqrstuv"]  # numbers would be folded
     texts = [f"{ask} {word} {word}?" for word in words for ask in ("Feed", "What eats")]
     service.index.add(range(len(texts)), texts)
     for place in range(0, len(texts), 2):

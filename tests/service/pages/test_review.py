@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import json
 import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -292,9 +294,7 @@ def test_another_canonical_question_is_merged_and_unmerged(forum: Service, brows
 # ---- blind audits ---------------------------------------------------------------------------------------------------
 
 
-def test_an_audit_pair_hides_the_probability_until_the_verdict(
-    forum: Service, browse: Callable[..., Browser]
-) -> None:
+def test_an_audit_pair_hides_the_probability_until_the_verdict(forum: Service, browse: Callable[..., Browser]) -> None:
     at, item = next((at, item) for at, item in enumerate(forum.index.review_queue(20)) if item.chosen == "audit")
     assert item.decision is not None
     forum.index.merge(301, 302, by="Ben")
@@ -325,9 +325,7 @@ def test_an_audit_pair_hides_the_probability_until_the_verdict(
 # ---- moving ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_moves_through_the_queue_and_back_to_past_verdicts(
-    forum: Service, browse: Callable[..., Browser]
-) -> None:
+def test_one_moves_through_the_queue_and_back_to_past_verdicts(forum: Service, browse: Callable[..., Browser]) -> None:
     anna = browse()
     items = forum.index.review_queue(3)
     for at, item in enumerate(items):
@@ -413,3 +411,19 @@ def test_keys_stay_off(forum: Service, browse: Callable[..., Browser]) -> None:
     page = anna.post("/preferences", {"csrf": anna.form("/preferences")["csrf"], "theme": "dark"})
     assert 'data-theme="dark"' in page
     assert 'data-keys="off"' in anna.get("/review")
+
+
+def test_verdicts_and_merges_are_events(open_: Callable[..., tuple[Service, TestClient]]) -> None:
+    secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    service, client = open_(webhook_urls=("https://example.org/hook",), webhook_secret=secret, workers=0)
+    seed(service.index)
+    anna = Browser(service, client, "Anna")
+    anna.get("/review/pair?id1=101&id2=102")
+    anna.answer("duplicate", keep="i:102")
+    anna.undo()
+    with service.store.reading() as view:
+        rows = view.session.run("SELECT payload FROM service_jobs WHERE kind='deliver' ORDER BY number")
+    events = [json.loads(row[0])["body"] for row in rows]
+    assert [event["type"] for event in events] == ["verdict", "merged", "verdict"]
+    assert events[1]["data"]["canonical"] == 102
+    assert events[2]["data"]["undoes"] == events[0]["data"]["number"]

@@ -49,7 +49,9 @@ def test_a_new_question_is_decided(client: TestClient, service: Service, questio
     assert [row.other for row in service.index.decisions_of(ID)] or service.index.decisions_of(ID)
 
 
-def test_a_replay_and_a_retry_with_a_new_number_are_doubles(client: TestClient, service: Service, question: Find) -> None:
+def test_a_replay_and_a_retry_with_a_new_number_are_doubles(
+    client: TestClient, service: Service, question: Find
+) -> None:
     body = discourse_post()
     assert send_discourse(client, "post_created", body, 1).status_code == 202
     for number in (1, 2):

@@ -186,9 +186,7 @@ def resolving(*addresses: str) -> Callable[..., Any]:
     return lambda *args, **options: [(0, 0, 0, "", (address, 0)) for address in addresses]
 
 
-def test_a_private_address_is_refused_unless_it_is_allowed(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_private_address_is_refused_unless_it_is_allowed(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://localhost:{receiver.port}/"
     with pytest.raises(DeadJobError, match="localhost has a private address"):
         post(url, "msg", b"{}", KEY, False)
