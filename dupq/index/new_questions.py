@@ -50,7 +50,10 @@ def checked_questions(
             without_nul(id_, "the id", f"id {number}")
         without_nul(check_text(text, place := f"text {number} (id {id_!r})"), "the text", place)
         places.setdefault(id_, []).append(number)
-    dates = [None if date is None else _iso(date) for date in parse_dates(columns[0], "created")]
+    dates = [
+        None if date is None else _iso(date, f"created {number} (id {id_!r})")
+        for number, (id_, date) in enumerate(zip(keys, parse_dates(columns[0], "created"), strict=True), 1)
+    ]
     reaches = [
         None if reach is None else as_number(value, f"reach {number} (id {id_!r})", 0, math.inf, above=True)
         for number, (id_, value) in enumerate(zip(keys, columns[1], strict=True), 1)
@@ -90,6 +93,13 @@ def _has_text_keys(value: object) -> bool:
     )
 
 
-def _iso(seconds: float) -> str:
-    """Format POSIX seconds as ISO 8601 in UTC."""
-    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)).isoformat()
+def _iso(seconds: float, location: str) -> str:
+    """Format POSIX seconds as ISO 8601 in UTC; raise InputError for a year that it cannot write."""
+    try:
+        return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)).isoformat()
+    except OverflowError:
+        raise InputError(
+            f"the date must be in the years 1 to 9999, got {seconds:g} seconds since 1970",
+            location=location,
+            hint="check its unit, or leave it out",
+        ) from None

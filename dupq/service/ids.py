@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from starlette.convertors import Convertor, register_url_convertor
+
 from dupq.data.arguments import MAX_INT, MIN_INT, as_id
 from dupq.index.question_index import QuestionIndex
 from dupq.service.problems import ProblemError
 from dupq.types import Id
+
+
+class IdConvertor(Convertor[str]):
+    """Rest of a path, whatever its characters; the convertor `path` stops at the end of a line."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """Return the text of the path."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the text of an id."""
+        return value
+
+
+register_url_convertor("id", IdConvertor())
 
 NUMBER, TEXT = "i:", "t:"
 """Prefixes that fix the type of an id."""

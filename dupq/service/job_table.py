@@ -34,9 +34,9 @@ MAX_ATTEMPTS = 10
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 5.0, 4 * 3600.0
 """Pause after the first failed attempt, three times as long after each further one, and its limit."""
 LEASE_SECONDS = 30.0
-"""A lease ends so long after its last extension; so long a job of a killed process waits."""
+"""Time from the last extension of a lease to its end, which a job of a killed process waits."""
 KEEP_SECONDS = 7 * 86400.0
-"""Ended jobs are kept so long, and their keys stop doubles so long; dead ones stay until someone decides on them."""
+"""Time that ended jobs are kept, and their keys stop doubles; dead ones stay until someone decides on them."""
 PURGE = 1000
 """Ended jobs that one transaction deletes, so that no other writer waits long."""
 MAX_ERROR = 2000
@@ -164,7 +164,12 @@ class JobTable:
         return self._store.write(lambda transaction: add_job(transaction, kind, key, payload, due))
 
     def list(
-        self, state: JobState | None = None, limit: int = 50, after: int | None = None, *, kind: str | None = None
+        self,
+        state: JobState | None = None,
+        limit: int = 50,
+        after: int | None = None,
+        *,
+        kind: str | None = None,
     ) -> tuple[Job, ...]:
         """Return jobs, the newest first.
 
@@ -179,9 +184,6 @@ class JobTable:
         if state is not None:
             conditions.append("state=?")
             values.append(as_choice(state, STATES, "state"))
-        if kind is not None:
-            conditions.append("kind=?")
-            values.append(kind)
         if after is not None:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))

@@ -82,7 +82,7 @@ class Jobs(JobTable):
         return all(thread.is_alive() for thread in self._threads)
 
     def start(self, threads: int) -> None:
-        """Start the threads that run jobs: so many for each lane, and one that extends their leases.
+        """Start the threads that run jobs, and one that extends their leases.
 
         Args:
             threads: Threads of each lane; 0: none, for a process that only adds jobs.

@@ -93,7 +93,7 @@ class RequestRecords:
             await self.app(scope, receive, send_with_id)
         except ClientGoneError:
             status = CLIENT_GONE
-        except Exception:
+        except Exception:  # the request ends here, with an answer
             _log.exception("unexpected error")
             if status:  # the client sees a broken answer, which is right: a whole one would be a lie
                 raise

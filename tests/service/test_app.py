@@ -101,7 +101,7 @@ def test_an_id_is_kept_if_it_is_sane(given: str, kept: bool, client: TestClient)
 def test_requests_are_counted_by_the_template_of_their_route(service: Service, client: TestClient) -> None:
     for number in range(5):
         client.get(f"/nope/{number}")
-        client.get(f"/v1/groups/{number}")
+        client.post(f"/v1/calibrations/{number}/use")
         client.get(f"/static/{number}.css")
     assert counted(service, "(unknown)", 404) == 5
     assert counted(service, "/v1/calibrations/{number}/use", 401) == 5
@@ -217,7 +217,7 @@ def test_a_large_body_is_refused_before_it_is_read(
 
 
 def test_the_bodies_in_progress_are_bounded(open_: Callable[..., tuple[Service, TestClient]]) -> None:
-    service, client = open_(max_body_bytes=1024)
+    service, _ = open_(max_body_bytes=1024)
     held = threading.Event()
     app = create_app(service)
 

@@ -112,8 +112,10 @@ def test_secrets_are_masked() -> None:
 
 @pytest.mark.parametrize(
     ("host", "inside"),
-    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)]
-    + [("10.0.0.1", False), ("forum.example", False), ("localhost.example", False)],
+    [
+        *[(host, True) for host in ("127.0.0.1", "127.8.9.1", "::1", "localhost")],
+        *[(host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "forum.example", "localhost.example")],
+    ],
 )
 def test_loopback(host: str, inside: bool) -> None:
     assert ServiceSettings(host=host).on_loopback is inside

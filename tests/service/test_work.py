@@ -28,7 +28,7 @@ from tests.service.webhooks.payloads import SECRET, discourse_post, send_discour
 Open = Callable[..., tuple[Service, TestClient]]
 WEBHOOK_SECRET = "whsec_" + "c2VjcmV0" * 6
 URLS = ("https://a.example/hook", "https://b.example/hook")
-WORDS = "red green blue pink grey black white brown".split()
+WORDS = ["red", "green", "blue", "pink", "grey", "black", "white", "brown"]
 
 
 def questions(count: int) -> list[NewQuestion]:
@@ -160,7 +160,7 @@ def test_jobs_count_in_the_metrics(service: Service, client: TestClient) -> None
     end = time.monotonic() + 60
     while service.jobs.counts()["done"] < 1 and time.monotonic() < end:
         time.sleep(0.01)
-    while b'dupq_jobs_total{kind="decide",outcome="done"} 1.0' not in service.metrics.text():
+    while b'dupq_jobs_ended_total{kind="decide",outcome="done"} 1.0' not in service.metrics.text():
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -195,7 +195,8 @@ log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 start = int(sys.argv[3])
 with TestClient(create_app(service)) as client:
     for topic in range(start, start + 10**9):
-        answer = send_discourse(client, "post_created", discourse_post(topic, topic_title=f"How is topic {topic} done?"))
+        body = discourse_post(topic, topic_title=f"How is topic {topic} done?")
+        answer = send_discourse(client, "post_created", body)
         assert answer.status_code == 202, answer.text
         os.write(log, f"{topic}\\n".encode())
 """

@@ -40,7 +40,7 @@ def groups(
 
 
 @router.get(
-    "/groups/{id:path}",
+    "/groups/{id:id}",
     operation_id="get_group",
     response_model=GroupDetails,
     responses=errors({404: MISSING, 409: AMBIGUOUS}),

@@ -40,9 +40,7 @@ async def put_questions(
     decide: Annotated[
         bool | None, Query(description="Decide them against all others (default: the setting decide_new)")
     ] = None,
-    skip_bad: Annotated[
-        bool, Query(description="Leave out rows that cannot be stored; else all are refused")
-    ] = False,
+    skip_bad: Annotated[bool, Query(description="Leave out rows that cannot be stored; else all are refused")] = False,
 ) -> dict[str, Any]:
     """Add or replace questions, any number of them; repeated, the request changes nothing.
 
@@ -90,7 +88,7 @@ def _put(service: Service, given: Sequence[NewRow | BadRow], decide: bool, skip_
 
 
 @router.get(
-    "/questions/{id:path}",
+    "/questions/{id:id}",
     operation_id="get_question",
     response_model=Question,
     responses=errors({404: MISSING, 409: AMBIGUOUS}),
@@ -105,7 +103,7 @@ def get_question(id_: IdInPath, caller: Reader, service: Served) -> dict[str, An
 
 
 @router.delete(
-    "/questions/{id:path}",
+    "/questions/{id:id}",
     operation_id="delete_question",
     status_code=204,
     response_class=Response,

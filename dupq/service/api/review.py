@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 
 from dupq.data.arguments import MAX_INT
-from dupq.errors import ConflictError
+from dupq.errors import ConflictError, InputError
 from dupq.index.review import ReviewItem
 from dupq.service.access import Reader, Reviewer
 from dupq.service.api import answers
@@ -32,6 +32,8 @@ from dupq.service.webhooks.outgoing import emit
 
 router = APIRouter(prefix="/v1", tags=["review"], route_class=StrictRoute)
 Served = Annotated[Service, Depends(service_of)]
+NO_ID = errors({404: MISSING, 409: AMBIGUOUS})
+CONFLICT = "The pair has later rows, which `rows` lists."
 Key = Annotated[
     str | None, Header(alias="Idempotency-Key", max_length=255, description="A repeated request is one verdict")
 ]
@@ -87,7 +89,7 @@ def review(
     "/pairs",
     operation_id="get_pair",
     response_model=PairDetails,
-    responses=errors({404: MISSING, 409: AMBIGUOUS}),
+    responses=NO_ID,
 )
 def get_pair(
     id1: Annotated[str, Query(description=ID, examples=["t1"])],
@@ -122,9 +124,6 @@ def _item(item: ReviewItem, guarantee: str, *, blind: bool, conflicts: bool) -> 
         "opinions": [answers.verdict(row) for row in item.opinions],
         "conflicts": conflict_kinds(item) if conflicts else None,
     }
-
-
-CONFLICT = "The pair has later rows, which `rows` lists."
 
 
 @router.post("/verdicts", operation_id="give_verdict", response_model=VerdictRow, responses=errors({409: CONFLICT}))
@@ -181,7 +180,10 @@ def history(
 ) -> dict[str, Any]:
     """Return the history of verdicts, last first, rows that were taken back included."""
     wanted = None if id_ is None else path_id(id_, service.index)
-    rows = service.index.history(wanted, limit=limit, before=cursor)
+    try:
+        rows = service.index.history(wanted, limit=limit, before=cursor)
+    except InputError as error:  # all else was checked
+        raise ProblemError(404, error.message, hint=error.hint) from error
     return {
         "rows": [answers.verdict(row) for row in rows],
         "cursor": rows[-1].number if len(rows) == limit else None,

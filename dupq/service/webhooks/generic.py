@@ -42,7 +42,9 @@ def change_of(headers: Mapping[str, str], body: Mapping[str, Any], settings: Ser
     order = None if version is None else (_version(version, str(paths["version"])),)
     if _is_deleted(found.get("deleted")) or _deletes(found.get("event")):
         return Change(id_, {}, order, delivery=delivery, deleted=True)
-    fields = {name: found[name] for name in ("text", "title", "body", "tags", "url", "created") if name in found}
+    fields: dict[str, Any] = {
+        name: found[name] for name in ("text", "title", "body", "tags", "url", "created") if name in found
+    }
     if fields.get("text") is None:
         fields.pop("text", None)
         if fields.get("title") is None:

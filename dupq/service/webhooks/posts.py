@@ -6,8 +6,8 @@ job, and an event that was answered is never lost. The job brings the index to t
 deleted post is not kept.
 
 Order of events. A version of the forum (a number, or a time) orders the events that have one. Events of a topic in
-Discourse have none; they are ordered by the number of the delivery, field by field. Events with the same version differ
-where an author edits within minutes, which Discourse does not count; these are told apart by their content.
+Discourse have none; they are ordered by the number of the delivery, field by field. Two events may have the same
+version where an author edits within minutes, which Discourse does not count; their contents differ.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def member(body: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     Raises:
         ProblemError: 422: it is missing or of another kind.
     """
-    value = body.get(name)
+    value: Any = body.get(name)
     # JSON has no kind of its own for whole numbers; True is an int in Python only.
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     if not fits or (kind is int and not 0 <= value < 2**63):

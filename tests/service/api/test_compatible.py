@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import pytest
 from fastapi.testclient import TestClient
 
@@ -87,7 +87,7 @@ def send(client: TestClient, as_role: Callable[[Role], dict[str, str]]) -> Send:
         answer = client.post(path, json=body, headers=headers)
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/json"
-        jsonschema.validate(answer.json(), schema)
+        jsonschema_rs.validate(schema, answer.json())
         return answer.json()
 
     return post
@@ -162,7 +162,7 @@ def test_score(send: Send, pipeline: DuplicatePipeline) -> None:
 
 def test_info(client: TestClient, as_role: Callable[[Role], dict[str, str]]) -> None:
     answer = client.get("/info", headers=as_role("reader"))
-    jsonschema.validate(answer.json(), INFO)
+    jsonschema_rs.validate(INFO, answer.json())
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/similarity", "/predict", "/score"])
@@ -177,4 +177,4 @@ def test_errors_have_the_shape_of_the_client(
         (client.post(path, content=b"{", headers={**headers, "Content-Type": "application/json"}), 400),
     ):
         assert answer.status_code == status
-        jsonschema.validate(answer.json(), schema)
+        jsonschema_rs.validate(schema, answer.json())
