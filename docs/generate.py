@@ -121,12 +121,13 @@ def http_routes() -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
     from fastapi import FastAPI
     from fastapi.routing import APIRoute
 
-    from dupq.service import access, api, webhooks
+    from dupq.service import access, api
+    from dupq.service.webhooks import incoming
 
     roles = {"read": access.Reader, "write": access.Writer, "review": access.Reviewer, "manage": access.Manager}
     checks = {role.__metadata__[0].dependency: name for name, role in roles.items()}
     app, needed = FastAPI(title="dupq", version=dupq.__version__), {}
-    for router in (*api.ROUTERS, *webhooks.ROUTERS):
+    for router in (*api.ROUTERS, incoming.router):
         app.include_router(router)
         for route in router.routes:
             if isinstance(route, APIRoute):

@@ -74,6 +74,7 @@ def pressure(results: Any) -> str:
                         f"{row['per_second']:,.1f}",
                         _latency(row),
                         f"{row['refused_share']:.0%}",
+                        f"{_errors_of(row):,}",
                         _latency(row["refused"]) if row["refused"] else "-",
                         f"{row['least_mb']:,.0f} to {row['most_mb']:,.0f}",
                         f"{row['last_less_first_mb']:+,.1f}",
@@ -85,7 +86,8 @@ def pressure(results: Any) -> str:
         "answered/s",
         "p50 / p99, ms",
         "refused (429)",
-        "refused in, p50 / p99",
+        "errors",
+        "refused in, p50 / p99, ms",
         "memory, MB",
         "last quarter less first",
     ]
@@ -108,7 +110,7 @@ def crashes(results: Any) -> str:
         "jobs lost",
         "done twice",
         "damaged indexes",
-        "jobs started again",
+        "jobs run again",
         "events delivered again",
     ]
     return _with_reasons(results, ["crash"], head, rows)
@@ -124,12 +126,11 @@ def _figures(results: Any, kind: str) -> Iterator[tuple[str, Any]]:
 
 def _errors(found: Any) -> int:
     """Return the number of answers of a load that are neither 200 nor 429."""
-    return sum(
-        count
-        for row in found["clients"].values()
-        for status, count in row["statuses"].items()
-        if status not in ("200", "429")
-    )
+    return sum(map(_errors_of, found["clients"].values()))
+
+
+def _errors_of(row: Any) -> int:
+    return sum(count for status, count in row["statuses"].items() if status not in ("200", "429"))
 
 
 def _latency(row: Any) -> str:

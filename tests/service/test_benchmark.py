@@ -290,8 +290,8 @@ def test_the_tables_have_both_servers_and_the_reasons() -> None:
     assert "| dupq | 1.5 | 1.6 | 1.7 | 300 | 512 | - | 512 |" in tables.starts(results)
     assert "| FastAPI and sentence-transformers | - | 9.0 | 1.7 | 300 | 512 | - | - |" in tables.starts(results)
     rows = tables.pressure(results).splitlines()
-    assert rows[2] == "| dupq | wait for Retry-After | 90.0 | 12 / 34 | 75% | - | 400 to 404 | +0.3 |"
-    assert rows[3] == "| dupq | ask again after 0.1 s | 90.0 | 12 / 34 | 75% | 1 / 9 | 400 to 404 | +0.3 |"
+    assert rows[2] == "| dupq | wait for Retry-After | 90.0 | 12 / 34 | 75% | 0 | - | 400 to 404 | +0.3 |"
+    assert rows[3] == "| dupq | ask again after 0.1 s | 90.0 | 12 / 34 | 75% | 0 | 1 / 9 | 400 to 404 | +0.3 |"
     assert "| 10 | 20 | 12,345 | 0 | 0 | 0 | 0 | 0 | 7 | 3 |" in tables.crashes(results)
     for table in (tables.loads, tables.starts, tables.pressure, tables.crashes):
         assert table({}) == tables.NOT_MEASURED
