@@ -164,7 +164,12 @@ class JobTable:
         return self._store.write(lambda transaction: add_job(transaction, kind, key, payload, due))
 
     def list(
-        self, state: JobState | None = None, limit: int = 50, after: int | None = None, *, kind: str | None = None
+        self,
+        state: JobState | None = None,
+        limit: int = 50,
+        after: int | None = None,
+        *,
+        kind: str | None = None,
     ) -> tuple[Job, ...]:
         """Return jobs, the newest first.
 
@@ -179,9 +184,6 @@ class JobTable:
         if state is not None:
             conditions.append("state=?")
             values.append(as_choice(state, STATES, "state"))
-        if kind is not None:
-            conditions.append("kind=?")
-            values.append(kind)
         if after is not None:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))
