@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -151,8 +152,7 @@ def load_settings(flags: Mapping[str, Any], file: str | Path | None = None) -> S
         wanted = re.sub(r"^\w+ should", "must", wanted)
         got = "a value that is not shown" if secret else f"{first['input']!r:.60}"
         raise InputError(
-            f"{'.'.join(map(str, first['loc']))} {wanted if wanted.startswith('must') else f'must be right: {wanted}'},"
-            f" got {got}",
+            f"{'.'.join(map(str, first['loc']))} {wanted}, got {got}",
             location=found.get(name),
             hint="see the settings in the documentation of dupq serve",
         ) from None

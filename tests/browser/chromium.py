@@ -107,11 +107,8 @@ class Chromium:
             self.click("form[action='/login'] button")
 
     def enter(self, server: Server, role: Role, name: str) -> None:
-        """Be logged in as the holder of a new token, without the form."""
-        caller = server.service.access.caller(server.token(role, name))
-        if caller is None:
-            raise RuntimeError("the new token is not valid")
-        secret = server.service.access.start_session(caller)
+        """Be logged in without the form."""
+        secret = server.service.access.start_session(server.caller(role, name))
         self.command("Network.setCookie", name="dupq_session", value=secret, url=self.base, httpOnly=True)
 
     @property
@@ -158,15 +155,17 @@ class Chromium:
         return str(self.find(css).get_property("value"))
 
     def click(self, css: str) -> None:
-        self.find(css).click()
+        element = self.find(css)
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", element)  # not below the bar of the answers
+        element.click()
 
     def type(self, css: str, text: str) -> None:
         field = self.find(css)
         field.clear()
         field.send_keys(text)
 
-    def choose(self, css: str, value: str) -> None:
-        Select(self.find(css)).select_by_value(value)
+    def choose(self, css: str, text: str) -> None:
+        Select(self.find(css)).select_by_visible_text(text)
 
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
@@ -179,7 +178,11 @@ class Chromium:
     def console(self) -> list[str]:
         """What the console has got since the last call, without the status of pages."""
         rows = self.driver.get_log("browser")
-        return [f"{row['level']} {row['source']}: {row['message']}" for row in rows if row["source"] not in ("network", "recommendation")]
+        return [
+            f"{row['level']} {row['source']}: {row['message']}"
+            for row in rows
+            if row["source"] not in ("network", "recommendation")
+        ]
 
     def statuses(self) -> list[str]:
         """Address and status of what this page has fetched."""
@@ -200,6 +203,32 @@ class Chromium:
             return [...document.body.querySelectorAll("*")]
               .filter((each) => each.getBoundingClientRect().right > width + 0.5 && each.offsetParent)
               .map((each) => each.outerHTML.slice(0, 120)).slice(0, 5).concat(`page: ${root.scrollWidth} > ${width}`);
+            """
+        )
+        return found
+
+    def small_targets(self) -> list[str]:
+        """Controls that are too small and too close to another one (WCAG 2.2, 2.5.8): words of a sentence may be."""
+        found: list[str] = self.run(
+            """
+            const boxes = [];
+            const controls = "a[href], button, input:not([type=hidden]), select, summary";
+            for (const each of document.querySelectorAll(controls)) {
+              if (!each.checkVisibility({ visibilityProperty: true }) || each.closest(".visually-hidden")) continue;
+              const box = (each.closest("label") ?? each).getBoundingClientRect();
+              boxes.push({ each, box, x: box.left + box.width / 2, y: box.top + box.height / 2,
+                           small: box.width < 23.5 || box.height < 23.5 });
+            }
+            const far = (one, other) => other.small
+              ? Math.hypot(one.x - other.x, one.y - other.y) >= 24
+              : Math.hypot(Math.max(other.box.left - one.x, 0, one.x - other.box.right),
+                           Math.max(other.box.top - one.y, 0, one.y - other.box.bottom)) >= 12;
+            const words = (node) => node.nodeType === 3 && node.textContent.trim();
+            const inline = (one) => [...one.each.closest("p, dd")?.childNodes ?? []].some(words);
+            const crowded = (one) => boxes.some((other) => other !== one && !far(one, other));
+            const small = boxes.filter((one) => one.small && !inline(one) && crowded(one)).map((one) =>
+              `${Math.round(one.box.width)} x ${Math.round(one.box.height)}: ${one.each.outerHTML.slice(0, 120)}`);
+            return small;
             """
         )
         return found

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 
 from dupq.pipeline import DuplicatePipeline
-from dupq.service.access import Role
+from dupq.service.access import Caller, Role
 from dupq.service.app import create_app, open_service
 from dupq.service.settings import ServiceSettings
 from dupq.service.state import Service
@@ -24,6 +24,7 @@ class Server:
 
     def __init__(self, pipeline: DuplicatePipeline, **settings: Any) -> None:
         self._settings, self._pipeline, self._port = ServiceSettings(**settings), pipeline, 0
+        self._callers: dict[str, Caller] = {}
 
     @property
     def url(self) -> str:
@@ -31,7 +32,9 @@ class Server:
 
     def start(self) -> None:
         self.service = open_service(self._settings, self._pipeline)
-        config = uvicorn.Config(create_app(self.service), port=self._port, log_level="error", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            create_app(self.service), port=self._port, log_level="error", timeout_graceful_shutdown=5
+        )
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
         self._thread.start()
@@ -47,6 +50,15 @@ class Server:
         self._thread.join(SECONDS)
         if self._thread.is_alive():
             raise RuntimeError("the service did not stop")
+
+    def caller(self, role: Role, name: str) -> Caller:
+        """The holder of a token, which is created the first time."""
+        if name not in self._callers:
+            caller = self.service.access.caller(self.token(role, name))
+            if caller is None:
+                raise RuntimeError("the new token is not valid")
+            self._callers[name] = caller
+        return self._callers[name]
 
     def token(self, role: Role, name: str) -> str:
         return self.service.access.create_token(name, role)

@@ -66,7 +66,8 @@ def test_a_contested_pair_is_settled(
     text = " ".join(chromium.text(".notice").split())
     assert "Ann says duplicate" in text
     assert "Ben says distinct" in text
-    press(chromium, "n")  # Ann changes her mind
+    chromium.press("n")  # Ann changes her mind
+    chromium.wait(lambda: "No pair matches" in chromium.text(), "the end of the contested pairs")
     assert index.verdict_of(*pair).answer == "distinct"
 
     second.reset(server.url)
