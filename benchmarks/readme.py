@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.index import tables
+from benchmarks.service import tables as service_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
-PAGES = (README, EXPLANATION / "quality.md", EXPLANATION / "scope.md", EXPLANATION / "index.md")
+PAGES = (README, *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service")))
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
 """Encoders that were not trained by us, whose cosine stands beside our figures."""
 MEASURES = {
@@ -260,6 +261,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "quality": quality,
     "output_score": output_score,
+    "service_crashes": lambda: service_tables.crashes(optional("service")),
+    "service_loads": lambda: service_tables.loads(optional("service")),
+    "service_pressure": lambda: service_tables.pressure(optional("service")),
+    "service_starts": lambda: service_tables.starts(optional("service")),
     "shipped": shipped,
 }
 

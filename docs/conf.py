@@ -29,7 +29,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "_generated/names.md"]  # the second is included by reference/python.md
+exclude_patterns = ["_build", "_generated/names.md", "_generated/http.md"]  # pages of reference/ include the last two
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["ref.python"]  # two modules may have a type of one name

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dupq
 from dupq.cli.main import build_parser
@@ -23,6 +25,7 @@ FOLDERS = {
     "search": "Near vectors",
     "mining": "Mining a collection",
     "index": "The live index",
+    "service": "The HTTP service",
 }
 """The folders of `dupq/` that the reference describes, in the order of the layers."""
 
@@ -33,6 +36,7 @@ def write_all(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "commands.md").write_text(command_page(), encoding="utf-8")
     (folder / "names.md").write_text(names_page(), encoding="utf-8")
+    (folder / "http.md").write_text(http_page(), encoding="utf-8")
     for name, title in FOLDERS.items():
         (folder / f"{name}.md").write_text(module_page(name, title), encoding="utf-8")
     for name, svg in pictures().items():
@@ -95,6 +99,119 @@ def names_page() -> str:
         kind, members = ("class", "   :members:\n") if is_class else ("function", "")
         parts.append(f"## `{name}`\n\n```{{eval-rst}}\n.. auto{kind}:: dupq.{name}\n{members}```\n")
     return "\n".join(parts)
+
+
+# ---- the HTTP interface ---------------------------------------------------------------------------------------------
+
+TAGS = {
+    "scoring": "Scores and flags",
+    "questions": "Questions",
+    "review": "Review",
+    "groups": "Groups",
+    "calibration": "Report and calibration",
+    "webhooks": "Incoming webhooks",
+    "compatible": "In the shapes of other servers",
+    "operations": "Operations",
+}
+"""Tag of a route -> heading of the page, in this order; other tags follow."""
+
+
+def http_routes() -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
+    """Return the OpenAPI of the service, and the permission of each method and path that needs a token."""
+    from fastapi import FastAPI
+    from fastapi.routing import APIRoute
+
+    from dupq.service import access, api
+    from dupq.service.webhooks import incoming
+
+    roles = {"read": access.Reader, "write": access.Writer, "review": access.Reviewer, "manage": access.Manager}
+    checks = {role.__metadata__[0].dependency: name for name, role in roles.items()}
+    app, needed = FastAPI(title="dupq", version=dupq.__version__), {}
+    for router in (*api.ROUTERS, incoming.router):
+        app.include_router(router)
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                found = [checks[part.call] for part in route.dependant.dependencies if part.call in checks]
+                needed |= {(method.lower(), route.path_format): name for name in found for method in route.methods}
+    return app.openapi(), needed
+
+
+def http_page() -> str:
+    """Return the routes with permission, parameters, example and answer, as MyST Markdown without a title."""
+    document, needed = http_routes()
+    schemas = document.get("components", {}).get("schemas", {})
+    sections: dict[str, list[str]] = {tag: [] for tag in TAGS}
+    answers: dict[str, None] = {}
+    for path, methods in document["paths"].items():
+        for method, route in methods.items():
+            text, names = _route(method, path, route, needed.get((method, path)), schemas)
+            sections.setdefault(route["tags"][0], []).append(text)
+            answers |= dict.fromkeys(names)
+    parts = [f"## {TAGS.get(tag, tag)}\n\n{''.join(texts)}" for tag, texts in sections.items() if texts]
+    waiting = [*answers]
+    while waiting:  # those that they hold follow
+        found = [name for name in _named(schemas[waiting.pop(0)]) if name not in answers]
+        answers |= dict.fromkeys(found)
+        waiting += found
+    return "".join(parts) + "## Answers\n\n" + "".join(_fields(name, schemas[name]) for name in answers)
+
+
+def _route(
+    method: str, path: str, route: dict[str, Any], permission: str | None, schemas: dict[str, Any]
+) -> tuple[str, list[str]]:
+    """Return the section of a route, and the names of the schemas of its answer."""
+    lines = [f"### `{method.upper()} {path}`\n", route.get("description", "").replace("\f", "") + "\n"]
+    lines += [f"Permission: {permission}.\n"] if permission else ["Needs no token.\n"]
+    for part in route.get("parameters", ()):
+        text = part.get("description") or part["schema"].get("description") or ""
+        lines.append(f"- `{part['name']}` ({part['in']}){': ' if text else ''}{text}")
+    lines += [""] if route.get("parameters") else []
+    body = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    examples = [example for name in _named(body) for example in schemas[name].get("examples", ())]
+    if examples:
+        lines.append(f"```json\n{json.dumps(examples[0], indent=2, ensure_ascii=False)}\n```\n")
+    names: list[str] = []
+    for status, answer in route["responses"].items():
+        schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+        if status.startswith("2"):
+            names += _named(schema)
+            lines.append(f"Answer {status}: {_kind(schema) if schema else answer.get('description', '')}.\n")
+    return "\n".join(lines) + "\n", names
+
+
+def _fields(name: str, schema: dict[str, Any]) -> str:
+    """Return the section of an answer."""
+    lines = [f"### {name}\n", schema.get("description", "") + "\n"]
+    for key, field in schema.get("properties", {}).items():
+        text = field.get("description", "")
+        lines.append(f"- `{key}`: {_kind(field)}{'; ' if text else ''}{text}")
+    return "\n".join(lines) + "\n\n"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Return the type of a value, with links to its fields."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_kind(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    return str(schema.get("type", "any value"))
+
+
+def _named(schema: Any) -> list[str]:
+    """Return the names of the schemas that a schema refers to."""
+    if isinstance(schema, list):
+        return [name for part in schema for name in _named(part)]
+    if not isinstance(schema, dict):
+        return []
+    own = [schema["$ref"].rpartition("/")[2]] if "$ref" in schema else []
+    return own + [name for part in schema.values() for name in _named(part)]
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------

@@ -102,6 +102,7 @@ def test_a_live_index_needs_no_extra(files: Path) -> None:
     [
         (["train", "bi-encoder", "pairs.csv", "-o", "bi", "--base", "bert"], "train"),
         (["mine", "questions.parquet", "-o", "out.csv"], "parquet"),
+        (["serve", "--port", "0"], "serve"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -252,6 +252,11 @@ def test_generated_pages_hold_every_command_module_and_name(tmp_path: Path) -> N
         assert f"## `dupq {name}`\n" in text["commands.md"]
     for name in set(dupq.__all__) - {"__version__"}:
         assert f":: dupq.{name}\n" in text["names.md"]
+    document, permissions = generate.http_routes()
+    for path, methods in document["paths"].items():
+        for method, route in methods.items():
+            assert f"### `{method.upper()} {path}`\n" in text["http.md"]
+            assert ("security" in route) == ((method, path) in permissions), (method, path)
     folders = {path.name for path in Path(dupq.__file__).parent.iterdir() if (path / "__init__.py").is_file()}
     assert folders - {"cli"} <= set(generate.FOLDERS)
     for folder in generate.FOLDERS:

@@ -61,10 +61,14 @@ GUESSES = (
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "sklearn", "scipy", "pandas", "pyarrow", "onnx")
 """What takes a second to import, and may be imported on use only."""
 
-EXTRAS = ("train", "export", "parquet", "completion", "large", "postgres")
+EXTRAS = ("train", "export", "parquet", "completion", "large", "postgres", "serve")
 """Optional requirements of what the package imports."""
 
-NEEDED_UNSEEN = {"accelerate": "the stock trainers do not start without it"}
+NEEDED_UNSEEN = {
+    "accelerate": "the stock trainers do not start without it",
+    "python_multipart": "FastAPI reads forms with it",
+    "tomli": "pydantic-settings reads TOML with it on Python 3.10",
+}
 """Requirements that no module imports."""
 
 
@@ -187,6 +191,7 @@ def test_a_module_is_clean(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert path.name not in ("utils.py", "helpers.py", "misc.py", "common.py")
     assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+    lines = text.splitlines()
     for node in ast.walk(tree(path)):
         assert not isinstance(node, ast.Assert), f"line {node.lineno}: assert"
         called = getattr(node.func, "id", None) if isinstance(node, ast.Call) else None
@@ -197,7 +202,10 @@ def test_a_module_is_clean(path: Path) -> None:
             caught = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}
             last = node.body[-1]
             tidies_up = isinstance(last, ast.Raise) and last.exc is None
-            assert tidies_up or not caught & {"Exception", "BaseException"}, f"line {node.lineno}: broad except"
+            # An error that belongs to somebody else, such as the request of a job, is passed on to them.
+            reasoned = re.search(r":  # (noqa: BLE001 - )?\w+", lines[node.lineno - 1])
+            broad = caught & {"Exception", "BaseException"}
+            assert tidies_up or reasoned or not broad, f"line {node.lineno}: broad except"
     used = {module.split(".")[0] for module in imports(path)}
     assert not used & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
@@ -235,7 +243,7 @@ def test_every_requirement_is_pinned_for_the_tests() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r'[a-z0-9-]+==[\w.]+(; python_version (>=|<) "3\.11")?', pin) for pin in pins)
     pinned = {pin.split("==")[0].replace("-", "_") for pin in pins}
-    for key in ("dependencies", *EXTRAS, "test", "test-postgres", "dev", "docs"):
+    for key in ("dependencies", *EXTRAS, "test", "test-postgres", "test-browser", "dev", "docs"):
         assert declared(key) <= pinned
 
 

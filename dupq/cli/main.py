@@ -16,7 +16,7 @@ from dupq.version import __version__
 
 GROUPS = {
     "Everyday": ("score", "explain", "mine", "index"),
-    "Service": ("serve", "webhook"),
+    "Service": ("serve", "token", "webhook"),
     "Making a model": ("train", "distill", "calibrate"),
     "Data": ("data",),
     "Model folders": ("model",),

@@ -172,7 +172,7 @@ class Access:
             )
 
         self._store.write(add)
-        self._read_at = -math.inf
+        self._forget()
         return secret
 
     def revoke_token(self, name: str) -> None:
@@ -192,7 +192,7 @@ class Access:
             run("DELETE FROM service_sessions WHERE token=?", (rows[0][0],))
 
         self._store.write(revoke)
-        self._read_at = -math.inf
+        self._forget()
 
     def tokens(self) -> list[TokenRow]:
         """Return all tokens without their secrets, oldest first."""
@@ -207,7 +207,7 @@ class Access:
 
     def known_caller(self, secret: str) -> Caller | None:
         """Return the caller of a token from memory, or None; it reads no store."""
-        if self._clock() - self._read_at > FRESH_SECONDS:
+        if time.monotonic() - self._read_at > FRESH_SECONDS:
             return None
         return self._known.get(hashed(secret))
 
@@ -217,13 +217,20 @@ class Access:
 
     def recent_caller(self, secret: str) -> Caller | None:
         """Return what `caller` does, but for a token of the last `FRESH_SECONDS`; it reads the store once in them."""
-        if self._clock() - self._read_at > FRESH_SECONDS:
+        if time.monotonic() - self._read_at > FRESH_SECONDS:
             self._read_tokens()
         return self._known.get(hashed(secret))
 
+    def _forget(self) -> None:
+        with self._reading:  # so that a read that has begun before the change is not kept
+            self._read_at = -math.inf
+
     def _read_tokens(self) -> dict[str, Caller]:
+        asked = time.monotonic()
         with self._reading:
-            at = self._clock()  # before the read: what is revoked during it is seen by the next one
+            if self._read_at > asked:  # another thread has read them meanwhile
+                return self._known
+            at = time.monotonic()  # before the read: what is revoked during it is seen by the next one
             with self._store.reading() as view:
                 rows = view.session.run("SELECT hash, number, name, role FROM service_tokens WHERE revoked IS NULL")
             self._known = {row[0]: Caller(*row[1:]) for row in rows}

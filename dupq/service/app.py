@@ -23,11 +23,13 @@ from dupq.service.jobs import Jobs
 from dupq.service.metrics import Metrics
 from dupq.service.middleware import BodyLimit, ClientWatch, RequestRecords, SecurityHeaders
 from dupq.service.pages import ROUTERS as PAGE_ROUTERS
+from dupq.service.pages.errors import error_page
 from dupq.service.problems import add_handlers
 from dupq.service.sessions import add_login_handler
 from dupq.service.settings import ServiceSettings, masked_url
 from dupq.service.state import Service
 from dupq.service.tables import prepare_tables
+from dupq.service.unknown_callers import UnknownCallers
 from dupq.service.webhooks import incoming
 from dupq.service.work import register
 from dupq.version import __version__
@@ -94,13 +96,21 @@ def create_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
-        title="dupq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_tags=TAGS
+        title="dupq",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=TAGS,
+        # None, also where the environment configures OpenTelemetry.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    add_handlers(app, ERROR_SHAPES)
+    add_handlers(app, ERROR_SHAPES, error_page)
     add_login_handler(app)
     # The last one that is added is the outermost.
     app.add_middleware(ClientWatch)
+    app.add_middleware(UnknownCallers, service=service)
     app.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     app.add_middleware(RequestRecords, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)

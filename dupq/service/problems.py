@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -81,7 +82,10 @@ def answer(
     headers: Mapping[str, str] | None = None,
     **extra: Any,
 ) -> Response:
-    """Return the answer of a problem, in the shape of the path that was asked for."""
+    """Return the answer of a problem, in the shape of the path that was asked for; for a browser as a page."""
+    if "text/html" in Headers(scope=scope).get("accept", ""):
+        page: Response = scope["app"].state.error_page(Request(scope), status, detail, hint=hint, headers=headers)
+        return page
     shape = scope["app"].state.error_shapes.get(scope["path"])
     if shape is None:
         return problem(status, detail, hint=hint, headers=headers, **extra)
@@ -101,13 +105,15 @@ def status_of(error: DupqError) -> int:
     return 422 if isinstance(error, ValueError) else 500
 
 
-def add_handlers(app: FastAPI, shapes: Shapes) -> None:
+def add_handlers(app: FastAPI, shapes: Shapes, page: Callable[..., Response]) -> None:
     """Answer all errors of an application as problems.
 
     Args:
         app: The application.
         shapes: Paths whose clients expect errors of another shape.
+        page: Function of (request, status, detail, hint=, headers=) that answers browsers.
     """
+    app.state.error_page = page
     app.state.error_shapes = shapes
 
     @app.exception_handler(ProblemError)

@@ -79,7 +79,7 @@ def check_origin(request: Request) -> None:
     if site is not None:
         same = site in ("same-origin", "none")
     else:
-        same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        same = origin is None or origin.partition("://")[2] == request.headers.get("host")
     if not same:
         raise ProblemError(
             403, "the request was sent by another site", hint="a proxy must pass the header Host on; else use the page"
@@ -97,9 +97,9 @@ async def check_csrf(request: Request, expected: str) -> None:
 
 
 def local_path(path: str | None) -> str:
-    """Return a path of this service to go on to, or that of the first page if it is anything else.
+    r"""Return a path of this service to go on to, or that of the first page if it is anything else.
 
-    A browser reads "//host", "/\\host" and a path with a tab or newline as another host.
+    A browser reads "//host", "/\host" and a path with a tab or newline as another host.
     """
     plain = path is not None and all("!" <= character <= "~" and character != "\\" for character in path)
     if path is None or not plain or not path.startswith("/") or path.startswith("//"):
@@ -114,21 +114,21 @@ def require_session(permission: Permission, *, form: bool) -> Callable[..., Any]
     """Return the dependency of a page, or of a form that is posted, whose role needs this permission."""
 
     async def check(request: Request) -> Session:
-        session = await session_of(request)
+        session = request.state.session = await session_of(request)
         if session is None and request.method in ("GET", "HEAD"):
             query = f"?{request.url.query}" if request.url.query else ""
             raise LoginNeededError(request.url.path + query)
         if session is None:
-            raise ProblemError(401, "the session has ended", hint="log in again: /login")
+            raise ProblemError(401, "the session has ended", hint="sign in again: /login")
         if form:
             await check_csrf(request, session.csrf)
         access = service_of(request).access
         check_rate(access, session.caller)
         if not session.caller.may(permission):
             raise ProblemError(
-                403, f"the role {session.caller.role} may not do this", hint="log in with a token of another role"
+                403, f"the role {session.caller.role} may not do this", hint="sign in with a token of another role"
             )
-        request.state.caller, request.state.session = session.caller, session
+        request.state.caller = session.caller
         return session
 
     return check

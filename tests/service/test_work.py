@@ -160,7 +160,7 @@ def test_jobs_count_in_the_metrics(service: Service, client: TestClient) -> None
     end = time.monotonic() + 60
     while service.jobs.counts()["done"] < 1 and time.monotonic() < end:
         time.sleep(0.01)
-    while b'dupq_jobs_total{kind="decide",outcome="done"} 1.0' not in service.metrics.text():
+    while b'dupq_jobs_ended_total{kind="decide",outcome="done"} 1.0' not in service.metrics.text():
         assert time.monotonic() < end
         time.sleep(0.01)
 
