@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -22,6 +23,7 @@ from dupq.service.state import Service
 from tests.fakes import WordEmbedder, WordScorer
 from tests.service.pages.person import Person
 from tests.service.pages.reviewed import fill, judge
+from tests.service.stores import BOTH, place_of
 
 LogIn = Callable[..., Person]
 
@@ -95,7 +97,27 @@ def test_a_new_verdict_is_seen_at_once(forum: Service, log_in: LogIn) -> None:
     assert "<b>63</b> <span>verdicts today" in page
 
 
-def test_a_pipeline_without_calibration_has_a_dashboard(tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("kind", BOTH)
+def test_the_pages_read_both_stores(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, open_: Callable[..., tuple[Service, TestClient]]
+) -> None:
+    service, client = open_(db=place_of(kind, request, tmp_path))
+    fill(service, things=1)
+    judge(service, 30)
+    person = Person(service, client)
+    for path in (
+        "/dashboard",
+        "/groups?q=archery",
+        "/groups/show?id=q0-0-0&find=100% archery_!",
+        "/calibrate",
+        "/jobs",
+    ):
+        person.get(path)
+        assert person.status == 200, path
+    assert "<b>30</b> <span>verdicts today" in person.get("/dashboard")
+
+
+def test_a_pipeline_without_calibration_has_a_dashboard(tmp_path: Path) -> None:
     pipeline = DuplicatePipeline(WordScorer(), WordEmbedder())
     service = open_service(ServiceSettings(db=str(tmp_path / "bare.db")), pipeline)
     with TestClient(create_app(service)) as client:
