@@ -96,7 +96,14 @@ def create_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
-        title="dupq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_tags=TAGS
+        title="dupq",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=TAGS,
+        # None, also where the environment configures OpenTelemetry.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
     add_handlers(app, ERROR_SHAPES, error_page)

@@ -353,8 +353,9 @@ async def _unless_gone(results: asyncio.Future[list[Any]]) -> list[Any]:
     if gone is None:
         return await results
     watch = asyncio.ensure_future(gone())
+    both: set[asyncio.Future[Any]] = {results, watch}
     try:
-        await asyncio.wait({results, watch}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not results.done():
             raise ClientGoneError
         return results.result()

@@ -20,10 +20,9 @@ class LogFormatter(logging.Formatter):
     A line break in a message is escaped, so that no text of a user can look like a line of the log.
     """
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
         super().__init__("%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of logging
         record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
@@ -41,4 +40,6 @@ def configure_logs() -> None:
     logging.getLogger().handlers = [handler]
     for name, level in LEVELS.items():
         logging.getLogger(name).setLevel(level)
+    # The pipeline notes truncated texts; each answer has these warnings itself.
+    logging.getLogger("dupq").addFilter(lambda record: record.module != "pipeline")
     logging.captureWarnings(True)

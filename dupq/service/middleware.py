@@ -5,6 +5,7 @@ All are plain ASGI, so that they neither buffer an answer nor hide that a client
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dupq.service.executor import ClientGoneError, client_gone
 from dupq.service.metrics import Metrics
-from dupq.service.problems import answer
+from dupq.service.problems import RETRY_SECONDS, answer
 from dupq.service.request_ids import HEADER, accepted_id, request_id
 
 CONTENT_SECURITY_POLICY = (
@@ -93,6 +94,11 @@ class RequestRecords:
             await self.app(scope, receive, send_with_id)
         except ClientGoneError:
             status = CLIENT_GONE
+        except asyncio.CancelledError:  # the server stops, and this request has had its seconds
+            if status:
+                raise
+            headers = {"Connection": "close", "Retry-After": str(RETRY_SECONDS)}
+            await answer(scope, 503, "the service is stopping", headers=headers)(scope, receive, send_with_id)
         except Exception:  # the request ends here, with an answer
             _log.exception("unexpected error")
             if status:  # the client sees a broken answer, which is right: a whole one would be a lie

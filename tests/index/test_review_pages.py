@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,13 +9,17 @@ import pytest
 from dupq.errors import InputError
 from dupq.index.question_index import QuestionIndex
 from dupq.index.review import ReviewItem
-from tests.index.stored import IDS
+from dupq.pipeline import DuplicatePipeline
+from tests.index.stored import IDS, TEXTS
 
 
-@pytest.fixture
-def judged(filled: QuestionIndex) -> QuestionIndex:
-    filled.flag_stored(IDS)
-    return filled
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def judged(request: pytest.FixtureRequest, tmp_path: Path, pipeline: DuplicatePipeline) -> Iterator[QuestionIndex]:
+    at = str(request.getfixturevalue("postgres_url")) if request.param == "postgres" else tmp_path / "forum.db"
+    with QuestionIndex(at, pipeline) as index:
+        index.add(IDS, TEXTS)
+        index.flag_stored(IDS)
+        yield index
 
 
 def pair(item: ReviewItem) -> frozenset[Any]:

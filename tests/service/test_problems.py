@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from fastapi.testclient import TestClient
 
 from dupq.errors import (
@@ -21,7 +22,8 @@ from dupq.service.problems import MEDIA_TYPE, ProblemError, add_handlers, proble
 
 def raising(error: Exception) -> TestClient:
     app = FastAPI()
-    add_handlers(app, {"/other": lambda status, detail: problem(status, f"other: {detail}")})
+    shapes = {"/other": lambda status, detail: problem(status, f"other: {detail}")}
+    add_handlers(app, shapes, lambda _, status, detail, **__: HTMLResponse(f"<p>{detail}", status))
 
     @app.get("/")
     @app.get("/other")
@@ -61,6 +63,12 @@ def test_an_error_of_dupq_is_a_problem(error: DupqError, status: int) -> None:
 def test_an_error_names_its_place() -> None:
     answer = raising(InputError("the text is blank", location="second text of pair 3")).get("/")
     assert answer.json()["detail"] == "second text of pair 3: the text is blank"
+
+
+def test_a_browser_gets_a_page() -> None:
+    answer = raising(InputError("m")).get("/", headers={"Accept": "text/html,*/*"})
+    assert answer.status_code == 422
+    assert answer.text == "<p>m"
 
 
 def test_what_passes_has_a_time_to_come_again() -> None:

@@ -14,6 +14,8 @@ from dupq.index.stores.base import StoredDecision, StoredQuestion, StoredVerdict
 from dupq.service.state import Service
 from dupq.types import Id, PairScore, TextWarning
 
+OUTDATED = "no guarantee: it was decided with another model or calibration than the one in use; decide it again"
+
 
 def plain(value: Any) -> Any:
     """Return plain data with None for each number that is not finite, which JSON cannot hold."""
@@ -120,14 +122,26 @@ def verdict(row: StoredVerdict) -> dict[str, Any]:
     }
 
 
-def decided(row: StoredDecision, guarantee: str) -> dict[str, Any]:
-    """Return a stored decision; its warnings are not stored."""
+def decided(row: StoredDecision, decider: Decider | None, model: str) -> dict[str, Any]:
+    """Return a stored decision; its warnings are not stored.
+
+    Args:
+        row: The decision.
+        decider: The decider in use, whose guarantee holds for the decision if it was made with it; None: there is none.
+        model: Fingerprint of the pipeline.
+    """
+    same = (
+        decider is not None
+        and row.scorer == model
+        and math.isclose(row.threshold, decider.threshold)
+        and math.isclose(row.base_rate, decider.base_rate)
+    )
     return {
         "score": row.score,
         "probability": row.probability,
         "decision": row.decision,
         "threshold": row.threshold,
-        "guarantee": guarantee,
+        "guarantee": decider.guarantee if decider is not None and same else OUTDATED,
         "base_rate": row.base_rate,
         "model": row.scorer,
         "warnings": [],
@@ -151,9 +165,9 @@ def group(found: Group) -> dict[str, Any]:
     }
 
 
-def guarantee_of(service: Service) -> str:
-    """Return the guarantee of the decider in use, or that there is none."""
+def decider_of(service: Service) -> Decider | None:
+    """Return the decider in use; None if the pipeline has no calibrator or no threshold."""
     try:
-        return service.index.decider.guarantee
+        return service.index.decider
     except NotCalibratedError:
-        return "no guarantee: the pipeline has no calibrator or no threshold"
+        return None

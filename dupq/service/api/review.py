@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 
 from dupq.data.arguments import MAX_INT
+from dupq.decisions.decider import Decider
 from dupq.errors import ConflictError, InputError
 from dupq.index.review import ReviewItem
 from dupq.service.access import Reader, Reviewer
@@ -80,8 +81,11 @@ def review(
         conflict=conflict or "",
     )
     page = filtered_page(service.index, filters, limit, cursor)
-    guarantee = answers.guarantee_of(service) if page.items else ""
-    items = [_item(item, guarantee, blind=blind, conflicts=conflict is not None) for item in page.items]
+    decider = answers.decider_of(service)
+    items = [
+        _item(item, _decision(item, decider, service, hidden=blind and item.chosen == "audit"), conflict is not None)
+        for item in page.items
+    ]
     return {"items": items, "scanned": page.scanned, "cursor": page.after}
 
 
@@ -96,7 +100,6 @@ def get_pair(
     id2: Annotated[str, Query(description=ID, examples=["2"])],
     caller: Reader,
     service: Served,
-    blind: Blind = False,
 ) -> dict[str, Any]:
     """Return one pair: both questions, the decision, the verdicts and their history."""
     one, other = path_id(id1, service.index), path_id(id2, service.index)
@@ -107,13 +110,19 @@ def get_pair(
     item = service.index.review_item(one, other)
     state = service.index.verdict_of(one, other)
     rows = [row for row in service.index.history(one) if {row.id, row.other} == {one, other}]
-    found = _item(item, answers.guarantee_of(service), blind=blind, conflicts=True)
+    found = _item(item, _decision(item, answers.decider_of(service), service), True)
     return {**found, "answer": state.answer, "history": [answers.verdict(row) for row in rows]}
 
 
-def _item(item: ReviewItem, guarantee: str, *, blind: bool, conflicts: bool) -> dict[str, Any]:
-    hidden = blind and item.chosen == "audit"
-    decision = None if item.decision is None or hidden else answers.decided(item.decision, guarantee)
+def _decision(
+    item: ReviewItem, decider: Decider | None, service: Service, *, hidden: bool = False
+) -> dict[str, Any] | None:
+    if item.decision is None or hidden:
+        return None
+    return answers.decided(item.decision, decider, service.pipeline.fingerprint)
+
+
+def _item(item: ReviewItem, decision: dict[str, Any] | None, conflicts: bool) -> dict[str, Any]:
     return {
         "question1": answers.question(item.question),
         "question2": answers.question(item.other),

@@ -47,7 +47,7 @@ class Filters:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Filters:
-        """Return the filters of a query; a value that makes no sense counts as missing, and NUL is dropped."""
+        """Return the filters of a query; a value that cannot be used counts as missing, and NUL is dropped."""
         text = {
             name: query.get(name, "").replace("\x00", "").strip()[:MAX_TEXT] for name in ("category", "tag", "text")
         }

@@ -44,7 +44,11 @@ def test_calibrate_and_back(call: Call, service: Service) -> None:
     assert (made["number"], versions["in_use"]) == (1, 1)
     assert versions["versions"][0]["by"] == "the admin"
     assert versions["threshold"] == made["threshold"]
+    left = call("GET", "/v1/review?limit=1")["items"][0]["decision"]
+    assert left["guarantee"].startswith("no guarantee: it was decided with another")
     back = call("POST", "/v1/calibrations/0/use")
+    left = call("GET", "/v1/review?limit=1")["items"][0]["decision"]
+    assert left["guarantee"] == back["guarantee"]
     assert (back["in_use"], back["threshold"]) == (0, own["threshold"])
     assert call("POST", "/v1/calibrations/1/use")["in_use"] == 1
     call("POST", "/v1/calibrations/9/use", status=404)

@@ -26,6 +26,15 @@ def test_no_case_is_answered_with_a_server_error(service: Served) -> None:
     assert {200, 400, 404, 422} <= set(found.statuses)
 
 
+@pytest.mark.postgres
+def test_no_case_is_answered_with_a_server_error_on_postgres(postgres_url: str) -> None:
+    with served(postgres_url) as service:
+        check_examples(service)
+        found = run(service, 300)
+        assert found.server_errors == 0
+        assert found.failures == []
+
+
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
