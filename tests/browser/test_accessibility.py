@@ -249,15 +249,11 @@ def test_tab_reaches_everything_and_the_focus_is_seen(world: World, path: str) -
     wanted = browser.run(
         """
         window.number = 0;
-        const groups = new Set();
         for (const each of document.querySelectorAll(
           "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']")) {
           if (each.disabled || !each.checkVisibility({ visibilityProperty: true })) continue;
-          if (each.type === "radio") {
-            if (groups.has(each.name)) continue;
-            groups.add(each.name);
-            for (const other of document.getElementsByName(each.name)) other.dataset.number = window.number;
-          }
+          const group = [...document.getElementsByName(each.name || "-")];
+          if (each.type === "radio" && !each.checked && group.some((other) => other.checked)) continue;
           each.dataset.number = window.number++;
         }
         return window.number;

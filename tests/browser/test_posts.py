@@ -96,7 +96,7 @@ def test_pages_of_hostile_posts(server: Server, chromium: Chromium) -> None:
         chromium.run("for (const each of document.querySelectorAll('details')) each.open = true;")
         if problems := harmless(chromium):
             found[page] = problems
-    assert found == {}
+    assert found == {}, "\n".join(f"{page[:60]}: {problem[:200]}" for page, rows in found.items() for problem in rows)
 
 
 def test_markup_is_shown_as_it_was_written(server: Server, chromium: Chromium) -> None:

@@ -1,16 +1,17 @@
-"""Pictures of the pages for the docs, written with DUPQ_WRITE_SCREENSHOTS=1."""
+"""Pictures of the pages for the docs: with DUPQ_WRITE_SCREENSHOTS=1 they are written, and the shipped model decides."""
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.verdicts import judge
-from tests.service.pages.reviewed import fill, spread_over
+from dupq.pipeline import DuplicatePipeline
+from tests.service.pages.reviewed import fill, judge, spread_over
 
 if TYPE_CHECKING:
     from tests.browser.chromium import Chromium
@@ -20,12 +21,20 @@ pytestmark = pytest.mark.browser
 
 DOCS = Path(__file__).parents[2] / "docs" / "_static"
 MAX_BYTES = 150_000
+WRITE = os.environ.get("DUPQ_WRITE_SCREENSHOTS") == "1"
+
+if WRITE:
+
+    @pytest.fixture(scope="module")
+    def pipeline() -> DuplicatePipeline:
+        """The shipped model, so that the pictures show its probabilities."""
+        return DuplicatePipeline.from_pretrained()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where the pictures go."""
-    return DOCS if os.environ.get("DUPQ_WRITE_SCREENSHOTS") == "1" else tmp_path
+    return DOCS if WRITE else tmp_path
 
 
 def take(chromium: Chromium, path: Path, size: tuple[int, int]) -> None:
@@ -57,10 +66,12 @@ def test_groups(server: Server, chromium: Chromium, folder: Path) -> None:
     take(chromium, folder / "groups.png", (1100, 760))
 
 
-def test_dashboard(server: Server, chromium: Chromium, folder: Path) -> None:
+def test_dashboard(serve: Callable[..., Server], browsers: Callable[[int], Chromium], folder: Path) -> None:
+    server, chromium = serve(), browsers(0)
     fill(server.service, 12)
-    judge(server.service, 320, wrong_every=19)
+    judge(server.service, 320, wrong_every=40)
     spread_over(server.service, 28)
+    chromium.reset(server.url)
     chromium.enter(server, "admin", "Ann")
     chromium.open("/dashboard")
     take(chromium, folder / "dashboard.png", (1100, 1300))
