@@ -943,8 +943,8 @@ class QuestionIndex:
             InputError: There is no such merge, or it was taken back already.
             OutputError: As `add`.
         """
-        wanted, moderator, text = as_int(number, "number", 1, MAX_INT), as_line(by, "by"), as_line(note, "note", blank=True)
-        name, at = new_key(key), now()
+        wanted, moderator = as_int(number, "number", 1, MAX_INT), as_line(by, "by")
+        text, name, at = as_line(note, "note", blank=True), new_key(key), now()
         return self._store.write(
             lambda transaction: undo_merge(transaction, wanted, by=moderator, at=at, note=text, key=name)
         )
