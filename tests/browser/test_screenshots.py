@@ -74,4 +74,4 @@ def test_dashboard(serve: Callable[..., Server], browsers: Callable[[int], Chrom
     chromium.reset(server.url)
     chromium.enter(server, "admin", "Ann")
     chromium.open("/dashboard")
-    take(chromium, folder / "dashboard.png", (1100, 1300))
+    take(chromium, folder / "dashboard.png", (1100, 1060))

@@ -17,7 +17,10 @@ def error_page(
 ) -> Response:
     """Return the page of a problem, within the frame of the session if there is one."""
     session = getattr(request.state, "session", None)
-    link = {"title": "Back to the review page", "href": HOME} if session else {"title": "Sign in", "href": "/login"}
+    link = {"title": "Sign in", "href": "/login"} if status == 401 else {"title": "Review page", "href": HOME}
+    phrase = HTTPStatus(status).phrase
+    if detail == phrase and status == 404:  # of an address without a route, whose session is not looked up
+        detail = "there is no page at this address"
     return render(
         request,
         "error.html",
@@ -25,7 +28,7 @@ def error_page(
         status=status,
         headers=headers,
         code=status,
-        heading=HTTPStatus(status).phrase,
+        heading=phrase,
         detail=f"{detail[:1].upper()}{detail[1:]}.",
         hint=hint and f"{hint[:1].upper()}{hint[1:]}.",
         links=[link],
