@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
-PAGES = (README, *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service")))
+PAGES = (
+    README,
+    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service")),
+    ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
+)
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
 """Encoders that were not trained by us, whose cosine stands beside our figures."""
 MEASURES = {
@@ -247,6 +251,33 @@ def contrast() -> str:
     return "\n".join(lines) + "\n"
 
 
+def verdicts() -> str:
+    """What the verdicts of a simulated moderator are worth."""
+    results = load("verdicts")
+    head = (
+        "calibration error before",
+        "after",
+        "without weights",
+        "bias of the recall",
+        "without weights",
+        "intervals of precision and recall that hold",
+    )
+    lines = [f"| verdicts | {' | '.join(head)} |", f"|--:{'|---' * len(head)}|"]
+    for count, step in results["steps"].items():
+        cells = [f"{step['shipped error']['value']:.3f}", figure(step["calibrated error"])]
+        cells.append(figure(step["without weights error"]))
+        cells += [signed(step[name]) for name in ("recall bias", "recall bias without weights")]
+        cells.append(f"{step['precision holds']['value']:.0%}, {step['recall holds']['value']:.0%}")
+        lines.append(f"| {int(count):,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def signed(metric: Metric) -> str:
+    """`+0.01 (-0.02 to +0.04)`"""
+    value, low, high = (f"{metric[key]:+.2f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "contrast": contrast,
     "elsewhere": elsewhere,
@@ -266,6 +297,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "service_pressure": lambda: service_tables.pressure(optional("service")),
     "service_starts": lambda: service_tables.starts(optional("service")),
     "shipped": shipped,
+    "verdicts": verdicts,
 }
 
 

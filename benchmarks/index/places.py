@@ -33,6 +33,9 @@ class Place(Protocol):
     def clear(self, label: str) -> None:
         """Delete an index."""
 
+    def drop_graph(self, label: str) -> None:
+        """Drop the graph of the approximate search where the database keeps it beside the rows."""
+
     def close(self) -> None:
         """Stop what was started."""
 
@@ -52,6 +55,9 @@ class SqlitePlace:
     def clear(self, label: str) -> None:
         for file in self.folder.glob(f"{label}.db*"):
             file.unlink()
+
+    def drop_graph(self, label: str) -> None:
+        """Nothing to drop: usearch's graph is a file that adds do not touch."""
 
     def close(self) -> None:
         """Nothing was started."""
@@ -109,6 +115,16 @@ class PostgresPlace:
 
         with psycopg.connect(self.url, autocommit=True) as sql:
             sql.execute(f"DROP DATABASE IF EXISTS dupq_bench_{label.replace('-', '_')} WITH (FORCE)")
+
+    def drop_graph(self, label: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.where(label), autocommit=True) as sql:
+            graphs = (
+                "SELECT format('%I.%I', schemaname, indexname) FROM pg_indexes WHERE indexname LIKE 'vectors_%_hnsw'"
+            )
+            for (name,) in sql.execute(graphs).fetchall():
+                sql.execute(f"DROP INDEX {name}")
 
     def close(self) -> None:
         if self._server is not None:

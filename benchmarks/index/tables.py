@@ -69,20 +69,21 @@ def sizes(results: Any) -> str:
     for head, figures in _sizes(results, "disk"):
         memory = [figures.get(kind, {}).get("memory", {}) for kind in SEARCHES]
         used = [_megabytes(memory[0].get("before_mb"))]
-        used += [_megabytes(held.get(kind)) for held in memory for kind in ("resident_mb", "peak_mb")]
+        used += [_megabytes(held.get(kind)) for held in memory for kind in ("peak_mb", "anonymous_mb")]
         stored = {name: value / 2**20 for name, value in figures["disk"].items() if name in ON_DISK}
         cached = stored.pop("vectors_bytes", 0)
         rows.append([*head, *used, _megabytes(sum(stored.values())), _megabytes(cached)])
     memory_head = [
         "memory before it is opened",
-        "exact search: after flags",
-        "at most",
-        "approximate: after flags",
-        "at most",
+        "exact search: at most",
+        "after flags, without mapped files",
+        "approximate: at most",
+        "after flags, without mapped files",
     ]
     head = ["store", "questions", *memory_head, "database", "vector cache"]
     text = _with_reasons(results, "disk", head, rows)
-    return text + "\nMegabytes; resident memory of the whole process, mapped files included.\n" if rows else text
+    note = "\nMegabytes; resident memory. The vector cache is a mapped file, whose pages the system can take.\n"
+    return text + note if rows else text
 
 
 def busy(results: Any) -> str:

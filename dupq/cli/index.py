@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dupq.cli import index_calibration, index_model, index_sync, index_verdicts
 from dupq.cli.console import emit, format_table, join_lines, note, progress_bar
 from dupq.cli.index_options import add_id_type, add_index, index_files, open_without_model, typed_ids
-from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report, question_dates
+from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report, question_arguments
 from dupq.cli.outputs import check_outputs
 from dupq.cli.pipeline_options import add_model_options, add_threshold, add_verbose, open_pipeline, threshold_line
 from dupq.errors import InputError
@@ -124,17 +124,12 @@ def run_add(args: argparse.Namespace) -> int:
     with suppress(MissingIndexError):
         open_without_model(args).close()  # refuses a file that is no index before the questions are read
     reading = new_report(args)
-    questions = list(open_questions(args, args.questions, reading))
-    dates = question_dates(args, questions, reading)
+    questions = list(open_questions(args, args.questions, reading, details=True))
+    columns = question_arguments(args, questions, reading)
     print_report(reading)
     with _open_index(args) as index:
         with progress_bar("adding questions") as bar:
-            written = index.add(
-                [question.id for question in questions],
-                [question.text for question in questions],
-                created=dates,
-                progress=bar,
-            )
+            written = index.add(**columns, progress=bar)
         count, place = len(index), index.location
     repeated = sum(len(places) - 1 for places in written.repeated.values())
     data: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupq.cli.console import emit, note, progress_bar
 from dupq.cli.index_options import add_index, open_without_model
-from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report, question_dates
+from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report, question_arguments
 from dupq.cli.pipeline_options import add_model_options, open_pipeline
 from dupq.errors import InputError
 
@@ -49,7 +49,6 @@ def add_actions(actions: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def run_sync(args: argparse.Namespace) -> int:
-    from dupq.data.details import reach_of
     from dupq.index.question_index import QuestionIndex
     from dupq.index.stores.base import MissingIndexError
     from dupq.index.syncing import check_removals
@@ -59,17 +58,8 @@ def run_sync(args: argparse.Namespace) -> int:
         open_without_model(args).close()  # refuses a file that is no index before the questions are read
     reading = new_report(args)
     questions = _read(args, reading)
-    dates = question_dates(args, questions, reading)
+    given = {**question_arguments(args, questions, reading), "keep_missing": args.keep_missing}
     print_report(reading)
-    details = [question.details or {} for question in questions]
-    given: dict[str, Any] = {
-        "ids": [question.id for question in questions],
-        "texts": [question.text for question in questions],
-        "created": dates,
-        "reach": [reach_of(shown) for shown in details] if any("views" in shown for shown in details) else None,
-        "details": [shown or None for shown in details],
-        "keep_missing": args.keep_missing,
-    }
     if args.dry_run:
         with open_without_model(args) as index:
             report, place = index.sync(**given, dry_run=True), index.location

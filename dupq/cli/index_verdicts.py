@@ -42,6 +42,12 @@ def add_actions(actions: Any, shared: argparse.ArgumentParser) -> None:
     verdict.add_argument("answer", choices=("duplicate", "distinct", "skip"), help="the verdict")
     verdict.add_argument("--by", required=True, metavar="NAME", help="name of the moderator")
     verdict.add_argument("--note", default="", metavar="TEXT", help="reason of the verdict (default: none)")
+    verdict.add_argument(
+        "--chosen",
+        choices=("queue", "audit"),
+        help="column `chosen` of `dupq index queue` that the pair was listed with; an audited pair counts for the "
+        "monitor (default: chosen by the moderator)",
+    )
     add_id_type(verdict)
     verdict.set_defaults(run=run_verdict)
 
@@ -89,7 +95,10 @@ def run_decide(args: argparse.Namespace) -> int:
 def run_verdict(args: argparse.Namespace) -> int:
     with open_without_model(args) as index:
         one, other = typed_ids(args.ids, args.id_type, index)
-        row = index.verdict(one, other, args.answer, by=args.by, note=args.note)
+        sampled = index.review_item(one, other).sampled if args.chosen else None
+        row = index.verdict(
+            one, other, args.answer, by=args.by, note=args.note, chosen=args.chosen or "", sampled=sampled
+        )
         answer = index.verdict_of(one, other).answer
     text = f"verdict {row.number}: {row.id} and {row.other} are {answer}"
     emit(args, {"verdict": asdict(row), "answer": answer}, text)

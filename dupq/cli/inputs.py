@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupq.cli.console import note
 from dupq.data.dates import check_date_format, parse_date
+from dupq.data.details import reach_of
 from dupq.data.labels import parse_labels
 from dupq.data.questions import HTML_MODES, ID_TYPES, read_questions
 from dupq.data.reading import (
@@ -163,7 +164,19 @@ def open_questions(
     )
 
 
-def question_dates(args: argparse.Namespace, questions: Sequence[Question], reading: ReadReport) -> list[float | None]:
+def question_arguments(args: argparse.Namespace, questions: Sequence[Question], reading: ReadReport) -> dict[str, Any]:
+    """Return the arguments of `QuestionIndex.add` for questions that were read with their details."""
+    details = [question.details or {} for question in questions]
+    return {
+        "ids": [question.id for question in questions],
+        "texts": [question.text for question in questions],
+        "created": _dates(args, questions, reading),
+        "reach": [reach_of(shown) for shown in details] if any("views" in shown for shown in details) else None,
+        "details": [shown or None for shown in details],
+    }
+
+
+def _dates(args: argparse.Namespace, questions: Sequence[Question], reading: ReadReport) -> list[float | None]:
     """Return creation dates in POSIX seconds; under `--skip-bad`, None and a note in place of a bad date."""
     dates: list[float | None] = []
     bad = 0

@@ -147,17 +147,16 @@ def as_int(value: Any, name: str, low: int = 1, high: int | None = None, hint: s
     Args:
         value: The argument.
         name: Its name, for the error.
-        low, high: The limits, both included; `high` None: the largest integer of 64 bits.
+        low, high: The limits, both included; `high` None: no upper limit.
         hint: The hint of the error (default: an example).
 
     Raises:
         InputError: `value` is no integer (a bool and a float are none), or outside the limits.
     """
     is_int = not isinstance(value, NO_NUMBERS) and isinstance(value, (int, np.integer))
-    if is_int and low <= int(value) <= (MAX_INT if high is None else high):
+    if is_int and low <= int(value) and (high is None or int(value) <= high):
         return int(value)
-    wanted = f"of at least {low}, of 64 bits" if high is None and is_int and value > MAX_INT else f"of at least {low}"
-    wanted = wanted if high is None else f"between {low} and {high}"
+    wanted = f"of at least {low}" if high is None else f"between {low} and {high}"
     raise InputError(f"{name} must be an integer {wanted}, got {value!r:.60}", hint=hint or f"give one such as {low}")
 
 

