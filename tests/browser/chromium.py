@@ -215,7 +215,8 @@ class Chromium:
             const controls = "a[href], button, input:not([type=hidden]), select, summary";
             for (const each of document.querySelectorAll(controls)) {
               if (!each.checkVisibility({ visibilityProperty: true }) || each.closest(".visually-hidden")) continue;
-              const box = (each.labels?.[0] ?? each).getBoundingClientRect();
+              const [box] = [each, ...each.labels ?? []].map((part) => part.getBoundingClientRect())
+                .sort((one, other) => other.width * other.height - one.width * one.height);
               boxes.push({ each, box, x: box.left + box.width / 2, y: box.top + box.height / 2,
                            small: box.width < 23.5 || box.height < 23.5 });
             }
