@@ -33,10 +33,12 @@ KEEP = {
     "model inspect": 0.5,
     "model to-torch": 0.3,
     "model card": 0.7,
+    "serve": 0.0,  # it runs until it is stopped
+    "webhook": 0.0,  # it calls an address
     "data check": 0.7,
     "data split": 0.7,
 }
-"""Probability with which a drawn command is run: low for slow commands, and for those with few outcomes."""
+"""Probability with which a drawn command is run: low for slow commands and those with few outcomes, 0 for some."""
 CAREFUL: dict[str, tuple[str, ...]] = {
     "base_rate": ("0.1", "0.4", "0.01"),
     "delta": ("0.05", "0.2"),
@@ -414,7 +416,7 @@ def command(rng: random.Random, world: World) -> tuple[list[str], Words]:
     return given, words
 
 
-WRITES = ("index", "flag", "model card", "evaluate", "train", "fit", "distill")
+WRITES = ("index", "token", "flag", "model card", "evaluate", "train", "fit", "distill")
 """Commands that may change an input: an index, the card or report of a folder, the work of an interrupted run."""
 
 

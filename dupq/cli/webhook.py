@@ -24,7 +24,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     test = actions.add_parser(
         "test",
         parents=[shared],
-        help="send a signed test as a forum does, and one with a wrong signature",
+        help="send a test with a right and a wrong signature",
         description="Send the test event of a forum, once signed with the secret and once with another one, and print"
         " what the service has answered (needs dupq[serve]). No question is added. The exit status is 1 unless the"
         " first is accepted and the second refused.",

@@ -37,9 +37,9 @@ def configure_logs() -> None:
     """Write the logs of dupq and uvicorn on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter())
+    # The pipeline notes truncated texts; each answer has these warnings itself.
+    handler.addFilter(lambda record: not (record.name.startswith("dupq") and record.module == "pipeline"))
     logging.getLogger().handlers = [handler]
     for name, level in LEVELS.items():
         logging.getLogger(name).setLevel(level)
-    # The pipeline notes truncated texts; each answer has these warnings itself.
-    logging.getLogger("dupq").addFilter(lambda record: record.module != "pipeline")
     logging.captureWarnings(True)

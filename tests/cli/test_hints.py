@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from safetensors.numpy import load_file, save_file
 
 import dupq
@@ -26,6 +27,8 @@ from dupq.index.question_index import QuestionIndex
 from dupq.mining.find_duplicates import MiningSettings, find_duplicates
 from dupq.mining.results import MiningResult
 from dupq.pipeline import DuplicatePipeline
+from dupq.service import schemas
+from dupq.service.settings import ServiceSettings
 from dupq.training.trainer import TrainSettings, train
 from tests.cli.test_commands import model, pairs_file
 from tests.fakes import WordEmbedder, WordScorer
@@ -62,6 +65,15 @@ def methods(kind: type) -> list[Callable[..., Any]]:
     return [one for name, one in inspect.getmembers(kind, callable) if not name.startswith("_")]
 
 
+REQUEST_FIELDS = {
+    name
+    for schema in vars(schemas).values()
+    if inspect.isclass(schema) and issubclass(schema, BaseModel)
+    for name in schema.model_fields
+} | {"skip_bad"}
+"""Fields of the bodies and queries of the API."""
+
+
 ARGUMENTS = {
     *parameters(*methods(DuplicatePipeline), *methods(QuestionIndex), QuestionIndex, DuplicatePipeline),
     *parameters(MiningSettings, TrainSettings, train, find_duplicates),
@@ -69,6 +81,8 @@ ARGUMENTS = {
     *TEXTS,
     *METADATA,
     *LISTS,
+    *ServiceSettings.model_fields,
+    *REQUEST_FIELDS,
     "dupq_schema",  # of the URL of a database
     "export_categories",  # a command of Discourse
 }
@@ -241,7 +255,7 @@ def test_help_names_the_default_and_uses_plain_words(command: str) -> None:
         name = f"{command} {action.option_strings or action.dest}"
         assert action.help, name
         assert not REJECTED.search(action.help.lower()), f"{name}: {action.help}"
-        assert action.help[0].islower() or action.help.startswith(("CSV", "JSONL", "IDF")), name
+        assert action.help[0].islower() or action.help.startswith(("CSV", "JSONL", "IDF", "TOML")), name
         assert not action.help.endswith("."), name
         takes_value = action.nargs != 0 and not isinstance(action, argparse._HelpAction)
         optional = not action.required and (action.option_strings or action.nargs in ("?", "*"))
@@ -266,10 +280,11 @@ def test_the_help_lists_every_command_below_a_heading(capsys: pytest.CaptureFixt
         heading: {line[2:26].strip() for line in text.splitlines() if re.match(r"  \w", line)}
         for heading, text in zip(sections[::2], sections[1::2], strict=True)
     }
-    assert list(listed) == ["Everyday", "Making a model", "Data", "Model folders", "Options"]
+    assert list(listed) == ["Everyday", "Service", "Making a model", "Data", "Model folders", "Options"]
     leaves = {name for name, parser in COMMANDS.items() if parser.get_default("run")} - {"train"}
     assert set().union(*(names for heading, names in listed.items() if heading != "Options")) == leaves
     assert {"score", "explain", "mine", "flag", "index add"} <= listed["Everyday"]
+    assert {"serve", "token create", "webhook test"} <= listed["Service"]
     assert {"fit", "train bi-encoder", "distill soft-labels", "evaluate", "drift"} <= listed["Making a model"]
     assert listed["Data"] == {"data split", "data check", "data from-stackexchange"}
     assert {"model export", "model to-torch", "model push"} <= listed["Model folders"]

@@ -30,12 +30,12 @@ API = {
         "POST /v1/score",
         "POST /v1/explain",
         "POST /v1/flag",
-        "GET /v1/questions/{id:path}",
+        "GET /v1/questions/{id:id}",
         "GET /v1/review",
         "GET /v1/pairs",
         "GET /v1/history",
         "GET /v1/groups",
-        "GET /v1/groups/{id:path}",
+        "GET /v1/groups/{id:id}",
         "GET /v1/report",
         "GET /v1/calibrations",
         "POST /rerank",
@@ -44,7 +44,7 @@ API = {
         "POST /score",
         "GET /info",
     },
-    "write": {"PUT /v1/questions", "DELETE /v1/questions/{id:path}"},
+    "write": {"PUT /v1/questions", "DELETE /v1/questions/{id:id}"},
     "review": {"POST /v1/verdicts", "POST /v1/undo", "POST /v1/merge", "POST /v1/unmerge"},
     "manage": {"POST /v1/calibrate", "POST /v1/calibrations/{number}/use"},
 }
@@ -132,7 +132,7 @@ def request(app: FastAPI, route: str, *, cookie: str = "", csrf: str = "", **hea
     if cookie:
         client.cookies.set("dupq_session", cookie)
     method, path = route.split()
-    path = path.replace("{id:path}", "7").replace("{number}", "1")
+    path = path.replace("{id:id}", "7").replace("{number}", "1")
     given: dict[str, Any] = {} if method in ("GET", "DELETE") else {"data": {"csrf": csrf}} if csrf else {"json": {}}
     return client.request(method, path, headers=headers, **given)
 
