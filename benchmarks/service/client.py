@@ -40,8 +40,16 @@ class Connection:
         """
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         head = f"{method} {path} HTTP/1.1\r\n{self._head}{more}Content-Length: {len(body)}\r\n\r\n"
+        kept = self._streams is not None
         try:
-            return await asyncio.wait_for(self._exchange(head.encode() + body), TIMEOUT)
+            try:
+                return await asyncio.wait_for(self._exchange(head.encode() + body), TIMEOUT)
+            except (OSError, EOFError):
+                if not kept:
+                    raise
+                # A server closes a connection that was idle for some seconds; every client opens another then.
+                self.close()
+                return await asyncio.wait_for(self._exchange(head.encode() + body), TIMEOUT)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             self.close()
             raise ConnectionError(f"no answer of {self._host}:{self._port}: {error!r}") from error
