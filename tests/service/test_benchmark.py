@@ -67,7 +67,8 @@ def test_a_connection_is_kept_and_is_opened_again_when_it_is_lost() -> None:
     asyncio.run(run())
     assert seen[0][0].startswith(b"POST /a HTTP/1.1\r\n")
     assert b"Authorization: Bearer x\r\n" in seen[0][0]
-    assert b"X-Other: b\r\n" in seen[2][0]
+    assert [body for _, body in seen] == [b"1", b"fail", b"fail", b""]  # once more, on a connection of its own
+    assert b"X-Other: b\r\n" in seen[3][0]
 
 
 @pytest.mark.parametrize("refused", [OBEY, HASTE])
