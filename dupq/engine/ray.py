@@ -110,9 +110,9 @@ class RayEngine:
             self._temporary = None
 
     def _join(self) -> None:
-        ray = _ray()
-        if ray.is_initialized():
+        if _is_joined():
             return
+        ray = _ray()
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         address = self.address or os.environ.get("RAY_ADDRESS")
         if address is None:
@@ -137,6 +137,10 @@ class RayEngine:
 
 def _ray() -> Any:
     return importlib.import_module("ray")
+
+
+def _is_joined() -> bool:
+    return bool(_ray().is_initialized())
 
 
 def _check_answer(address: str) -> None:

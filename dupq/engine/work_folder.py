@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -150,7 +151,8 @@ class WorkFolder:
             found = None
         if not isinstance(found, dict):
             raise InputError(f"{_PLAN} is damaged", location=self.location, hint="name another folder")
-        different = sorted(key for key in {*plan, *found} if plan.get(key) != found.get(key))
+        missing = object()
+        different = sorted(key for key in {*plan, *found} if plan.get(key, missing) != found.get(key, missing))
         if different:
             raise InputError(
                 f"the work folder is of another plan ({', '.join(different)} differ"
@@ -265,7 +267,7 @@ class _Disk:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise _held(str(self.folder), "") from error
+            raise _held(str(self.folder)) from error
         except OSError as error:
             raise OutputError(
                 f"the work folder could not be written ({_reason(error)})",
@@ -287,9 +289,9 @@ class _Disk:
                         Path(parent, name).unlink()
 
 
-def _held(location: str, owner: str) -> InputError:
+def _held(location: str) -> InputError:
     return InputError(
-        f"another run is using this work folder{owner}", location=location, hint="wait for it, or name another folder"
+        "another run is using this work folder", location=location, hint="wait for it, or name another folder"
     )
 
 
@@ -343,8 +345,7 @@ class _ObjectStore:
         """Hold a lease: an object that its owner renews."""
         owner = secrets.token_hex(8)
         try:
-            self._wait_for_the_last_run()
-            self._renew(owner)
+            self._take_lease(owner)
         except InputError:
             raise
         except self.errors as error:
@@ -353,14 +354,12 @@ class _ObjectStore:
                 location=self.location,
                 hint="check bucket, credentials and permissions",
             ) from error
-        if json.loads(self.read(_LOCK))["owner"] != owner:
-            raise _held(self.location, "")
         ended = threading.Event()
 
         def renew() -> None:
             while not ended.wait(LEASE_SECONDS / 4):
                 with suppress(*self.errors):  # the store may be back at the next turn
-                    self._renew(owner)
+                    self.write(_LOCK, _lease(owner))
 
         thread = threading.Thread(target=renew, name="dupq-lease", daemon=True)
         thread.start()
@@ -372,22 +371,28 @@ class _ObjectStore:
             with suppress(*self.errors):  # the lease is void by itself
                 self.remove(_LOCK)
 
-    def _renew(self, owner: str) -> None:
-        lease = {"owner": owner, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()}
-        self.write(_LOCK, json.dumps(lease).encode())
-
-    def _wait_for_the_last_run(self) -> None:
-        """Return when nobody holds the lease: it does not change for its duration, by the clock of this machine."""
-        seen, end = b"", time.monotonic() + LEASE_SECONDS
-        while True:
+    def _take_lease(self, owner: str) -> None:
+        """Create the lease, or take one over that its owner does not renew, by the clock of this machine."""
+        try:
+            self.files.pipe_file(self._path(_LOCK), _lease(owner), mode="create")
+            return
+        except FileExistsError:
+            seen, end = self.read(_LOCK), time.monotonic() + LEASE_SECONDS
+        while time.monotonic() < end:
+            time.sleep(LEASE_SECONDS / 60)
             try:
                 lease = self.read(_LOCK)
-            except FileNotFoundError:
-                return
-            if seen and lease != seen:
-                note = json.loads(lease)
-                raise _held(self.location, f" (process {note['process']} on {note['host']})")
-            seen = lease
-            if time.monotonic() > end:
-                return
-            time.sleep(min(1.0, LEASE_SECONDS / 20))
+            except FileNotFoundError:  # the other run has ended
+                break
+            if lease != seen:
+                raise _held(self.location)
+        mine = _lease(owner)
+        self.write(_LOCK, mine)
+        time.sleep(LEASE_SECONDS / 30)  # so that one of several runs that waited has written last
+        if self.read(_LOCK) != mine:
+            raise _held(self.location)
+
+
+def _lease(owner: str) -> bytes:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return json.dumps({"owner": owner, "host": socket.gethostname(), "process": os.getpid(), "time": now}).encode()

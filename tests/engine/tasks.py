@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
-from dupq.engine.base import Task, Unit, Work
+from dupq.engine.base import Task, Unit, Work, worker_threads
 from dupq.engine.unit_queue import count_attempts
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import ModelFolderError
@@ -42,6 +44,18 @@ def make_with_mistake(work: WorkFolder) -> Work:
 def make_killed(work: WorkFolder) -> Work:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def make_full(work: WorkFolder) -> Work:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    Path.write_bytes = full  # type: ignore[method-assign]
+    return lambda unit: b"part"
+
+
+def make_threads(work: WorkFolder) -> Work:
+    return lambda unit: f"{worker_threads()} {os.environ.get('OMP_NUM_THREADS')}".encode()
 
 
 def squares(count: int, **special: dict[str, Any]) -> list[Unit]:

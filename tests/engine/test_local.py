@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import signal
@@ -23,7 +22,9 @@ from dupq.errors import DupqError, InputError, ModelFolderError, OutputError
 from tests.engine.conftest import wait_until
 from tests.engine.tasks import (
     SQUARES,
+    make_full,
     make_killed,
+    make_threads,
     make_with_mistake,
     make_without_model,
     parts,
@@ -126,14 +127,6 @@ def test_a_mistake_at_the_start_of_a_worker(work: WorkFolder) -> None:
     assert not children()
 
 
-def make_full(work: WorkFolder) -> Work:
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    Path.write_bytes = full  # type: ignore[method-assign]
-    return lambda unit: b"part"
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_ends_the_run(work: WorkFolder, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", Path.write_bytes)  # `make_full` changes it in this process
@@ -164,10 +157,6 @@ def test_control_c_stops_cleanly(work: WorkFolder, workers: int) -> None:
         LocalEngine(workers).run(Task("interrupted", make_interrupted), units, work)
     assert not children()
     assert "squares/002" not in work.names("squares")
-
-
-def make_threads(work: WorkFolder) -> Work:
-    return lambda unit: f"{worker_threads()} {os.environ.get('OMP_NUM_THREADS')}".encode()
 
 
 def test_workers_share_the_cores(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
