@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,31 +30,21 @@ from dupq.search.certificate import (
     true_pairs,
     with_recall,
 )
-from dupq.search.exact import check_search, dot
-from dupq.search.kernels import UNIT_TOLERANCE
+from dupq.search.exact import check_search
+from dupq.search.kmeans import Cells, Vectors, assigned, cell_counts, default_cells, fit_cells, nearest_cells
 from dupq.search.pairs import MAX_PAIRS, NearestRows, Rows, SearchGuarantee, SimilarPairs, StrongestPairs
 from dupq.search.tiles import Tile, TilePairs, WantedPairs, search_tile
 from dupq.types import Progress
 
 Ints = NDArray[np.int64]
-Cells = NDArray[np.int32]
-"""The cells of n rows, home first, then by falling cosine, int32 (n, m); -1 throughout for a row of zeros."""
-Vectors = NDArray[np.float32]
 
 OVERLAPS = (1, 2, 4, 8, 16)
 TARGET = 0.99
 SAMPLE = 1000
-ROWS_PER_CELL = 64
-"""Rows that a centroid is fitted on."""
-PASSES = 10
-BATCH_PER_CELL = 8
-PART = 4096
-"""Rows that are assigned at a time."""
 SCAN = 262_144
 """Rows whose cells are scanned at a time for the members of a group."""
 GROUP_PRODUCTS = 2**31
 """Pairs that a group compares, some seconds of one core."""
-_SUM_ERROR = 2.0**-23
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,125 +66,19 @@ class CellPlan:
     true: TruePairs
 
 
-# ---- cells --------------------------------------------------------------------------------------------------------
-
-
-def default_cells(n: int) -> int:
-    """Return the number of cells for n rows: at twice the root, assignment and search take about as long."""
-    return max(1, round(2 * float(n) ** 0.5))
-
-
-def fit_cells(vectors: Rows, cells: int, *, seed: int = 0) -> Vectors:
-    """Fit centroids by spherical mini-batch k-means (Sculley 2010; Dhillon & Modha 2001), float32 (K, d).
-
-    Equal arguments give equal centroids. Memory: `ROWS_PER_CELL`·K rows and a product of `PART` rows with K.
-
-    Args:
-        vectors: float32 (n, d), rows of unit length or zero.
-        cells: Number of centroids; fewer are fitted where the sample has fewer rows that are not zero.
-        seed: Seed of the sample and of its order.
-    """
-    draw = np.random.default_rng(seed)
-    n = len(vectors)
-    picked = np.sort(draw.choice(n, size=min(n, ROWS_PER_CELL * cells), replace=False)) if n else np.zeros(0, np.int64)
-    rows = np.ascontiguousarray(vectors[picked], np.float32)
-    rows = rows[rows.any(axis=1)]
-    count = min(cells, len(rows))
-    if not count:
-        return np.zeros((0, vectors.shape[1]), np.float32)
-    centroids = rows[draw.permutation(len(rows))[:count]].copy()
-    weight = np.zeros(count)
-    for at in range(PASSES):
-        order, sizes = draw.permutation(len(rows)), np.zeros(count, np.int64)
-        near = np.empty(len(rows))
-        # Old means fade, because the rows that made them may have gone to other cells.
-        weight /= 2
-        for part in chunks(len(rows), max(BATCH_PER_CELL * count, PART)):
-            batch = rows[order[part]]
-            home = nearest_cells(batch, centroids, 1)[:, 0].astype(np.int64)
-            near[order[part]] = dot(batch, centroids[home])
-            size = np.bincount(home, minlength=count)
-            by_cell = np.argsort(home, kind="stable")
-            filled = np.flatnonzero(size)
-            starts = np.cumsum(size)[filled] - size[filled]
-            sums = np.add.reduceat(batch[by_cell].astype(np.float64), starts, axis=0)
-            moved = weight[filled, None] * centroids[filled] + sums
-            length = np.linalg.norm(moved, axis=1, keepdims=True)
-            kept = length[:, 0] > 0  # opposite rows may cancel
-            centroids[filled[kept]] = (moved / np.where(length > 0, length, 1.0))[kept]
-            weight += size
-            sizes += size
-        empty = np.flatnonzero(sizes == 0)
-        if len(empty) and at < PASSES - 1:
-            # An empty cell begins again at a row that is far from its centroid.
-            centroids[empty] = rows[np.argsort(near, kind="stable")[: len(empty)]]
-            weight[empty] = 0
-    return centroids
-
-
-def nearest_cells(rows: Vectors, centroids: Vectors, overlap: int) -> Cells:
-    """Return the cells of rows; those at equal cosine go by their number.
-
-    A product in float32 selects, and double precision decides, so that a row has the same cells in every batch.
-
-    Args:
-        rows: float32 (n, d), of unit length or zero.
-        centroids: float32 (K, d).
-        overlap: Number m of cells of a row; K where there are fewer.
-
-    Raises:
-        InputError: A row that is neither of unit length nor zero.
-    """
-    count, d = centroids.shape
-    m = min(overlap, count)
-    found = np.full((len(rows), m), -1, np.int32)
-    for part in chunks(len(rows) if m else 0, PART):
-        block = np.ascontiguousarray(rows[part], np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
-        wrong = np.flatnonzero(~((np.abs(lengths - 1) <= UNIT_TOLERANCE) | (lengths == 0)))
-        if len(wrong):
-            raise InputError(
-                f"row {part.start + int(wrong[0])} must have the length 1, got {lengths[wrong[0]]:.4g}",
-                hint="divide each row by its length; drop rows with NaN",
-            )
-        known = np.flatnonzero(lengths)
-        block = block[known]
-        rough = block @ centroids.T
-        kth = rough.max(axis=1) if m == 1 else np.partition(rough, count - m, axis=1)[:, count - m]
-        # Both this cell and the one that it is compared with may be off by the error of a sum (see `kernels`).
-        least = kth - np.float32(2 * (1 + UNIT_TOLERANCE) ** 2 * d * _SUM_ERROR)
-        row, cell = np.nonzero(rough >= least[:, None])
-        order = np.lexsort((cell, -dot(block[row], centroids[cell]), row))
-        first = np.searchsorted(row, np.arange(len(known)))
-        found[part.start + known] = cell[order[first[:, None] + np.arange(m)]]
-    return found
-
-
-def assigned(vectors: Rows, centroids: Vectors, overlap: int) -> Cells:
-    """Return the cells of all rows of a file or an array."""
-    parts = [nearest_cells(vectors[part], centroids, overlap) for part in chunks(len(vectors), PART)]
-    return np.concatenate([np.zeros((0, min(overlap, len(centroids))), np.int32), *parts])
-
-
-def cell_counts(cells: Cells, count: int) -> Ints:
-    """Count the rows at home in each of K cells, and those that visit it, int64 (2, K); shards may be summed."""
-    home = np.bincount(cells[:, 0][cells[:, 0] >= 0], minlength=count) if cells.shape[1] else np.zeros(count)
-    every = np.bincount(cells[cells >= 0], minlength=count)
-    return np.stack([home, every - home]).astype(np.int64)
-
-
 # ---- certificate --------------------------------------------------------------------------------------------------
 
 
-def compared(true: TruePairs, vectors: Rows, others: Rows | None, centroids: Vectors) -> Ints:
+def needed_overlap(true: TruePairs, vectors: Rows, others: Rows | None, centroids: Vectors, most: int) -> Ints:
     """Return the smallest overlap at which each of p true pairs is compared, int64 (p,); K + 1 beyond the largest.
 
     Args:
         true: The pairs.
         vectors, others: As for `exact.similar_pairs`.
         centroids: float32 (K, d).
+        most: The largest overlap.
     """
-    most = min(max(OVERLAPS), len(centroids))
+    most = min(most, len(centroids))
     sides = []
     for rows, numbers in ((vectors, true.left), (vectors if others is None else others, true.right)):
         distinct, place = np.unique(numbers, return_inverse=True)
@@ -202,7 +87,9 @@ def compared(true: TruePairs, vectors: Rows, others: Rows | None, centroids: Vec
     never = len(centroids) + 1
     if not most or not len(left):
         return np.full(len(left), never)
-    ranks = [np.where(a == b[:, :1], np.arange(1, most + 1), never).min(axis=1) for a, b in ((left, right), (right, left))]
+    ranks = [
+        np.where(a == b[:, :1], np.arange(1, most + 1), never).min(axis=1) for a, b in ((left, right), (right, left))
+    ]
     return np.asarray(np.minimum(*ranks), np.int64)
 
 
@@ -220,9 +107,6 @@ def plan_cells(
 ) -> CellPlan:
     """Fit cells, choose their overlap on one sample of questions, and certify the recall on another.
 
-    The overlap is the smallest of `OVERLAPS` whose recall reaches the target with the lower end of its interval, or the
-    largest one. The recall that is stated and checked is that of the second sample. No search is needed for it.
-
     Args:
         vectors, others, own: As for `exact.similar_pairs`.
         wanted: The search.
@@ -238,34 +122,69 @@ def plan_cells(
     as_number(target, "target", 0, 1, above=True, hint="try 0.99")
     as_int(sample, "sample", 1)
     inside = vectors if others is None else others
-    if cells is None:
-        cells = default_cells(len(inside))
-    as_int(cells, "cells", 1)
+    cells = default_cells(len(inside)) if cells is None else as_int(cells, "cells", 1)
     if overlap is not None:
         as_int(overlap, "overlap", 1, max(*OVERLAPS, cells))
     centroids = fit_cells(inside, cells, seed=as_seed(seed))
-    draw = np.random.default_rng([seed, 1])
-    picked = draw.choice(len(vectors), size=min(len(vectors), 2 * sample), replace=False).astype(np.int64)
-    first, second = np.array_split(picked, 2)
+    samples = draw_samples(len(vectors), sample, seed)
+    first, second = (true_pairs(vectors, others, picked, wanted, own) for picked in samples)
     if overlap is None:
-        true = true_pairs(vectors, others, first, wanted, own)
-        needed = compared(true, vectors, others, centroids)
-        reached = (m for m in OVERLAPS if measured_recall(true, needed <= m, seed=seed).low >= target)
-        overlap = next(reached, max(OVERLAPS))
-    overlap = max(1, min(overlap, len(centroids)))
-    true = true_pairs(vectors, others, second, wanted, own)
-    hit = compared(true, vectors, others, centroids) <= overlap
-    if overlap >= len(centroids):
-        hit[:] = True
-    recall = measured_recall(true, hit, seed=seed)
+        overlap = choose_overlap(first, vectors, others, centroids, target)
+    return certify(second, vectors, others, wanted, centroids, overlap, target)
+
+
+def draw_samples(n: int, sample: int, seed: int) -> tuple[Ints, Ints]:
+    """Draw two samples of the rows, to choose the overlap on and to certify the recall on; they share no row."""
+    picked = np.random.default_rng([seed, 1]).choice(n, size=min(n, 2 * sample), replace=False)
+    first, second = np.array_split(picked.astype(np.int64), 2)
+    return first, second
+
+
+def choose_overlap(true: TruePairs, vectors: Rows, others: Rows | None, centroids: Vectors, target: float) -> int:
+    """Return the smallest of `OVERLAPS` whose recall interval lies above the target, or the largest.
+
+    Args:
+        true: Pairs of the first sample.
+        vectors, others: As for `exact.similar_pairs`.
+        centroids: float32 (K, d).
+        target: The lowest recall.
+    """
+    needed = needed_overlap(true, vectors, others, centroids, max(OVERLAPS))
+    reached = (m for m in OVERLAPS if measured_recall(true, needed <= m).low >= target)
+    return next(reached, max(OVERLAPS))
+
+
+def certify(
+    true: TruePairs,
+    vectors: Rows,
+    others: Rows | None,
+    wanted: WantedPairs,
+    centroids: Vectors,
+    overlap: int,
+    target: float,
+) -> CellPlan:
+    """Measure the recall of a search from the cells of sampled pairs alone, and refuse one below the target.
+
+    Args:
+        true: Pairs of a sample that the overlap was not chosen on.
+        vectors, others, wanted, overlap, target: As for `plan_cells`.
+        centroids: float32 (K, d).
+
+    Raises:
+        InputError: The recall is below the target.
+    """
+    count = len(centroids)
+    overlap = max(1, min(overlap, count))
+    hit = needed_overlap(true, vectors, others, centroids, overlap) <= overlap
+    recall = measured_recall(true, hit)
     if recall.value < target:
         raise InputError(
             f"the recall of the search by cells must be at least {target:g}, got {recall.value:.4f} (95 % interval "
-            f"{recall.low:.4f} to {recall.high:.4f}) with K = {len(centroids):,} cells and overlap m = {overlap}",
-            hint=f"try a larger overlap (m = {2 * overlap}), fewer cells (K = {max(1, len(centroids) // 2):,}), "
-            "or the exact search",
+            f"{recall.low:.4f} to {recall.high:.4f}) with K = {count:,} cells and overlap m = {overlap}",
+            hint=f"try a larger overlap (m = {min(2 * overlap, count)}), fewer cells (K = {max(1, count // 2):,}), or "
+            "the exact search",
         )
-    return CellPlan(centroids, overlap, recall, recall_by_band(true, hit, wanted.threshold, seed=seed), true)
+    return CellPlan(centroids, overlap, recall, recall_by_band(true, hit, wanted.threshold), true)
 
 
 # ---- units --------------------------------------------------------------------------------------------------------
@@ -320,13 +239,14 @@ def search_cells(
         wanted: The search.
     """
     inside, inside_cells = (vectors, cells) if others is None or other_cells is None else (others, other_cells)
-    one = wanted.one
-    local = replace(wanted, one=False)
-    pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=one and wanted.neighbours > 0)
+    one, both_ways = wanted.one, wanted.one and wanted.neighbours > 0
+    # A tile that compares both ways holds a pair twice.
+    local = replace(wanted, one=False, max_pairs=(1 + both_ways) * wanted.max_pairs)
+    pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=both_ways)
     found: list[tuple[Ints, Ints, NDArray[np.float64]]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     dropped = rescored = 0
-    left_members = _members(cells, group)
-    right_members = left_members if one else _members(inside_cells, group)
+    left_members = [*_members(cells, group)]
+    right_members = left_members if one else [*_members(inside_cells, group)]
     for cell, (home, visits), (others_home, other_visits) in zip(
         range(group.start, group.stop), left_members, right_members, strict=True
     ):
@@ -340,7 +260,8 @@ def search_cells(
             part = search_tile(
                 vectors[rows], inside[columns], tile, search, own=None if search.one else _own(rows, columns, own, one)
             )
-            dropped, rescored = max(dropped, part.dropped), rescored + part.rescored
+            dropped = max(dropped, -(-part.dropped // (1 + both_ways)))
+            rescored += part.rescored
             i, j = rows[part.left], columns[part.right]
             kept = _reported(i, j, cells, inside_cells, cell)
             i, j, cosine = i[kept], j[kept], part.cosine[kept]
@@ -368,7 +289,7 @@ def _members(cells: Cells, group: slice) -> Iterator[tuple[Ints, Ints]]:
     order = np.argsort(cell, kind="stable")
     row, is_home = row[order], is_home[order]
     edges = np.searchsorted(cell[order], np.arange(group.start, group.stop + 1)).tolist()
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         yield row[start:stop][is_home[start:stop]], row[start:stop][~is_home[start:stop]]
 
 
@@ -390,9 +311,7 @@ def _reported(i: Ints, j: Ints, cells: Cells, other_cells: Cells, cell: int) -> 
     return np.asarray(~(there & (other < cell)))
 
 
-def _nearest(
-    found: Sequence[tuple[Ints, Ints, NDArray[np.float64]]], k: int
-) -> tuple[Ints, Ints, NDArray[np.float64]]:
+def _nearest(found: Sequence[tuple[Ints, Ints, NDArray[np.float64]]], k: int) -> tuple[Ints, Ints, NDArray[np.float64]]:
     """Keep the k nearest columns of each row, sorted by row."""
     row, column, cosine = (np.concatenate(values) for values in zip(*found, strict=True))
     order = np.lexsort((column, -cosine, row))

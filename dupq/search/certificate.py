@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,11 +102,9 @@ def measured_recall(true: TruePairs, hit: NDArray[np.bool_], *, seed: int = 0) -
         return Recall(1.0, MISSED ** (1 / questions), 1.0, len(hit), questions)
     got = np.bincount(owner, hit)
     draw = np.random.default_rng(seed)
-    # Questions without a pair change no share; they change how many of those with one are drawn.
-    drawn = draw.multinomial(true.sampled, np.full(questions, 1 / true.sampled), size=RESAMPLES)
-    if true.sampled > questions:
-        rest = np.append(np.full(questions, 1 / true.sampled), 1 - questions / true.sampled)
-        drawn = draw.multinomial(true.sampled, rest, size=RESAMPLES)[:, :-1]
+    # Questions without a pair count by their number alone: it varies how many of the others are drawn.
+    share = np.append(np.full(questions, 1 / true.sampled), max(0.0, 1 - questions / true.sampled))
+    drawn = draw.multinomial(true.sampled, share, size=RESAMPLES)[:, :-1]
     totals = drawn @ wanted
     shares = (drawn @ got)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(shares, [MISSED, 1 - MISSED]).tolist()
@@ -123,7 +122,7 @@ def recall_by_band(
     """
     edges = [threshold, *(edge for edge in BANDS if edge > threshold), 1.0]
     bands = {}
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         within = (true.cosine >= low) & ((true.cosine < high) | (high == 1.0))
         part = TruePairs(true.left[within], true.right[within], true.cosine[within], true.sampled)
         bands[low, high] = measured_recall(part, hit[within], seed=seed)
