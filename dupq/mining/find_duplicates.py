@@ -160,7 +160,8 @@ def find_duplicates(
             hint = "give work= a folder that every worker reaches"
             raise InputError("an engine needs a work folder, got none", hint=hint)
         shared = WorkFolder(work)
-    embedder, decider = embedder_of(pipeline), pipeline.candidate_decider.at(base_rate=settings.base_rate)
+    embedder_of(pipeline)
+    decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
     every, left_out = read_questions(
         questions,

@@ -153,7 +153,6 @@ def _compare(vectors: Vectors, scores: Floats, work: WorkFolder, machine: str) -
     )
 
 
-
 # ---- texts and vectors --------------------------------------------------------------------------------------------
 
 
