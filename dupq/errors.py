@@ -13,6 +13,7 @@ EXTRAS = {
     "postgres": ("psycopg", "pgvector"),
     "serve": ("fastapi", "httpx2", "jinja2", "prometheus_client", "pydantic_settings", "python_multipart", "uvicorn"),
     "completion": ("shtab",),
+    "ray": ("ray", "fsspec"),
 }
 """The packages of each extra, as they are imported."""
 

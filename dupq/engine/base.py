@@ -8,6 +8,7 @@ call, and any engine can go on with the work of another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,8 +55,18 @@ class Task:
     arguments: tuple[Any, ...] = ()
 
 
+THREADS = "DUPQ_WORKER_THREADS"
+"""Environment variable with the number of threads that a worker may use."""
+
+
+def worker_threads() -> int | None:
+    """Return the number of threads that a worker may use; None for all of this process."""
+    value = os.environ.get(THREADS, "")
+    return int(value) if value.isdecimal() and int(value) else None
+
+
 class Engine(Protocol):
-    """Runs the units of a task."""
+    """Protocol of an engine: it runs the units of a task."""
 
     def run(self, task: Task, units: Sequence[Unit], work: WorkFolder, progress: Progress | None = None) -> None:
         """Compute the parts that the work folder lacks.
@@ -68,9 +79,12 @@ class Engine(Protocol):
 
         Raises:
             UnitError: Units failed `MAX_ATTEMPTS` times; all others are done.
-            OutputError: The work folder cannot be written.
-            DupqError: As the workers raise, where it would fail for every unit, such as a missing model.
+            OutputError: The work folder cannot be written. The run stops, because every unit would fail.
+            DupqError: As `Task.make` raises, such as for a missing model. The run stops.
         """
+
+    def close(self) -> None:
+        """Free what the engine keeps between tasks."""
 
 
 class UnitError(DupqError, RuntimeError):
@@ -86,5 +100,5 @@ class UnitError(DupqError, RuntimeError):
         more = f" and {len(self.failed) - 1:,} more" if len(self.failed) > 1 else ""
         super().__init__(
             f"{task}: the unit {first}{more} failed {MAX_ATTEMPTS} times ({self.failed[first]})",
-            hint="mend the cause and run the same command again; what is finished is kept",
+            hint="remove the cause and run the same command again; what is finished is kept",
         )

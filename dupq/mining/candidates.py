@@ -72,7 +72,7 @@ def near_pairs(
 
 
 def of_distinct_texts(pairs: SimilarPairs, sides: tuple[int, int] | None, n: int) -> SimilarPairs:
-    """Number the pairs of a search by distinct text, each pair once and none of a text with itself.
+    """Return the pairs of a search by distinct text: each once, none of a text with itself.
 
     Args:
         pairs: Pairs of a search among n texts, or between those up to `sides[1]` and those from `sides[0]` on.

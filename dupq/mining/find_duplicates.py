@@ -19,10 +19,10 @@ from dupq.engine.work_folder import WorkFolder
 from dupq.errors import InputError
 from dupq.mining.active_scoring import MIN_BUDGET, score_candidates
 from dupq.mining.candidates import exact_copies
-from dupq.mining.checkpoint import Checkpoint, hash_of
+from dupq.mining.checkpoint import Checkpoint
 from dupq.mining.questions import Columns, OnError, read_questions
 from dupq.mining.results import MiningResult
-from dupq.mining.stages import engine_stages, stages_here
+from dupq.mining.stages import RunPlan, engine_stages, stages_here
 from dupq.models.batching import chunks
 from dupq.search.approximate import need_usearch
 from dupq.search.pairs import MAX_PAIRS
@@ -160,7 +160,8 @@ def find_duplicates(
             hint = "give work= a folder that every worker reaches"
             raise InputError("an engine needs a work folder, got none", hint=hint)
         shared = WorkFolder(work)
-    embedder, decider = embedder_of(pipeline), pipeline.candidate_decider.at(base_rate=settings.base_rate)
+    embedder_of(pipeline)
+    decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
     every, left_out = read_questions(
         questions,
@@ -177,14 +178,10 @@ def find_duplicates(
         need_usearch(len(texts))
     copies_left, copies_right = exact_copies(every)
     unknown_language, truncated = _text_warnings(pipeline, texts, _stage(progress, "reading"))
-    of_vectors = hash_of(embedder.fingerprint, texts) if work is not None else ""
-    of_run = (
-        hash_of(of_vectors, pipeline.fingerprint, f"{settings!r} {rule!r} {every.sides}") if work is not None else ""
-    )
-    plan = {"vectors": of_vectors, "run": of_run}
+    plan = RunPlan.of(pipeline, texts, f"{settings!r} {rule!r} {every.sides}") if work is not None else RunPlan()
     with (
         stages_here(Checkpoint(folder), pipeline, texts, plan, fresh=fresh)
-        if engine is None
+        if engine is None or shared is None
         else engine_stages(engine, shared, pipeline, texts, plan, fresh=fresh)
     ) as stages:
         stages.embed(_stage(progress, "embedding"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -42,8 +45,33 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PLAN = "plan.json"
-FOLDERS = ("pipeline", "texts", "vectors", "search", "panels", "pairs", "scores")
-"""Folders of the parts of a run."""
+_PART = re.compile(r"(attempts|pipeline|texts|vectors|ids|pairs|results|run-\w+)/|(pipeline|pairs)\.json$|canary\.npz$")
+"""Names of the parts of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Hashes of what the parts of a run depend on; all are empty where nothing is kept.
+
+    Attributes:
+        texts: The distinct texts.
+        model: What computes vectors and scores.
+        vectors: The texts and the embedder.
+        run: Texts, model and settings.
+    """
+
+    texts: str = ""
+    model: str = ""
+    vectors: str = ""
+    run: str = ""
+
+    @classmethod
+    def of(cls, pipeline: PairScorer, texts: Sequence[str], settings: str) -> RunPlan:
+        """Hash the distinct texts, the networks and the settings of a run."""
+        embedder = embedder_of(pipeline).fingerprint
+        vectors = parts.hash_of(embedder, texts)
+        run = parts.hash_of(vectors, pipeline.fingerprint, settings)
+        return cls(parts.hash_of(texts), parts.hash_of(embedder, pipeline.fingerprint), vectors, run)
 
 
 class Stages(Protocol):
@@ -139,10 +167,11 @@ class EngineStages:
         engine: Runs the units.
         work: Holds the parts.
         n: Number of distinct texts.
+        folder: Folder of the parts that depend on the settings.
     """
 
-    def __init__(self, engine: Engine, work: WorkFolder, n: int) -> None:
-        self.engine, self.work, self.n = engine, work, n
+    def __init__(self, engine: Engine, work: WorkFolder, n: int, folder: str) -> None:
+        self.engine, self.work, self.n, self.folder = engine, work, n, folder
         self.size = parts.PART
 
     def embed(self, progress: Progress | None) -> None:
@@ -173,7 +202,7 @@ class EngineStages:
             max_pairs,
             one=sides is None,
         )
-        units, panels = tile_units(stop, self.n - start, wanted, self.size, tiles.TILE_PRODUCTS)
+        units, panels = tile_units(self.folder, stop, self.n - start, wanted, self.size, tiles.TILE_PRODUCTS)
         total = len(units) + len(panels)
         self.engine.run(
             Task("searching", SearchTile, (wanted, self.size, start)),
@@ -192,7 +221,9 @@ class EngineStages:
 
     def score(self, left: Ints, right: Ints, name: str, progress: Progress | None) -> Floats:
         """Return the raw scores of n pairs of distinct texts, float64 (n,)."""
-        units = slice_units(name, len(left), self.size)
+        # Of one setting, other thresholds may choose other pairs.
+        pairs = hashlib.blake2b(np.stack([left, right]).tobytes(), digest_size=6).hexdigest()
+        units = slice_units(self.folder, f"{name}-{pairs}", len(left), self.size)
         for unit, part in zip(units, chunks(len(left), self.size), strict=True):
             if not self.work.exists(unit.spec["pairs"]):
                 self.work.write(unit.spec["pairs"], array_bytes(np.stack([left[part], right[part]])))
@@ -202,10 +233,10 @@ class EngineStages:
 
 @contextmanager
 def stages_here(
-    checkpoint: Checkpoint, pipeline: PairScorer, texts: Sequence[str], plan: Mapping[str, str], *, fresh: bool
+    checkpoint: Checkpoint, pipeline: PairScorer, texts: Sequence[str], plan: RunPlan, *, fresh: bool
 ) -> Iterator[Stages]:
     """Open the checkpoint of a run; see `Checkpoint.open`."""
-    with checkpoint.open(vectors=plan["vectors"], run=plan["run"], fresh=fresh) as opened:
+    with checkpoint.open(vectors=plan.vectors, run=plan.run, fresh=fresh) as opened:
         yield StagesHere(opened, pipeline, texts)
 
 
@@ -215,7 +246,7 @@ def engine_stages(
     work: WorkFolder,
     pipeline: PairScorer,
     texts: Sequence[str],
-    plan: Mapping[str, str],
+    plan: RunPlan,
     *,
     fresh: bool,
 ) -> Iterator[Stages]:
@@ -226,7 +257,7 @@ def engine_stages(
         work: Holds the parts.
         pipeline: A pipeline that can be saved.
         texts: The distinct texts.
-        plan: Hashes of everything that the parts depend on.
+        plan: What the parts depend on. Vectors stay where only the settings are others.
         fresh: Remove the parts of an earlier run.
 
     Raises:
@@ -235,13 +266,14 @@ def engine_stages(
     """
     if fresh:
         clear(work)
-    with work.hold({"command": "mine", **plan, "part": parts.PART, "products": tiles.TILE_PRODUCTS}):
+    folder = f"run-{parts.hash_of(plan.run, str(tiles.TILE_PRODUCTS))[:16]}"
+    with work.hold({"command": "mine", "texts": plan.texts, "model": plan.model, "part": parts.PART}):
         write_pipeline(pipeline, work)
         for part in chunks(len(texts), parts.PART):
             name = f"texts/{part.start // parts.PART:05}.jsonl"
             if not work.exists(name):
                 work.write(name, text_bytes(texts[part]))
-        yield EngineStages(engine, work, len(texts))
+        yield EngineStages(engine, work, len(texts), folder)
 
 
 def clear(work: WorkFolder) -> None:
@@ -258,6 +290,6 @@ def clear(work: WorkFolder) -> None:
         plan = {}
     with work.hold(plan):
         for name in sorted(work.names()):
-            if "/" not in name or name.partition("/")[0] in FOLDERS:
+            if _PART.match(name):
                 work.remove(name)
         work.remove(PLAN)

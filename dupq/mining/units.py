@@ -3,14 +3,15 @@
 A unit reads finished parts and returns the bytes of one more. All sizes that a result depends on are part of the
 units, so that a run gives the same bytes on any engine. The parts in a work folder:
 
-    pipeline/, pipeline.json      the files of the pipeline that workers open, and their list
-    canary.npz                    vectors and scores of the driver, with which a worker compares its own
-    texts/00000.jsonl             distinct texts, one JSON string a line
-    vectors/00000.npy             their vectors, float32 (n, d)
-    search/ROW-COLUMN.npz         pairs of a tile
-    panels/ROW.npz                pairs of a panel of rows
-    pairs/NAME-00000.npy          row numbers of pairs to score, int64 (2, n)
-    scores/NAME-00000.npy         their raw scores, float64 (n,)
+    pipeline/, pipeline.json          the files of the pipeline that workers open, and their list
+    canary.npz                        vectors and scores of the driver, with which a worker compares its own
+    texts/00000.jsonl                 distinct texts, one JSON string a line
+    vectors/00000.npy                 their vectors, float32 (n, d)
+    run-HASH/                         a run with certain settings:
+        search/ROW-COLUMN.npz         pairs of a tile
+        panels/ROW.npz                pairs of a panel of rows
+        pairs/NAME-00000.npy          numbers of the texts of pairs to score, int64 (2, n)
+        scores/NAME-00000.npy         their raw scores, float64 (n,)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.decisions.decider import PairScorer, embedder_of
-from dupq.engine.base import Unit
+from dupq.engine.base import Unit, worker_threads
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import DupqError, InputError, ModelFolderError
 from dupq.mining.cached_embeddings import with_cached_embeddings
@@ -100,11 +101,12 @@ def write_pipeline(pipeline: PairScorer, work: WorkFolder) -> None:
     work.write(PIPELINE, json.dumps(files).encode())
 
 
-def open_pipeline(work: WorkFolder, threads: int | None) -> DuplicatePipeline:
-    """Open the pipeline of a work folder in a worker.
+def open_pipeline(work: WorkFolder) -> DuplicatePipeline:
+    """Open the pipeline of a work folder in a worker, and compare its arithmetic with the driver's.
 
     Raises:
         ModelFolderError: It is not there, or cannot be opened.
+        InputError: This machine computes other vectors or scores than the driver.
     """
     try:
         files = json.loads(work.read(PIPELINE))
@@ -123,7 +125,9 @@ def open_pipeline(work: WorkFolder, threads: int | None) -> DuplicatePipeline:
             location=work.location,
             hint="name a work folder that every worker reaches",
         ) from error
-    return DuplicatePipeline.from_pretrained(here, threads=threads)
+    pipeline = DuplicatePipeline.from_pretrained(here, threads=worker_threads())
+    _compare(*canary(pipeline), work, "a worker")
+    return pipeline
 
 
 def canary(pipeline: PairScorer) -> tuple[Vectors, Floats]:
@@ -147,13 +151,6 @@ def _compare(vectors: Vectors, scores: Floats, work: WorkFolder, machine: str) -
         location=work.location,
         hint="use one version of dupq and its libraries, one kind of processor, and no device but that of the driver",
     )
-
-
-def _opened(work: WorkFolder, threads: int | None) -> DuplicatePipeline:
-    """Open the pipeline in a worker, and compare its arithmetic with the driver's."""
-    pipeline = open_pipeline(work, threads)
-    _compare(*canary(pipeline), work, "a worker")
-    return pipeline
 
 
 # ---- texts and vectors --------------------------------------------------------------------------------------------
@@ -201,18 +198,21 @@ def shard_units(n: int, size: int) -> list[Unit]:
 class EmbedShard:
     """Worker that embeds the texts of a shard."""
 
-    def __init__(self, work: WorkFolder, threads: int | None = 1) -> None:
-        self.work, self.embedder = work, embedder_of(_opened(work, threads))
+    def __init__(self, work: WorkFolder) -> None:
+        self.work, self.embedder = work, embedder_of(open_pipeline(work))
 
     def __call__(self, unit: Unit) -> bytes:
         vectors = self.embedder.embed(read_texts(self.work, unit.spec["shard"]))
         return array_bytes(np.ascontiguousarray(vectors, np.float32))
 
 
-def tile_units(rows: int, columns: int, wanted: WantedPairs, size: int, products: int) -> tuple[list[Unit], list[Unit]]:
+def tile_units(
+    folder: str, rows: int, columns: int, wanted: WantedPairs, size: int, products: int
+) -> tuple[list[Unit], list[Unit]]:
     """Return the units that search tiles, and those that merge panels.
 
     Args:
+        folder: Folder of their parts.
         rows, columns: Numbers of vectors to search.
         wanted: The search.
         size: Rows of a shard; panels begin with one.
@@ -221,11 +221,11 @@ def tile_units(rows: int, columns: int, wanted: WantedPairs, size: int, products
     tiles: list[Unit] = []
     panels: dict[tuple[int, int], list[str]] = {}
     for tile in plan_tiles(rows, columns, wanted, align=size, products=products):
-        name = f"search/{tile.first_row:010}-{tile.first_column:010}.npz"
+        name = f"{folder}/search/{tile.first_row:010}-{tile.first_column:010}.npz"
         tiles.append(Unit(name, asdict(tile)))
         panels.setdefault((tile.first_row, tile.last_row), []).append(name)
     return tiles, [
-        Unit(f"panels/{first:010}.npz", {"first_row": first, "last_row": last, "tiles": names})
+        Unit(f"{folder}/panels/{first:010}.npz", {"first_row": first, "last_row": last, "tiles": names})
         for (first, last), names in panels.items()
     ]
 
@@ -269,10 +269,10 @@ def read_pairs(work: WorkFolder, names: Sequence[str]) -> Iterator[TilePairs]:
         yield TilePairs.from_bytes(work.read(name))
 
 
-def slice_units(name: str, pairs: int, size: int) -> list[Unit]:
-    """Return the units that score pairs, `size` a slice; their row numbers are in `pairs/`."""
-    slices = range(-(-pairs // size))
-    return [Unit(f"scores/{name}-{at:05}.npy", {"pairs": f"pairs/{name}-{at:05}.npy"}) for at in slices]
+def slice_units(folder: str, name: str, pairs: int, size: int) -> list[Unit]:
+    """Return the units that score pairs, `size` a slice; the numbers of their texts are parts below `pairs`."""
+    slices = [f"{name}-{at:05}.npy" for at in range(-(-pairs // size))]
+    return [Unit(f"{folder}/scores/{part}", {"pairs": f"{folder}/pairs/{part}"}) for part in slices]
 
 
 class ScoreSlice:
@@ -281,11 +281,10 @@ class ScoreSlice:
     Args:
         work: Holds pairs, texts and vectors.
         size: Rows of a shard.
-        threads: Processor threads of the pipeline; None: all that the process may use.
     """
 
-    def __init__(self, work: WorkFolder, size: int, threads: int | None = 1) -> None:
-        self.work, self.size, self.pipeline = work, size, _opened(work, threads)
+    def __init__(self, work: WorkFolder, size: int) -> None:
+        self.work, self.size, self.pipeline = work, size, open_pipeline(work)
 
     def __call__(self, unit: Unit) -> bytes:
         rows, place = np.unique(read_array(self.work, unit.spec["pairs"]), return_inverse=True)
