@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.index import tables
+from benchmarks.scale import tables as scale
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -26,7 +27,7 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / name for name in ("quality.md", "scope.md", "index.md")),
+    *(EXPLANATION / name for name in ("quality.md", "scope.md", "index.md", "scale.md")),
     ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
@@ -291,6 +292,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "quality": quality,
     "output_score": output_score,
+    "scale_costs": lambda: scale.costs(optional("scale")),
+    "scale_engines": lambda: scale.engines(optional("scale")),
+    "scale_peers": lambda: scale.peers(optional("scale")),
+    "scale_recalls": lambda: scale.recalls(optional("scale")),
+    "scale_scans": lambda: scale.scans(optional("scale")),
     "shipped": shipped,
     "verdicts": verdicts,
 }
