@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.index import tables
+from benchmarks.scale import tables as scale
 from benchmarks.service import tables as service_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service")),
+    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale")),
     ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
@@ -296,6 +297,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "service_loads": lambda: service_tables.loads(optional("service")),
     "service_pressure": lambda: service_tables.pressure(optional("service")),
     "service_starts": lambda: service_tables.starts(optional("service")),
+    "scale_costs": lambda: scale.costs(optional("scale")),
+    "scale_engines": lambda: scale.engines(optional("scale")),
+    "scale_peers": lambda: scale.peers(optional("scale")),
+    "scale_recalls": lambda: scale.recalls(optional("scale")),
+    "scale_scans": lambda: scale.scans(optional("scale")),
     "shipped": shipped,
     "verdicts": verdicts,
 }

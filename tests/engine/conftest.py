@@ -12,6 +12,14 @@ import pytest
 from dupq.engine.work_folder import WorkFolder
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """An object store needs the packages of the extra test-ray."""
+    for item in items:
+        if "s3_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> WorkFolder:
     return WorkFolder(tmp_path / "work")
@@ -45,7 +53,7 @@ def s3_work(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     return WorkFolder(f"s3://{bucket}/run", {"endpoint_url": s3_server})
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.ray)])
 def any_work(request: pytest.FixtureRequest) -> WorkFolder:
     found: WorkFolder = request.getfixturevalue("work" if request.param == "disk" else "s3_work")
     return found

@@ -1,0 +1,86 @@
+"""Seconds of the same mining run in this process and through engines, and whether the results are equal."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.index.places import LeftOutError
+from dupq.mining.find_duplicates import MiningSettings, find_duplicates
+from dupq.mining.results import MiningResult
+from dupq.pipeline import DuplicatePipeline
+
+JUDGED = 10_000
+
+
+def _local(workers: int) -> AbstractContextManager[Any]:
+    from dupq.engine.local import LocalEngine
+
+    return nullcontext(LocalEngine(workers))
+
+
+def _ray(workers: int) -> AbstractContextManager[Any]:
+    if find_spec("ray") is None:
+        raise LeftOutError("ray is not installed")
+    from dupq.engine.ray import RayEngine
+
+    # Ray hangs where its actors take every CPU.
+    return RayEngine(actors=workers, cpus=workers + 1)
+
+
+ENGINES: dict[str, tuple[Callable[[int], AbstractContextManager[Any]] | None, int]] = {
+    "none": (None, 0),
+    "local-1": (_local, 1),
+    "local-2": (_local, 2),
+    "ray-1": (_ray, 1),
+    "ray-2": (_ray, 2),
+}
+"""Name -> how it is started, and its workers; "none" is the call without an engine."""
+
+
+def measured(name: str, texts: Sequence[str], model: str | None, scratch: Path) -> dict[str, Any]:
+    """Mine the texts through an engine, in an empty work folder.
+
+    Returns:
+        Seconds in all and of each stage, and figures that are equal for equal results.
+    """
+    start_engine, workers = ENGINES[name]
+    pipeline, work = DuplicatePipeline.from_pretrained(model), scratch / f"work-{name}"
+    shutil.rmtree(work, ignore_errors=True)
+    stages: dict[str, float] = {}
+    with nullcontext(None) if start_engine is None else start_engine(workers) as engine:
+        last = start = time.perf_counter()
+
+        def progress(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            stages[stage] = stages.get(stage, 0.0) + now - last
+            last = now
+
+        found = find_duplicates(
+            pipeline,
+            texts,
+            settings=MiningSettings(max_judged=JUDGED, approximate_above=len(texts)),
+            work=work,
+            engine=engine,
+            progress=progress,
+        )
+        seconds = time.perf_counter() - start
+    shutil.rmtree(work, ignore_errors=True)
+    return {"seconds": seconds, "workers": workers, "stages": stages, "equal": digest(found)}
+
+
+def digest(found: MiningResult) -> str:
+    """Return a hash of the pairs of a result with their cosines and scores."""
+    held = blake2b(digest_size=8)
+    for column in (found.left, found.right, found.cosine, found.score):
+        held.update(np.ascontiguousarray(column).tobytes())
+    return held.hexdigest()

@@ -1,0 +1,156 @@
+"""Recall of a search that is not exact, measured on sampled questions whose pairs are all known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dupq.search.exact import similar_pairs
+from dupq.search.pairs import MAX_PAIRS, Rows, SearchGuarantee
+from dupq.search.tiles import WantedPairs
+
+Ints = NDArray[np.int64]
+
+BANDS = (0.8, 0.85, 0.9, 0.95)
+"""Cosines at which a band of pairs begins; a band below them begins at the threshold."""
+RESAMPLES = 1000
+MISSED = 0.025
+"""Probability that a recall below the interval shows no missed pair in the sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Share of the true pairs that a search finds, with its 95 % interval.
+
+    Attributes:
+        value: The share; 1 where the sample has no pair.
+        low, high: The interval, by a bootstrap over questions (Efron 1979). Where no pair of q questions is missed,
+            `low` is that of q draws without a failure, 0.025^(1/q).
+        pairs: True pairs in the sample.
+        questions: Sampled questions that have a pair.
+    """
+
+    value: float
+    low: float
+    high: float
+    pairs: int
+    questions: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TruePairs:
+    """All pairs of some questions, found by an exact search, in the numbers of the whole search.
+
+    Attributes:
+        left, right, cosine: The pairs, (p,); `left` is the sampled question.
+        sampled: Number of sampled questions.
+    """
+
+    left: Ints
+    right: Ints
+    cosine: NDArray[np.float64]
+    sampled: int
+
+    def above(self, cosine: float) -> TruePairs:
+        """Return the pairs from a cosine on."""
+        kept = self.cosine >= cosine
+        return TruePairs(self.left[kept], self.right[kept], self.cosine[kept], self.sampled)
+
+
+def true_pairs(vectors: Rows, others: Rows | None, picked: Ints, wanted: WantedPairs, own: Ints | None) -> TruePairs:
+    """Compare sampled questions with every row, exactly.
+
+    Args:
+        vectors, others, own: As for `exact.similar_pairs`.
+        picked: Rows of `vectors`, int64 (q,).
+        wanted: The search whose recall is measured.
+    """
+    picked = np.sort(picked)
+    if own is None:
+        own = np.arange(len(vectors)) if others is None else np.full(len(vectors), -1)
+    found = similar_pairs(
+        vectors[picked],
+        vectors if others is None else others,
+        threshold=wanted.threshold,
+        neighbours=wanted.neighbours,
+        every_from=wanted.every_from,
+        own=own[picked],
+        max_pairs=max(wanted.max_pairs, MAX_PAIRS),
+    )
+    left = picked[found.left]
+    kept = own[left] != found.right  # without neighbours a row finds itself
+    return TruePairs(left[kept], found.right[kept], found.cosine[kept], len(picked))
+
+
+def measured_recall(true: TruePairs, hit: NDArray[np.bool_], *, seed: int = 0) -> Recall:
+    """Return the recall of a search that found those of the true pairs where `hit` is True.
+
+    Args:
+        true: p true pairs of sampled questions.
+        hit: True for each pair that was found, bool (p,).
+        seed: Seed of the bootstrap.
+    """
+    if not len(hit):
+        return Recall(1.0, 0.0, 1.0, 0, 0)
+    _, owner = np.unique(true.left, return_inverse=True)
+    wanted = np.bincount(owner).astype(np.float64)
+    questions = len(wanted)
+    if hit.all():
+        return Recall(1.0, MISSED ** (1 / questions), 1.0, len(hit), questions)
+    got = np.bincount(owner, hit)
+    draw = np.random.default_rng(seed)
+    # Questions without a pair count by their number alone: it varies how many of the others are drawn.
+    share = np.append(np.full(questions, 1 / true.sampled), max(0.0, 1 - questions / true.sampled))
+    drawn = draw.multinomial(true.sampled, share, size=RESAMPLES)[:, :-1]
+    totals = drawn @ wanted
+    shares = (drawn @ got)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(shares, [MISSED, 1 - MISSED]).tolist()
+    return Recall(float(hit.mean()), low, high, len(hit), questions)
+
+
+def recall_by_band(
+    true: TruePairs, hit: NDArray[np.bool_], threshold: float, *, seed: int = 0
+) -> dict[tuple[float, float], Recall]:
+    """Return the recall of each band of cosine, (lowest, highest) -> recall; the highest is not included but for 1.
+
+    Args:
+        true, hit, seed: As for `measured_recall`.
+        threshold: The lowest cosine of the search, at which the first band begins.
+    """
+    edges = [threshold, *(edge for edge in BANDS if edge > threshold), 1.0]
+    bands = {}
+    for low, high in pairwise(edges):
+        within = (true.cosine >= low) & ((true.cosine < high) | (high == 1.0))
+        part = TruePairs(true.left[within], true.right[within], true.cosine[within], true.sampled)
+        bands[low, high] = measured_recall(part, hit[within], seed=seed)
+    return bands
+
+
+def found_of(true: TruePairs, left: Ints, right: Ints, columns: int, *, one: bool) -> NDArray[np.bool_]:
+    """Return True for each true pair that is among the pairs of a result.
+
+    Args:
+        true: p true pairs.
+        left, right: Pairs of the result, int64 (m,).
+        columns: Number of rows that `right` counts.
+        one: True within one collection, where the result holds each pair once, with left < right.
+    """
+    i, j = true.left, true.right
+    if one:
+        i, j = np.minimum(i, j), np.maximum(i, j)
+    return np.isin(i * columns + j, left * columns + right)
+
+
+def with_recall(guarantee: SearchGuarantee, recall: Recall) -> SearchGuarantee:
+    """Return a guarantee that states a measured recall."""
+    return replace(
+        guarantee,
+        exact=False,
+        recall=recall.value,
+        recall_low=recall.low,
+        recall_high=recall.high,
+        sampled=recall.pairs,
+    )
