@@ -168,7 +168,7 @@ def test_other_settings_use_the_vectors_again(batched: DuplicatePipeline, tmp_pa
 
 def test_other_thresholds_choose_other_uncertain_pairs(batched: DuplicatePipeline, tmp_path: Path) -> None:
     find_duplicates(batched, forum(), settings=BUDGET, engine=Recording(), work=tmp_path)
-    strict = batched.with_policy("recall>=0.99")
+    strict = batched.with_base_rate(0.1)
     result = find_duplicates(strict, forum(), settings=BUDGET, engine=Recording(), work=tmp_path)
     assert_same(result, find_duplicates(strict, forum(), settings=BUDGET))
 
