@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from dupq.engine.base import MAX_ATTEMPTS, THREADS, Task, Unit
-from dupq.engine.unit_queue import Attempt, UnitQueue
+from dupq.engine.unit_queue import UnitQueue
 from dupq.engine.work_folder import WorkFolder
+from dupq.engine.worker import Attempt, Worker
 from dupq.errors import DupqError, InputError
 from dupq.types import Progress
 
@@ -29,8 +29,8 @@ class LocalEngine:
 
     Args:
         workers: 1 runs the units in this process. More start as many processes, which share the processor's cores; a
-            script that starts them needs the guard `if __name__ == "__main__":`. A process that dies, for want of memory
-            say, costs its unit one attempt and is replaced.
+            script that starts them needs the guard `if __name__ == "__main__":`. A process that dies (e.g. out of
+            memory) costs its unit one attempt and is replaced.
 
     Raises:
         InputError: `workers` is less than 1.
@@ -72,7 +72,7 @@ def _run_here(task: Task, queue: UnitQueue, work: WorkFolder) -> None:
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
+class _Process:
     """A process and the unit that it computes; it has none while it starts or waits."""
 
     process: BaseProcess
@@ -83,7 +83,7 @@ class _Worker:
 
 def _run_in_processes(task: Task, queue: UnitQueue, work: WorkFolder, count: int) -> None:
     count = min(count, len(queue))
-    workers: list[_Worker] = []
+    workers: list[_Process] = []
     failed_starts = 0
     try:
         with _thread_settings(max(1, _cores() // count)):
@@ -154,16 +154,16 @@ def _thread_settings(threads: int) -> Iterator[None]:
             os.environ[THREADS] = before
 
 
-def _start(task: Task, work: WorkFolder) -> _Worker:
+def _start(task: Task, work: WorkFolder) -> _Process:
     context = multiprocessing.get_context("spawn")  # threads and sessions of this process must not be copied
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, task, work), name=f"dupq {task.name}", daemon=True)
     process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Process(process, ours)
 
 
-def _end(worker: _Worker) -> str:
+def _end(worker: _Process) -> str:
     """Wait until a process has ended, kill it if need be, and return the reason as text."""
     worker.pipe.close()
     worker.process.join(_GRACE_SECONDS)
@@ -176,30 +176,15 @@ def _end(worker: _Worker) -> str:
 
 
 def _serve(pipe: Connection, task: Task, work: WorkFolder) -> None:
-    """Make the worker and compute units until the pipe is closed; answer "", the error of a unit, or a DupqError."""
+    """Answer units until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a temporary file is removed
     _end_with_parent()
-    compute: Any = None
-    with Attempt() as start:
-        try:
-            compute = task.make(work, *task.arguments)
-        except DupqError as error:
-            pipe.send(error)
-            return
-    if start.error:
-        pipe.send(DupqError(f"{task.name}: a worker could not start ({start.error})"))
-        return
+    worker = Worker()
     with suppress(EOFError, BrokenPipeError):
-        pipe.send("")
+        pipe.send(worker.start(task, work))
         while True:
-            unit = pipe.recv()
-            try:
-                with Attempt() as attempt:
-                    work.write(unit.name, compute(unit))
-                pipe.send(attempt.error)
-            except DupqError as error:
-                pipe.send(error)
+            pipe.send(worker.run(pipe.recv()))
 
 
 def _end_with_parent() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
 
 from dupq.engine.base import MAX_ATTEMPTS, Task, Unit, UnitError
 from dupq.engine.work_folder import WorkFolder
-from dupq.errors import InputError, OutputError
+from dupq.errors import InputError
 from dupq.types import Progress
 
 ATTEMPTS = "attempts"
@@ -33,7 +32,7 @@ class UnitQueue:
         names = [unit.name for unit in units]
         if len(set(names)) < len(names):
             raise InputError(f"{task.name}: the names of units must be unique")
-        folders = {name.rpartition("/")[0] for name in names}
+        folders = {name.rpartition("/")[0] for name in names}  # one listing each is less than a question each
         finished = {name for folder in folders for name in work.names(folder)}
         self.failed: dict[str, str] = {}
         self._task, self._work, self._progress, self._total = task, work, progress, len(units)
@@ -82,32 +81,6 @@ class UnitQueue:
     def _show(self) -> None:
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-class Attempt:
-    """Context of one attempt: it keeps the error of the unit as text.
-
-    What concerns every unit ends the run and is raised: an OutputError, and what is no `Exception`.
-    """
-
-    def __init__(self) -> None:
-        self.error = ""
-
-    def __enter__(self) -> Attempt:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, OutputError):
-            return False
-        self.error = error_text(error)
-        return True
-
-
-def error_text(error: BaseException) -> str:
-    """Return the class and message of an error."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def count_attempts(work: WorkFolder, name: str) -> int:

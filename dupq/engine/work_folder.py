@@ -35,8 +35,8 @@ class WorkFolder:
 
     Args:
         location: A path, or a URL that fsspec opens, such as `s3://bucket/run`. Every worker must reach it.
-        storage_options: Keyword arguments of the fsspec file system, such as `endpoint_url` (default: none). Credentials
-            belong in the environment of each worker.
+        storage_options: Keyword arguments of the fsspec file system, such as `endpoint_url` (default: none).
+            Credentials belong in the environment of each worker.
 
     Raises:
         InputError: The location is empty.
@@ -188,7 +188,7 @@ class WorkFolder:
             raise OutputError(
                 f"{name} could not be written ({_reason(error)})",
                 location=self.location,
-                hint="check bucket, credentials and permissions and run the same command again; what is finished is kept",
+                hint="check bucket and permissions and run the same command again; what is finished is kept",
             ) from error
 
     def _check(self, name: str) -> None:
@@ -206,7 +206,8 @@ def _reason(error: BaseException) -> str:
 class _Store(Protocol):
     """Files below one location; every name was checked."""
 
-    errors: tuple[type[Exception], ...]
+    @property
+    def errors(self) -> tuple[type[Exception], ...]: ...
 
     def exists(self, name: str) -> bool: ...
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from dupq.engine.local import LocalEngine
 from dupq.engine.unit_queue import count_attempts
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import DupqError, InputError, ModelFolderError, OutputError
+from tests.engine.conftest import wait_until
 from tests.engine.tasks import (
     SQUARES,
     make_killed,
@@ -32,19 +32,6 @@ from tests.engine.tasks import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> WorkFolder:
-    return WorkFolder(tmp_path / "work")
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "the condition did not come about"
-        time.sleep(0.02)
-    return found
 
 
 def children() -> list[Any]:
@@ -155,7 +142,7 @@ def test_a_full_disk_ends_the_run(work: WorkFolder, workers: int, monkeypatch: p
     assert "what is finished is kept" in str(caught.value.hint)
     monkeypatch.undo()
     assert not work.names("squares")
-    assert not [path for path in Path(work.location).rglob("*.part")]
+    assert not list(Path(work.location).rglob("*.part"))
     LocalEngine().run(SQUARES, squares(3), work)
     assert parts(work) == right(3)
 
@@ -198,6 +185,7 @@ DRIVER = """
 import sys
 from dupq.engine.local import LocalEngine
 from dupq.engine.work_folder import WorkFolder
+from tests.engine.conftest import wait_until
 from tests.engine.tasks import SQUARES, squares
 if __name__ == "__main__":
     work = WorkFolder(sys.argv[1])
