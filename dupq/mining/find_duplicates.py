@@ -96,7 +96,7 @@ def find_duplicates(
     date_format: str | None = None,
     on_error: OnError = "raise",
     settings: MiningSettings | None = None,
-    work: str | Path | None = None,
+    work: str | Path | WorkFolder | None = None,
     fresh: bool = False,
     engine: Engine | None = None,
     progress: StageProgress | None = None,
@@ -136,7 +136,8 @@ def find_duplicates(
         settings: None: the defaults.
         work: A folder that keeps vectors, candidates and scores, so that an interrupted run can be resumed. Files of
             another run in it are deleted, with a warning in the log; a folder with other files is refused. An engine
-            needs one, a path or a URL of fsspec that every worker reaches, and refuses one of another run.
+            needs one that every worker reaches, a path, a URL of fsspec, or a `WorkFolder`, and refuses one of
+            other questions or another model.
         fresh: Delete the files of an earlier run instead of resuming it.
         engine: Runs the heavy stages; None: this process.
         progress: Called in each stage.
@@ -154,12 +155,14 @@ def find_duplicates(
     as_kind(settings, MiningSettings, "settings", "give MiningSettings(min_cosine=0.8), or leave it out")
     as_choice(on_error, ("raise", "skip"), "on_error")
     as_kind(fresh, bool, "fresh", "give True or False")
-    folder, shared = (None if work is None else as_path(work, "work")), None
-    if engine is not None:
-        if work is None:
-            hint = "give work= a folder that every worker reaches"
-            raise InputError("an engine needs a work folder, got none", hint=hint)
-        shared = WorkFolder(work)
+    folder, shared = None, None
+    if engine is None:
+        folder = None if work is None else as_path(work, "work")
+    elif work is None:
+        hint = "give work= a folder that every worker reaches"
+        raise InputError("an engine needs a work folder, got none", hint=hint)
+    else:
+        shared = work if isinstance(work, WorkFolder) else WorkFolder(work)
     embedder_of(pipeline)
     decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)

@@ -45,7 +45,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PLAN = "plan.json"
-_PART = re.compile(r"(attempts|pipeline|texts|vectors|ids|pairs|results|run-\w+)/|(pipeline|pairs)\.json$|canary\.npz$")
+_PART = re.compile(
+    r"(attempts|pipeline|texts|vectors|ids|pairs|results|run-\w+)/|(pipeline|input|embeddings)\.json$|canary\.npz$"
+)
 """Names of the parts of a run."""
 
 

@@ -196,14 +196,19 @@ def shard_units(n: int, size: int) -> list[Unit]:
 
 
 class EmbedShard:
-    """Worker that embeds the texts of a shard."""
+    """Worker that embeds the texts of a shard.
 
-    def __init__(self, work: WorkFolder) -> None:
-        self.work, self.embedder = work, embedder_of(open_pipeline(work))
+    Args:
+        work: Holds the texts.
+        dtype: Number format of the vectors, float32 or float16.
+    """
+
+    def __init__(self, work: WorkFolder, dtype: str = "float32") -> None:
+        self.work, self.dtype, self.embedder = work, dtype, embedder_of(open_pipeline(work))
 
     def __call__(self, unit: Unit) -> bytes:
         vectors = self.embedder.embed(read_texts(self.work, unit.spec["shard"]))
-        return array_bytes(np.ascontiguousarray(vectors, np.float32))
+        return array_bytes(np.ascontiguousarray(vectors, np.dtype(self.dtype)))
 
 
 def tile_units(

@@ -16,7 +16,7 @@ from dupq.engine.base import Task, Unit, UnitError
 from dupq.engine.local import LocalEngine
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import InputError, ModelFolderError
-from dupq.mining import checkpoint, units
+from dupq.mining import checkpoint, stages, units
 from dupq.mining.find_duplicates import MiningSettings, find_duplicates
 from dupq.mining.results import MiningResult
 from dupq.pipeline import DuplicatePipeline
@@ -168,7 +168,7 @@ def test_other_settings_use_the_vectors_again(batched: DuplicatePipeline, tmp_pa
 
 def test_other_thresholds_choose_other_uncertain_pairs(batched: DuplicatePipeline, tmp_path: Path) -> None:
     find_duplicates(batched, forum(), settings=BUDGET, engine=Recording(), work=tmp_path)
-    strict = batched.with_policy("recall>=0.99")
+    strict = batched.with_base_rate(0.1)
     result = find_duplicates(strict, forum(), settings=BUDGET, engine=Recording(), work=tmp_path)
     assert_same(result, find_duplicates(strict, forum(), settings=BUDGET))
 
@@ -281,3 +281,18 @@ def test_processes_give_the_result_of_one_and_go_on_with_each_others_work(
             path.unlink()
     assert_same(find_duplicates(shipped, forum(), settings=settings, engine=LocalEngine(1), work=one), expected)
     assert contents(one) == contents(both)
+
+
+def test_an_object_store_holds_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(checkpoint, "PART", 64)
+    shipped = DuplicatePipeline.from_pretrained(threads=1)
+    settings = MiningSettings(min_cosine=0.8)
+    work = WorkFolder("memory://mining")
+    result = find_duplicates(shipped, forum(), settings=settings, engine=LocalEngine(), work=work)
+    assert_same(result, find_duplicates(shipped, forum(), settings=settings))
+    again = Recording()
+    assert_same(find_duplicates(shipped, forum(), settings=settings, engine=again, work=work), result)
+    assert again.ran == []
+    stages.clear(work)
+    assert work.names() == set()
