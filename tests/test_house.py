@@ -58,10 +58,22 @@ GUESSES = (
 )
 """Where a newcomer looks for a thing first: module and symbol."""
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "sklearn", "scipy", "pandas", "pyarrow", "onnx")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "datasets",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "onnx",
+    "ray",
+    "fsspec",
+)
 """What takes a second to import, and may be imported on use only."""
 
-EXTRAS = ("train", "export", "parquet", "completion", "large", "postgres")
+EXTRAS = ("train", "export", "parquet", "completion", "large", "postgres", "ray")
 """Optional requirements of what the package imports."""
 
 NEEDED_UNSEEN = {"accelerate": "the stock trainers do not start without it"}
