@@ -21,6 +21,7 @@ FOLDERS = {
     "training": "Training and distillation",
     "hub": "Folders and the Hub",
     "search": "Near vectors",
+    "engine": "Units of work on several machines",
     "mining": "Mining a collection",
     "index": "The live index",
 }

@@ -238,7 +238,7 @@ class DuplicatePipeline:
         return table
 
     @cached_property
-    def _identity(self) -> str:
+    def identity(self) -> str:
         """A hash of all that decides."""
         networks = [network and network.fingerprint for network in (self.cross_encoder, self.bi_encoder)]
         decisive = (self.cascade, self.calibrator, self.rule, self.candidate_rule, self.candidate_calibration)
@@ -248,10 +248,10 @@ class DuplicatePipeline:
         return combined_fingerprint(networks, parts, *rest)
 
     def __eq__(self, other: object) -> bool:
-        return self._identity == other._identity if isinstance(other, DuplicatePipeline) else NotImplemented
+        return self.identity == other.identity if isinstance(other, DuplicatePipeline) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._identity)
+        return hash(self.identity)
 
     def __repr__(self) -> str:
         parts = [f"cross-encoder {self.cross_encoder.form}"] if self.cross_encoder is not None else []

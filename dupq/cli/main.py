@@ -15,7 +15,7 @@ from dupq.errors import DupqError, require_extra
 from dupq.version import __version__
 
 GROUPS = {
-    "Everyday": ("score", "explain", "mine", "index"),
+    "Everyday": ("score", "explain", "mine", "embed", "index"),
     "Making a model": ("train", "distill", "calibrate"),
     "Data": ("data",),
     "Model folders": ("model",),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupq.cli.console import emit, join_lines, note, progress_bar
+from dupq.cli.engine_options import add_engine_options, closing_engine, open_engine, open_work
 from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report
 from dupq.cli.outputs import check_outputs, check_writable
 from dupq.cli.pipeline_options import add_model_options, add_threshold, add_verbose, open_pipeline, threshold_line
@@ -57,8 +58,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="question that represents a group (default: central)",
     )
     mine.add_argument("--fold-templates", action="store_true", help="leave out pairs made from one template")
-    mine.add_argument("--work", metavar="DIR", help="folder of an interrupted run (default: OUT.work)")
-    mine.add_argument("--fresh", action="store_true", help="delete the work of an interrupted run and start again")
     add_verbose(mine)
     search = mine.add_argument_group("search")
     search.add_argument(
@@ -92,10 +91,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--approximate-above",
         type=int,
         metavar="N",
-        help="number of questions above which the search is approximate (default: 2,000,000)",
+        help="number of questions above which the search is approximate; with an engine it is exact (default: "
+        "2,000,000)",
     )
     add_model_options(mine)
     add_question_options(mine)
+    add_engine_options(mine, work="of an interrupted run (default: OUT.work)")
     mine.set_defaults(run=run_mine)
 
 
@@ -133,7 +134,8 @@ def run_mine(args: argparse.Namespace) -> int:
     check_outputs(
         {"-o": args.output, "--groups": args.groups}, {"QUESTIONS": args.questions, "--against": args.against}
     )
-    work = _work_folder(args)
+    engine = open_engine(args)
+    work = _work_folder(args, engine is not None)
     reading = new_report(args)
     new = list(open_questions(args, args.questions, reading))
     old = list(open_questions(args, args.against, reading)) if args.against else []
@@ -144,7 +146,7 @@ def run_mine(args: argparse.Namespace) -> int:
     created = _parse_dates(args, every) if args.representative == "oldest" else None
     base_rate, args.base_rate = args.base_rate, None  # that of the candidates, which `settings` holds
     pipeline = open_pipeline(args)
-    with _stage_bars() as progress:
+    with closing_engine(engine), _stage_bars() as progress:
         result = find_duplicates(
             pipeline,
             [question.text for question in new],
@@ -154,6 +156,7 @@ def run_mine(args: argparse.Namespace) -> int:
             settings=settings,
             work=work,
             fresh=args.fresh,
+            engine=engine,
             progress=progress,
         )
     if args.threshold is not None:
@@ -168,7 +171,7 @@ def run_mine(args: argparse.Namespace) -> int:
     if args.groups:
         write_rows(args.groups, shown.group_rows(groups), GROUP_COLUMNS)
     if work is not None and not args.work:
-        Checkpoint(work).remove()
+        Checkpoint(Path(work)).remove()
     largest = max((len(group.members) for group in groups), default=0)
     summary = {**result.summary(), "pairs_written": written, "groups": len(groups), "largest_group": largest}
     lines = _format_summary(summary, args.output)
@@ -180,8 +183,12 @@ def run_mine(args: argparse.Namespace) -> int:
     return 0
 
 
-def _work_folder(args: argparse.Namespace) -> Path | None:
+def _work_folder(args: argparse.Namespace, engine: bool) -> str | Path | None:
     """Return the checked work folder; None where the output is no file and no folder is named.
+
+    Args:
+        args: The options.
+        engine: True where an engine uses the folder, which then checks what is in it.
 
     Raises:
         InputError: The folder holds the input, an output or other files.
@@ -190,8 +197,10 @@ def _work_folder(args: argparse.Namespace) -> Path | None:
     from dupq.mining.checkpoint import RUN, Checkpoint
 
     no_file = args.output == "-" or (os.path.exists(args.output) and not os.path.isfile(args.output))
-    if not args.work and no_file:
+    if not args.work and no_file and not engine:
         return None
+    if engine and open_work(args).is_url:
+        return str(args.work)
     work = Path(args.work or f"{args.output}.work")
     for name, path in (("-o", args.output), ("--groups", args.groups), ("the input", args.questions)):
         if path not in (None, "-") and Path(os.path.realpath(work)) in (
@@ -203,7 +212,8 @@ def _work_folder(args: argparse.Namespace) -> Path | None:
                 location=str(work),
                 hint="name another folder with --work",
             )
-    Checkpoint(work).check()
+    if not engine:
+        Checkpoint(work).check()
     check_writable(work / RUN)
     return work
 

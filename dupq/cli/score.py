@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dupq.cli.console import emit, join_lines, note, progress_bar
+from dupq.cli.engine_options import add_engine_options, closing_engine, open_engine, open_work
 from dupq.cli.inputs import add_html_option, add_pair_options, pair_options, print_report
 from dupq.cli.outputs import check_outputs
 from dupq.cli.pipeline_options import (
@@ -24,6 +25,8 @@ from dupq.errors import InputError
 from dupq.types import Decision
 
 if TYPE_CHECKING:
+    from dupq.engine.base import Engine
+    from dupq.engine.work_folder import WorkFolder
     from dupq.pipeline import DuplicatePipeline
     from dupq.types import PairScore, QuestionPair
 
@@ -61,11 +64,14 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     add_model_options(score)
     add_pair_options(score, labelled=False)
     add_html_option(score)
+    add_engine_options(score, work="keeps pairs and scores, so that an interrupted run can be resumed (default: none)")
     score.set_defaults(run=run_score)
 
 
 def run_score(args: argparse.Namespace) -> int:
     if args.pairs is None:
+        if open_engine(args) is not None:
+            raise InputError("--engine and --workers need --pairs", hint="add --pairs FILE, or leave them out")
         if len(args.questions) != 2:
             raise InputError(
                 f"QUESTION must be given twice, got {len(args.questions)}", hint="quote each, or use --pairs FILE"
@@ -118,15 +124,21 @@ def _score_file(args: argparse.Namespace) -> int:
     from dupq.data.writing import write_rows
 
     check_outputs({"-o": args.output}, {"--pairs": args.pairs}, args.output_format)
-    pipeline = _with_embedding_cache(open_pipeline(args))
+    engine = open_engine(args)
+    work = None if engine is None else open_work(args)
+    pipeline = open_pipeline(args)
     options = pair_options(args)
     counts: Counter[str] = Counter()
     warned: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     logging.getLogger("dupq").addHandler(_NO_LOG)
-    with progress_bar("scoring") as bar:
+    with closing_engine(engine), progress_bar("scoring") as bar:
         pairs = read_pairs(args.pairs, **options)
-        rows = _score_rows(pipeline, pairs, counts, warned, changed, _stripper(args.html), bar)
+        strip = _stripper(args.html)
+        if engine is None or work is None:
+            rows = _score_rows(_with_embedding_cache(pipeline), pairs, counts, warned, changed, strip, bar)
+        else:
+            rows = _engine_rows(engine, work, pipeline, pairs, counts, warned, changed, strip, bar, fresh=args.fresh)
         written = write_rows(args.output, rows, COLUMNS, args.output_format)
     print_report(options["report"])
     if changed["html"]:
@@ -197,12 +209,44 @@ def _score_rows(
             kinds = [warning.kind for warning in result.warnings]
             counts[str(result.decision)] += 1
             warned.update(kinds)
-            yield {
-                "row": pair.row,
-                "question1": pair.question1,
-                "question2": pair.question2,
-                "score": result.score,
-                "probability": result.probability,
-                "decision": str(result.decision),
-                "warnings": "; ".join(dict.fromkeys(kinds)),
-            }
+            yield _row(pair, result, kinds)
+
+
+def _row(pair: Any, result: Any, kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        "row": pair.row,
+        "question1": pair.question1,
+        "question2": pair.question2,
+        "score": result.score,
+        "probability": result.probability,
+        "decision": str(result.decision),
+        "warnings": "; ".join(dict.fromkeys(kinds)),
+    }
+
+
+def _engine_rows(
+    engine: Engine,
+    work: WorkFolder,
+    pipeline: DuplicatePipeline,
+    pairs: Iterator[QuestionPair],
+    counts: Counter[str],
+    warned: Counter[str],
+    changed: Counter[str],
+    strip: Callable[[str], str],
+    bar: Callable[[int, int], None],
+    *,
+    fresh: bool,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `_score_rows`, scored through an engine; `fresh` removes the work of an earlier run."""
+    from dupq.mining.streams import StreamPair, score_stream
+
+    def read() -> Iterator[StreamPair]:
+        for pair in pairs:
+            found = StreamPair(pair.row, pair.question1, pair.question2, strip(pair.question1), strip(pair.question2))
+            changed["html"] += (found.question1 != found.text1) + (found.question2 != found.text2)
+            yield found
+
+    for pair, result in score_stream(engine, work, pipeline, read(), fresh=fresh, progress=bar):
+        counts[result.decision] += 1
+        warned.update(result.warnings)
+        yield _row(pair, result, result.warnings)

@@ -158,7 +158,7 @@ class WorkFolder:
                 f"the work folder is of another plan ({', '.join(different)} differ"
                 f"{'s' if len(different) == 1 else ''})",
                 location=self.location,
-                hint="name another folder, or run the command that began it",
+                hint="name another folder, run the command that began it, or start afresh (--fresh, fresh=True)",
             )
 
     def _read(self, name: str, call: Callable[[str], _Result]) -> _Result:

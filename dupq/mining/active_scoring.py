@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dupq.calibration.numerics import logit
-from dupq.decisions.decider import Decider, PairScorer
-from dupq.mining.checkpoint import Checkpoint
+from dupq.decisions.decider import Decider
 from dupq.models.batching import part_of
 from dupq.types import Progress
 
@@ -21,12 +20,24 @@ MIN_BUDGET = 100
 """Fewer pairs are too few to estimate a probability for each cosine."""
 
 
+class ScoreRows(Protocol):
+    """Scores some of the candidates."""
+
+    def __call__(self, rows: NDArray[np.int64], name: str, progress: Progress | None) -> Floats:
+        """Return the raw scores of the candidates in these rows, float64 (n,).
+
+        Args:
+            rows: Rows of the candidates, int64 (n,).
+            name: A name for these pairs, lower-case letters, under which their scores may be kept.
+            progress: Called with (done, total).
+        """
+        ...
+
+
 def score_candidates(
-    pipeline: PairScorer,
+    score_rows: ScoreRows,
     decider: Decider,
-    texts: tuple[Sequence[str], Sequence[str]],
     cosine: Floats,
-    checkpoint: Checkpoint,
     *,
     limit: int | None = None,
     progress: Progress | None = None,
@@ -39,11 +50,9 @@ def score_candidates(
     the calibrator maps to their estimate at their cosine.
 
     Args:
-        pipeline: Its scorer gives the scores.
+        score_rows: Scores candidates.
         decider: Turns scores into probabilities.
-        texts: Left and right texts of the candidates.
         cosine: float64 (m,), falling.
-        checkpoint: Keeps the scores.
         limit: The budget, `MIN_BUDGET` or more; None: every candidate is scored.
         progress: Called with (pairs scored, pairs to score).
 
@@ -57,8 +66,7 @@ def score_candidates(
     total = m if limit is None else min(limit, m)
 
     def score(rows: NDArray[np.int64], name: str, before: int) -> Floats:
-        left, right = ([side[row] for row in rows.tolist()] for side in texts)
-        return checkpoint.score(left, right, pipeline, part_of(progress, before, len(rows), total), name)
+        return score_rows(rows, name, part_of(progress, before, len(rows), total))
 
     if total == m:
         return score(np.arange(m), "all", 0), np.ones(m, bool)

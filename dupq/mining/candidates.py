@@ -68,8 +68,20 @@ def near_pairs(
         pairs = approximate_pairs(left, right, **options)
     else:
         pairs = similar_pairs(left, right, resume=resume, **options)
+    return of_distinct_texts(pairs, sides, n)
+
+
+def of_distinct_texts(pairs: SimilarPairs, sides: tuple[int, int] | None, n: int) -> SimilarPairs:
+    """Return the pairs of a search by distinct text: each once, none of a text with itself.
+
+    Args:
+        pairs: Pairs of a search among n texts, or between those up to `sides[1]` and those from `sides[0]` on.
+        sides: `Questions.sides`.
+        n: Number of distinct texts.
+    """
     if sides is None:
         return pairs
+    start, stop = sides
     i, j = pairs.left, pairs.right + start
     # A text that is in both collections is paired with itself, and two such texts are paired in one order or both.
     both_ways = (i > j) & (i >= start) & (j < stop)

@@ -14,12 +14,15 @@ from dupq.data.arguments import as_choice, as_int, as_kind, as_list, as_path
 from dupq.data.checks import checked_rate
 from dupq.decisions.candidate_rule import CandidateRule
 from dupq.decisions.decider import PairScorer, embedder_of
+from dupq.engine.base import Engine
+from dupq.engine.work_folder import WorkFolder
+from dupq.errors import InputError
 from dupq.mining.active_scoring import MIN_BUDGET, score_candidates
-from dupq.mining.cached_embeddings import with_cached_embeddings
-from dupq.mining.candidates import exact_copies, near_pairs
-from dupq.mining.checkpoint import Checkpoint, hash_of
+from dupq.mining.candidates import exact_copies
+from dupq.mining.checkpoint import Checkpoint
 from dupq.mining.questions import Columns, OnError, read_questions
 from dupq.mining.results import MiningResult
+from dupq.mining.stages import RunPlan, engine_stages, stages_here
 from dupq.models.batching import chunks
 from dupq.search.approximate import need_usearch
 from dupq.search.pairs import MAX_PAIRS
@@ -93,8 +96,9 @@ def find_duplicates(
     date_format: str | None = None,
     on_error: OnError = "raise",
     settings: MiningSettings | None = None,
-    work: str | Path | None = None,
+    work: str | Path | WorkFolder | None = None,
     fresh: bool = False,
+    engine: Engine | None = None,
     progress: StageProgress | None = None,
 ) -> MiningResult:
     """Find the duplicate pairs within a collection, or between a new collection and an old one.
@@ -112,6 +116,11 @@ def find_duplicates(
     candidates, give it as `settings.base_rate`. Do not estimate it with `calibration.prior_shift`, which takes near
     pairs for duplicates here.
 
+    With an engine, vectors, search and scores are computed by its workers, as units that read and write parts of the
+    `work` folder. The search is exact for any number of texts. Pairs, cosines, scores and groups are those of the same
+    call without an engine; of the guarantee, the counts `rescored` and `dropped` may differ. This process holds all
+    texts and the candidates in memory, and no vectors.
+
     Args:
         pipeline: A calibrated pipeline with a bi-encoder.
         questions: n texts: a list, array, Series or generator, taken by position; or a pandas, polars or Arrow frame.
@@ -126,13 +135,18 @@ def find_duplicates(
         on_error: "raise" at the first bad text, or "skip" to leave bad texts out and list them in the result.
         settings: None: the defaults.
         work: A folder that keeps vectors, candidates and scores, so that an interrupted run can be resumed. Files of
-            another run in it are deleted, with a warning in the log; a folder with other files is refused.
+            another run in it are deleted, with a warning in the log; a folder with other files is refused. An engine
+            needs one that every worker reaches, a path, a URL of fsspec, or a `WorkFolder`, and refuses one of
+            other questions or another model.
         fresh: Delete the files of an earlier run instead of resuming it.
+        engine: Runs the heavy stages; None: this process.
         progress: Called in each stage.
 
     Raises:
         InputError: A bad text (named by its place), ids that are not unique, a date that cannot be parsed, an argument
-            of the wrong type, a pipeline without a bi-encoder, or a `work` folder that is in use or holds other files.
+            of the wrong type, a pipeline without a bi-encoder, an engine without a `work` folder, or a `work` folder
+            that is in use or holds other files.
+        UnitError: Units of the engine failed repeatedly.
         NotCalibratedError: The pipeline has no calibrator or threshold.
         OutputError: The `work` folder could not be written.
     """
@@ -141,8 +155,16 @@ def find_duplicates(
     as_kind(settings, MiningSettings, "settings", "give MiningSettings(min_cosine=0.8), or leave it out")
     as_choice(on_error, ("raise", "skip"), "on_error")
     as_kind(fresh, bool, "fresh", "give True or False")
-    folder = None if work is None else as_path(work, "work")
-    embedder, decider = embedder_of(pipeline), pipeline.candidate_decider.at(base_rate=settings.base_rate)
+    folder, shared = None, None
+    if engine is None:
+        folder = None if work is None else as_path(work, "work")
+    elif work is None:
+        hint = "give work= a folder that every worker reaches"
+        raise InputError("an engine needs a work folder, got none", hint=hint)
+    else:
+        shared = work if isinstance(work, WorkFolder) else WorkFolder(work)
+    embedder_of(pipeline)
+    decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
     every, left_out = read_questions(
         questions,
@@ -154,24 +176,23 @@ def find_duplicates(
         on_error=on_error,
     )
     texts = [every.texts[at] for at in every.first.tolist()]
-    approximate = len(texts) > settings.approximate_above
+    approximate = engine is None and len(texts) > settings.approximate_above
     if approximate:
         need_usearch(len(texts))
     copies_left, copies_right = exact_copies(every)
     unknown_language, truncated = _text_warnings(pipeline, texts, _stage(progress, "reading"))
-    of_vectors = hash_of(embedder.fingerprint, texts) if work is not None else ""
-    of_run = (
-        hash_of(of_vectors, pipeline.fingerprint, f"{settings!r} {rule!r} {every.sides}") if work is not None else ""
-    )
-    with Checkpoint(folder).open(vectors=of_vectors, run=of_run, fresh=fresh) as checkpoint:
-        vectors = checkpoint.embed(texts, embedder, _stage(progress, "embedding"))
-        pairs = near_pairs(
-            vectors,
+    plan = RunPlan.of(pipeline, texts, f"{settings!r} {rule!r} {every.sides}") if work is not None else RunPlan()
+    with (
+        stages_here(Checkpoint(folder), pipeline, texts, plan, fresh=fresh)
+        if engine is None or shared is None
+        else engine_stages(engine, shared, pipeline, texts, plan, fresh=fresh)
+    ) as stages:
+        stages.embed(_stage(progress, "embedding"))
+        pairs = stages.search(
             every.sides,
             rule=rule,
             max_pairs=settings.max_pairs,
             approximate=approximate,
-            resume=checkpoint.search_file,
             progress=_stage(progress, "searching"),
         )
         if pairs.search_guarantee.truncated:
@@ -179,15 +200,13 @@ def find_duplicates(
                 "not all pairs are candidates (max_pairs %s): %s", settings.max_pairs, pairs.search_guarantee
             )
         scores, judged = score_candidates(
-            with_cached_embeddings(pipeline, texts, vectors),
+            lambda rows, name, step: stages.score(pairs.left[rows], pairs.right[rows], name, step),
             decider,
-            ([texts[at] for at in pairs.left.tolist()], [texts[at] for at in pairs.right.tolist()]),
             pairs.cosine,
-            checkpoint,
             limit=settings.max_judged,
             progress=_stage(progress, "judging"),
         )
-        unknown = sum(int((~vectors[part].any(axis=1)).sum()) for part in chunks(len(vectors), PART))
+        unknown = stages.count_unknown()
     return MiningResult(
         questions=every,
         left=pairs.left,

@@ -95,7 +95,7 @@ def similar_pairs(
             if nearest is None:
                 _compare(panel, block, start, at, pairs, product, triangle)
             else:
-                _compare_nearest(panel, block, start, at, pairs, product, nearest, own, every_from)
+                _compare_nearest(panel, block, start, at, pairs, product, nearest, own, every_from, first=not at)
             done += _products(rows, at, at + len(columns), triangle)
             if progress is not None:
                 progress(done, total)
@@ -154,6 +154,8 @@ def _compare_nearest(
     nearest: NearestRows,
     own: NDArray[np.int64] | None,
     every_from: float,
+    *,
+    first: bool,
 ) -> None:
     """Add a block to the nearest of a panel, and add the pairs from `every_from` on.
 
@@ -163,9 +165,10 @@ def _compare_nearest(
         pairs, product, every_from: As in `similar_pairs`.
         nearest: The nearest columns of the panel's rows.
         own: As in `similar_pairs`; None within one collection, where a pair is added from its first row.
+        first: True for the first block of these rows.
     """
     for rows in chunks(len(panel.exact), TILE_ROWS):
-        if not at and nearest.k < len(block.exact):
+        if first and nearest.k < len(block.exact):
             # Without a floor, every pair of the first block would be computed in double precision. A row may be there.
             nearest.raise_floor(rows, product.kth_largest(panel, block, rows, nearest.k + 1))
         floor = np.maximum(np.minimum(nearest.floor[rows], every_from), pairs.floor)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from dupq.mining.active_scoring import expected_probabilities, score_candidates
+from dupq.mining.active_scoring import ScoreRows, expected_probabilities, score_candidates
 from dupq.mining.checkpoint import Checkpoint
 from dupq.pipeline import DuplicatePipeline
 from tests.fakes import WordEmbedder
@@ -33,6 +33,16 @@ class Known:
         raise NotImplementedError
 
 
+def by(pipeline: DuplicatePipeline, texts: Any, folder: Path | None = None) -> ScoreRows:
+    """Score candidates by their texts, and keep the scores in a folder."""
+
+    def score_rows(rows: NDArray[np.int64], name: str, progress: Any) -> NDArray[np.float64]:
+        left, right = ([side[row] for row in rows.tolist()] for side in texts)
+        return Checkpoint(folder).score(left, right, pipeline, progress, name)
+
+    return score_rows
+
+
 @pytest.fixture
 def candidates(pipeline: DuplicatePipeline) -> tuple[NDArray[np.float64], Known, DuplicatePipeline, Any]:
     """5,000 candidates whose score rises with the cosine, with noise."""
@@ -45,7 +55,7 @@ def candidates(pipeline: DuplicatePipeline) -> tuple[NDArray[np.float64], Known,
 
 def test_without_a_limit_all_are_judged(candidates: Any) -> None:
     cosine, scorer, pipeline, texts = candidates
-    scores, judged = score_candidates(pipeline, pipeline.decider, texts, cosine, Checkpoint(None))
+    scores, judged = score_candidates(by(pipeline, texts), pipeline.decider, cosine)
     assert judged.all()
     assert (scores == scorer.scores).all()
 
@@ -54,11 +64,9 @@ def test_the_budget_goes_to_the_uncertain_pairs(candidates: Any) -> None:
     cosine, scorer, pipeline, texts = candidates
     decider, told = pipeline.decider, []
     scores, judged = score_candidates(
-        pipeline,
+        by(pipeline, texts),
         decider,
-        texts,
         cosine,
-        Checkpoint(None),
         limit=1500,
         progress=lambda done, total: told.append((done, total)),
     )
@@ -77,7 +85,7 @@ def test_the_budget_goes_to_the_uncertain_pairs(candidates: Any) -> None:
 def test_what_is_guessed_is_calibrated(candidates: Any) -> None:
     cosine, scorer, pipeline, texts = candidates
     decider = pipeline.decider
-    scores, judged = score_candidates(pipeline, decider, texts, cosine, Checkpoint(None), limit=1000)
+    scores, judged = score_candidates(by(pipeline, texts), decider, cosine, limit=1000)
     for part in np.array_split(np.flatnonzero(~judged), 5):
         meant = decider.probabilities(scorer.scores[part]).mean()
         assert decider.probabilities(scores[part]).mean() == pytest.approx(meant, abs=0.06)
@@ -97,8 +105,8 @@ def test_expected_probabilities_are_those_of_isotonic_regression() -> None:
 
 def test_an_interrupted_judgement_goes_on(candidates: Any, tmp_path: Path) -> None:
     cosine, scorer, pipeline, texts = candidates
-    first = score_candidates(pipeline, pipeline.decider, texts, cosine, Checkpoint(tmp_path), limit=500)
+    first = score_candidates(by(pipeline, texts, tmp_path), pipeline.decider, cosine, limit=500)
     asked = len(scorer.asked)
-    again = score_candidates(pipeline, pipeline.decider, texts, cosine, Checkpoint(tmp_path), limit=500)
+    again = score_candidates(by(pipeline, texts, tmp_path), pipeline.decider, cosine, limit=500)
     assert len(scorer.asked) == asked
     assert (first[0] == again[0]).all()
