@@ -58,10 +58,22 @@ GUESSES = (
 )
 """Where a newcomer looks for a thing first: module and symbol."""
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "sklearn", "scipy", "pandas", "pyarrow", "onnx")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "datasets",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "onnx",
+    "ray",
+    "fsspec",
+)
 """What takes a second to import, and may be imported on use only."""
 
-EXTRAS = ("train", "export", "parquet", "completion", "large", "postgres", "serve")
+EXTRAS = ("train", "export", "parquet", "completion", "large", "postgres", "serve", "ray")
 """Optional requirements of what the package imports."""
 
 NEEDED_UNSEEN = {
@@ -243,7 +255,7 @@ def test_every_requirement_is_pinned_for_the_tests() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r'[a-z0-9-]+==[\w.]+(; python_version (>=|<) "3\.11")?', pin) for pin in pins)
     pinned = {pin.split("==")[0].replace("-", "_") for pin in pins}
-    for key in ("dependencies", *EXTRAS, "test", "test-postgres", "test-browser", "dev", "docs"):
+    for key in ("dependencies", *EXTRAS, "test", "test-postgres", "test-browser", "test-ray", "dev", "docs"):
         assert declared(key) <= pinned
 
 

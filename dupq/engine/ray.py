@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from dupq.engine.base import MAX_ATTEMPTS, THREADS, Task, Unit
 from dupq.engine.unit_queue import UnitQueue
@@ -28,6 +30,7 @@ ANSWER_SECONDS = 30.0
 """Time in which the Ray at an address must answer."""
 
 _STORE_BYTES = 128 << 20  # parts go through the work folder; Ray's own store holds messages only
+_JOIN_HINT = "start Ray there, or check the address and the versions of Python and Ray"
 _PROBE = "import logging, ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)"
 
 
@@ -117,8 +120,10 @@ class RayEngine:
         address = self.address or os.environ.get("RAY_ADDRESS")
         if address is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # dupq reports nothing to anyone
-            # A folder of its own, so that no other process takes this Ray for the machine's cluster.
-            self._temporary = tempfile.mkdtemp(prefix="dupq-ray-")
+            # A folder of its own for logs and sockets, so that `close` can remove it.
+            # Its sockets have 60 characters below it, and a socket's path at most 107.
+            parent = tempfile.gettempdir()
+            self._temporary = tempfile.mkdtemp(prefix="dupq-ray-", dir=parent if len(parent) < 30 else "/tmp")
             ray.init(
                 address="local",
                 num_cpus=self.cpus or max(2, os.cpu_count() or 1),
@@ -131,7 +136,10 @@ class RayEngine:
             )
         else:
             _check_answer(address)
-            ray.init(address=address, **quiet)
+            try:
+                ray.init(address=address, **quiet)
+            except (OSError, RuntimeError, ValueError) as error:
+                raise _not_joined(address, str(error)) from error
         self._joined = True
 
 
@@ -144,8 +152,21 @@ def _is_joined() -> bool:
 
 
 def _check_answer(address: str) -> None:
-    """Join the cluster from another process first: Ray ends a process, after two minutes, if no head answers."""
-    hint = "start Ray there, or check the address and the versions of Python and Ray"
+    """Raise InputError if no Ray answers within `ANSWER_SECONDS`.
+
+    The head of a cluster is joined from another process first, because Ray ends a process after two minutes without an
+    answer. A client server (`ray://`) raises an error by itself, but takes its time if nothing is there.
+    """
+    late = InputError(
+        f"no Ray answered within {ANSWER_SECONDS:g} seconds", location=f"address {address}", hint=_JOIN_HINT
+    )
+    if address.startswith("ray://"):
+        url = urlsplit(address)
+        try:
+            socket.create_connection((url.hostname or "", url.port or 10001), ANSWER_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise late from error
+        return
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, address],
@@ -156,16 +177,18 @@ def _check_answer(address: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"no Ray answered within {ANSWER_SECONDS:g} seconds", location=f"address {address}", hint=hint
-        ) from error
+        raise late from error
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise InputError(
-            f"Ray could not be joined ({lines[-1] if lines else done.returncode})",
-            location=f"address {address}",
-            hint=hint,
-        )
+        raise _not_joined(address, done.stderr)
+
+
+def _not_joined(address: str, reason: str) -> InputError:
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return InputError(
+        f"Ray could not be joined ({lines[-1] if lines else 'no reason given'})",
+        location=f"address {address}",
+        hint=_JOIN_HINT,
+    )
 
 
 class _Actor(Worker):
