@@ -64,7 +64,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     add_model_options(score)
     add_pair_options(score, labelled=False)
     add_html_option(score)
-    add_engine_options(score, work="keeps pairs and scores, so that an interrupted run can be resumed (default: none)")
+    add_engine_options(score, work="none")
     score.set_defaults(run=run_score)
 
 
