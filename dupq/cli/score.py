@@ -125,6 +125,8 @@ def _score_file(args: argparse.Namespace) -> int:
 
     check_outputs({"-o": args.output}, {"--pairs": args.pairs}, args.output_format)
     engine = open_engine(args)
+    if engine is None and (args.work or args.fresh):
+        raise InputError("--work and --fresh need --engine or --workers", hint="add --engine local, or leave them out")
     work = None if engine is None else open_work(args)
     pipeline = open_pipeline(args)
     options = pair_options(args)
