@@ -18,7 +18,7 @@ def add_engine_options(parser: argparse.ArgumentParser, *, work: str | None = No
 
     Args:
         parser: The parser of a command.
-        work: Help on the work folder, after "folder ..."; None: the command has another place for it.
+        work: Default of the work folder in its help; None: the command has another place for it.
     """
     group = parser.add_argument_group("engine")
     group.add_argument(
@@ -37,7 +37,10 @@ def add_engine_options(parser: argparse.ArgumentParser, *, work: str | None = No
     )
     if work is not None:
         group.add_argument(
-            "--work", metavar="DIR|URL", help=f"folder {work}; an engine needs one that every worker reaches"
+            "--work",
+            metavar="DIR|URL",
+            help="folder that keeps the work of an interrupted run; an engine needs one that every worker reaches "
+            f"(default: {work})",
         )
     group.add_argument("--fresh", action="store_true", help="delete the work of an interrupted run and start again")
 

@@ -96,7 +96,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     add_model_options(mine)
     add_question_options(mine)
-    add_engine_options(mine, work="of an interrupted run (default: OUT.work)")
+    add_engine_options(mine, work="OUT.work without an engine")
     mine.set_defaults(run=run_mine)
 
 

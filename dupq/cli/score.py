@@ -64,7 +64,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     add_model_options(score)
     add_pair_options(score, labelled=False)
     add_html_option(score)
-    add_engine_options(score, work="keeps pairs and scores, so that an interrupted run can be resumed (default: none)")
+    add_engine_options(score, work="none")
     score.set_defaults(run=run_score)
 
 
@@ -125,6 +125,8 @@ def _score_file(args: argparse.Namespace) -> int:
 
     check_outputs({"-o": args.output}, {"--pairs": args.pairs}, args.output_format)
     engine = open_engine(args)
+    if engine is None and (args.work or args.fresh):
+        raise InputError("--work and --fresh need --engine or --workers", hint="add --engine local, or leave them out")
     work = None if engine is None else open_work(args)
     pipeline = open_pipeline(args)
     options = pair_options(args)

@@ -133,6 +133,7 @@ def test_embed_writes_vectors_in_the_order_of_the_questions(
         (["mine", "questions.csv", "-o", "a.csv", "--engine", "local"], "--engine needs --work"),
         (["mine", "questions.csv", "-o", "-", "--workers", "2"], "--engine needs --work"),
         (["score", "--pairs", "pairs.csv", "-o", "a.csv", "--engine", "local"], "--engine needs --work"),
+        (["score", "--pairs", "pairs.csv", "-o", "a.csv", "--work", "w"], "need --engine or --workers"),
         (["score", "How?", "Why?", "--engine", "local"], "need --pairs"),
         (["mine", "questions.csv", "-o", "a.csv", "--address", "auto", "--work", "w"], "--address needs --engine ray"),
         (
