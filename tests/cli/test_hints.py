@@ -21,6 +21,8 @@ import dupq
 from dupq.cli.main import build_parser, main
 from dupq.data.writing import write_rows
 from dupq.decisions.thresholds import Policy
+from dupq.engine.local import LocalEngine
+from dupq.engine.ray import RayEngine
 from dupq.errors import InputError
 from dupq.hub.card_metadata import LISTS, METADATA, TEXTS
 from dupq.index.question_index import QuestionIndex
@@ -77,7 +79,7 @@ REQUEST_FIELDS = {
 ARGUMENTS = {
     *parameters(*methods(DuplicatePipeline), *methods(QuestionIndex), QuestionIndex, DuplicatePipeline),
     *parameters(MiningSettings, TrainSettings, train, find_duplicates),
-    *parameters(*methods(MiningResult), *methods(Policy)),
+    *parameters(*methods(MiningResult), *methods(Policy), RayEngine, LocalEngine),
     *TEXTS,
     *METADATA,
     *LISTS,
@@ -204,7 +206,7 @@ def test_every_python_name_in_a_hint_exists() -> None:
             (where, name) for name in re.findall(r"\bpipeline\.(\w+)", text) if not hasattr(DuplicatePipeline, name)
         ]
         for name in re.findall(r"\b([A-Z][a-z]+(?:[A-Z][a-z]+)+)\b", text):
-            if not (hasattr(dupq, name) or name in ("TrainSettings", "MiningSettings")):
+            if not (hasattr(dupq, name) or name in ("TrainSettings", "MiningSettings", "GitHub")):
                 wrong.append((where, name))
     assert wrong == []
 
