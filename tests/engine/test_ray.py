@@ -178,11 +178,15 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_signal_to_the_driver_and_the_command_again(work: WorkFolder, tmp_path: Path, number: int) -> None:
+def test_a_signal_to_the_driver_and_the_command_again(
+    work: WorkFolder, tmp_path: Path, request: pytest.FixtureRequest, number: int
+) -> None:
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
     command = [sys.executable, str(script), work.location]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    folder = tempfile.mkdtemp(dir="/tmp")  # a kill leaves Ray's folder of logs and sockets there
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": folder}
     log = tmp_path / "log"
     with (
         log.open("w") as stream,
