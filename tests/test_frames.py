@@ -100,7 +100,11 @@ def test_what_is_no_such_frame(pipeline: DuplicatePipeline, make: Make) -> None:
             pipeline.score_pairs(wrong)
 
 
-@pytest.mark.parametrize("given", [tuple, np.array, pd.Series, pl.Series, pa.array, iter], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [tuple, np.array, pd.Series, pl.Series, pa.array, iter],
+    ids=["tuple", "numpy", "pandas", "polars", "arrow", "iterator"],
+)
 def test_columns_of_any_kind(pipeline: DuplicatePipeline, given: Callable[[list[str]], Any]) -> None:
     expected = pipeline.score_pairs(LEFT, RIGHT)
     found = pipeline.score_pairs(given(LEFT), given(RIGHT))
