@@ -7,6 +7,7 @@ import os
 # Before any library reads them. Threads would only wait for each other in networks as small as these.
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 from hypothesis import settings
 
 from tests.networks import save_tiny_base, save_tiny_bi_encoder, save_tiny_cross_encoder
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a command that a script runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("dupq", deadline=None, derandomize=True)
 settings.load_profile("dupq")

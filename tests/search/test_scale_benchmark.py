@@ -80,7 +80,8 @@ def test_figures_can_be_left_out(ran: Any, report: Any, tmp_path: Path) -> None:
     other = json.loads(output.read_text(encoding="utf-8"))
     small, large = other["sizes"]["300"], other["sizes"]["600"]
     assert small["exact"] == {"left_out": "one"}
-    assert [*large["cells"].values()] == [{"left_out": "two"}] * 3
+    assert len(large["cells"]) >= 2
+    assert all(figure == {"left_out": "two"} for figure in large["cells"].values())
     assert small["peers"]["usearch"] == large["peers"]["usearch"] == {"left_out": "three"}
     assert other["engines"]["none"] == {"left_out": "four"}
     assert large["peers"]["cells"] == {"left_out": "five"}
