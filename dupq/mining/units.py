@@ -1,7 +1,7 @@
 """Workers and units of a mining run: embed a shard, search a tile, merge a panel, score a slice of pairs.
 
 A unit reads finished parts and returns the bytes of one more. All sizes that a result depends on are part of the
-units, so that a run gives the same bytes on any engine. The parts in a work folder:
+units, so that a run gives the same bytes on any engine. The parts in a work folder::
 
     pipeline/, pipeline.json          the files of the pipeline that workers open, and their list
     canary.npz                        vectors and scores of the driver, with which a worker compares its own
