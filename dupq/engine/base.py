@@ -1,9 +1,9 @@
 """Contract of an engine: it runs units of work that it does not know, wherever its workers are.
 
 A stage of a run is a `Task`, made once in each worker, and a list of units (`Unit`). A unit computes one part, some
-bytes, from its own description and from parts that are finished. The engine writes the part whole or not at all under the
-unit's name in the work folder. A unit whose part exists is done: a run that was interrupted is completed by the same
-call, and any engine can go on with the work of another.
+bytes, from its own description and from parts that are finished. The engine writes the part whole or not at all under
+the unit's name in the work folder. A unit whose part exists is done: a run that was interrupted is completed by the
+same call, and any engine can go on with the work of another.
 """
 
 from __future__ import annotations
