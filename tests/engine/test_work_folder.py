@@ -61,6 +61,7 @@ def test_a_name_stays_in_the_folder(work: WorkFolder, name: str) -> None:
         work.write("", b"")
 
 
+@pytest.mark.ray
 def test_locations() -> None:
     with pytest.raises(InputError, match="empty"):
         WorkFolder(" ")

@@ -283,6 +283,7 @@ def test_processes_give_the_result_of_one_and_go_on_with_each_others_work(
     assert contents(one) == contents(both)
 
 
+@pytest.mark.ray
 def test_an_object_store_holds_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(checkpoint, "PART", 64)
