@@ -42,7 +42,7 @@ Work = Callable[[Unit], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the workers of one stage do.
+    """Work of one stage, as its workers make it.
 
     Attributes:
         name: Of the stage, for messages and progress.

@@ -108,7 +108,7 @@ class Lease:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the handler gets; raises ValueError if the row is damaged."""
+        """Payload for the handler; raises ValueError if the row is damaged."""
         found: dict[str, Any] = json.loads(self.text)
         return found
 

@@ -51,7 +51,7 @@ class Stock:
 
     @property
     def lacking(self) -> list[str]:
-        """What is missing until a calibration is possible, in words."""
+        """Labels that are missing until a calibration is possible, in words."""
         needs = (
             (MIN_VERDICTS - self.duplicates - self.distinct, "clear verdict"),
             (MIN_OF_EACH - self.duplicates, "duplicate"),

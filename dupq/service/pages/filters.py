@@ -25,7 +25,7 @@ MAX_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What pairs to show.
+    """Filters of the pairs on a page.
 
     Attributes:
         show: A key of `SHOWN`.

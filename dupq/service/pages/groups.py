@@ -290,7 +290,7 @@ def _merge(service: Service, session: PostReviewer, names: tuple[str, str], note
     # A page has several forms with one key: the names are added, so that only a form that is sent twice is one merge.
     number = service.index.merge(one, other, by=by, note=note.strip(), key=f"{key}:{names[0]}:{names[1]}")
     data = {"number": number, "canonical": one, "duplicate": other, "by": by}
-    emit(service, "merged", f"merge:{number}", data)
+    emit(service, "merged", f"merged:{number}", data)
 
 
 @router.post("/groups/unmerge", response_class=HTMLResponse)

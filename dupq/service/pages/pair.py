@@ -73,7 +73,7 @@ class Keeping:
 
 @dataclass(frozen=True, slots=True)
 class PairPage:
-    """What the page of a pair shows.
+    """Content of the page of a pair.
 
     Attributes:
         sides: The two posts.

@@ -1,4 +1,4 @@
-"""What a page shows of a stored question: title, body, tags, answers, from its details or else from its text."""
+"""Title, body, tags and answers of a stored question, from its details or else from its text."""
 
 from __future__ import annotations
 
