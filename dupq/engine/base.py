@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING, runtime_checkable
 
 from dupq.errors import DupqError
 from dupq.types import Progress
@@ -65,6 +65,7 @@ def worker_threads() -> int | None:
     return int(value) if value.isdecimal() and int(value) else None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Protocol of an engine: it runs the units of a task."""
 

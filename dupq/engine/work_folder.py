@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from dupq.data.arguments import as_path
 from dupq.data.writing import written_beside
 from dupq.errors import InputError, OutputError, require_extra
 
@@ -40,11 +41,12 @@ class WorkFolder:
             Credentials belong in the environment of each worker.
 
     Raises:
-        InputError: The location is empty.
+        InputError: The location is empty, or no path.
         MissingExtraError: A URL needs the extra "ray", which brings fsspec.
     """
 
     def __init__(self, location: str | Path, storage_options: Mapping[str, Any] | None = None) -> None:
+        as_path(location, "work")
         self.location = os.fspath(location).removeprefix("file://")
         if not self.location.strip():
             raise InputError("work must be a path or a URL, got an empty text", hint="name a folder")

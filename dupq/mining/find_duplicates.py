@@ -155,6 +155,8 @@ def find_duplicates(
     as_kind(settings, MiningSettings, "settings", "give MiningSettings(min_cosine=0.8), or leave it out")
     as_choice(on_error, ("raise", "skip"), "on_error")
     as_kind(fresh, bool, "fresh", "give True or False")
+    if engine is not None:
+        as_kind(engine, Engine, "engine", "give LocalEngine() or RayEngine(), or leave it out")
     folder, shared = None, None
     if engine is None:
         folder = None if work is None else as_path(work, "work")

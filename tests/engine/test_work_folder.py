@@ -65,6 +65,8 @@ def test_a_name_stays_in_the_folder(work: WorkFolder, name: str) -> None:
 def test_locations() -> None:
     with pytest.raises(InputError, match="empty"):
         WorkFolder(" ")
+    with pytest.raises(InputError, match="work must be a path, got list"):
+        WorkFolder(["x"])  # type: ignore[arg-type]
     assert WorkFolder("file:///x/y").location == "/x/y"
     assert WorkFolder("x").location == os.path.abspath("x")
     assert WorkFolder("s3://bucket/run/").location == "s3://bucket/run"

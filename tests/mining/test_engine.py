@@ -196,6 +196,8 @@ def test_files_of_something_else_are_refused_and_stay(batched: DuplicatePipeline
 def test_an_engine_needs_a_work_folder(batched: DuplicatePipeline) -> None:
     with pytest.raises(InputError, match="an engine needs a work folder, got none"):
         find_duplicates(batched, forum(), engine=Recording())
+    with pytest.raises(InputError, match="engine must be of class Engine, got str"):
+        find_duplicates(batched, forum(), work="w", engine="ray")  # type: ignore[arg-type]
 
 
 def test_two_runs_do_not_share_a_work_folder(batched: DuplicatePipeline, tmp_path: Path) -> None:
