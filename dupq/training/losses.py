@@ -21,6 +21,7 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dupq.errors import InputError
 from dupq.models.pair_heads.generative import GenerativeResidualPairs
 
 
@@ -118,14 +119,22 @@ class GenerativeLoss(RegularisedBinaryCrossEntropyLoss):
         model: The cross-encoder.
         weight: Weight of the generated pairs. A large one makes the network score exact duplicates lower, because the
             best generator copies.
+
+    Raises:
+        InputError: The network has another pair head.
     """
 
     def __init__(self, model: CrossEncoder, weight: float = 0.1) -> None:
         super().__init__(model, weight)
+        if not isinstance(model[-1], GenerativeResidualPairs):
+            raise InputError(
+                f"the network must have the pair head GenerativeResidualPairs, got {type(model[-1]).__name__}",
+                hint="train by --method residual-generative",
+            )
 
     def second_term(self, logits: Tensor, outputs: dict[str, Tensor]) -> Tensor:
         tokens, mask = outputs["token_embeddings"], outputs["attention_mask"].bool()
-        pair_head = cast(GenerativeResidualPairs, self.model[1])
+        pair_head = cast(GenerativeResidualPairs, self.model[-1])
         with torch.autocast(tokens.device.type, enabled=False):
             generated = pair_head.compare_generated(pair_head.embed(tokens.float(), mask))
             return functional.softplus(generated).mean()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import BatchHardTripletLoss, CoSENTLoss
 
+from dupq.errors import InputError
 from dupq.models.pair_heads.generative import GenerativeResidualPairs
 from dupq.models.pair_heads.pairs import PairEncoder
 from dupq.training.losses import (
@@ -126,7 +127,6 @@ def test_r_drop_is_the_cross_entropy_of_two_views_and_their_divergence(model: Cr
 
 def test_r_drop_holds_two_dropout_masks_together(tiny_cross_encoder: Path) -> None:
     model = CrossEncoder(str(tiny_cross_encoder), device="cpu").train()
-    model.model.config.attention_probs_dropout_prob = 0.0
     columns, labels = [["Is it?"] * 8] * 2, torch.full((8,), 0.5)
     torch.manual_seed(0)
     task, whole = (RDropLoss(model, weight) for weight in (0.0, 1e4))
@@ -150,7 +150,7 @@ def test_generated_pairs_are_distinct_to_the_network(generative: CrossEncoder) -
     left, right, labels = table.left[:6], table.right[:6], table.labels[:6].astype(float).tolist()
     real = slow_cross_entropy(logits_of(generative, list(zip(left, right, strict=True))), labels)
     head = generative[1]
-    made = []
+    made: list[float] = []
     torch.manual_seed(3)
     noise = torch.randn(12, 4)
     features = generative[0](generative.preprocess(list(zip(left, right, strict=True))))
@@ -160,7 +160,7 @@ def test_generated_pairs_are_distinct_to_the_network(generative: CrossEncoder) -
         hidden = torch.relu(head.generator[0](torch.cat([vector, z])))
         image = head.generator[2](hidden)
         image = image / image.norm() * HIDDEN**0.5
-        made.append(float(head.compare_vectors(vector[None], image[None])))
+        made.append(head.compare_vectors(vector[None], image[None]).item())
     torch.manual_seed(3)
     loss = GenerativeLoss(generative, weight)([left, right], torch.tensor(labels)).item()
     assert loss == pytest.approx(real + weight * slow_cross_entropy(made, [0.0] * 12), rel=1e-4)
@@ -200,6 +200,11 @@ def test_the_encoder_learns_nothing_through_the_generator(generative: CrossEncod
     image = torch.nn.functional.normalize(head.generator(torch.cat([other, noise], dim=1)), dim=1) * HIDDEN**0.5
     head.compare_vectors(other, image.detach()).sum().backward()
     assert torch.allclose(vectors.grad, other.grad, atol=1e-6)
+
+
+def test_a_network_without_a_generator_is_refused(model: CrossEncoder) -> None:
+    with pytest.raises(InputError, match="pair head GenerativeResidualPairs, got Transformer"):
+        GenerativeLoss(model)
 
 
 def test_a_generator_learns_to_be_taken_for_a_duplicate(generative: CrossEncoder) -> None:
@@ -547,7 +552,7 @@ def test_losses_of_components_part_them_and_join_each(kind: Any) -> None:
     keys = torch.arange(8) // 2
     left, right = torch.triu_indices(8, 8, 1)
     same = keys[left] == keys[right]
-    vectors = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    vectors = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
     optimiser = torch.optim.Adam([vectors], lr=0.05)
     for _ in range(200):
         optimiser.zero_grad()
@@ -556,7 +561,7 @@ def test_losses_of_components_part_them_and_join_each(kind: Any) -> None:
     unit_vectors = torch.nn.functional.normalize(vectors.detach(), dim=1)
     cosines = (unit_vectors @ unit_vectors.T)[left, right]
     assert cosines[same].min() > cosines[~same].max()
-    assert cosines.mean() < 0.5
+    assert cosines.mean() < 0.8
 
 
 def test_a_loss_embeds_what_it_is_given(tiny_bi_encoder: Path) -> None:

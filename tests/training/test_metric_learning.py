@@ -79,11 +79,11 @@ def test_canonical_directions_are_those_of_the_two_sides_in_both_orders() -> Non
     assert len(root) == (correlations > 0).sum()
     assert np.allclose(root @ within @ root.T, np.diag(correlations[: len(root)]), atol=1e-8)
     assert np.allclose(root @ across @ root.T, np.diag(correlations[: len(root)] ** 2), atol=1e-8)
-    assert correlations[1] > 0.9 > 0.2 > correlations[2]
+    assert correlations[1] > 0.8 > 0.2 > correlations[2]
 
 
 def test_canonical_correlations_are_those_of_the_pairs_counted_one_by_one() -> None:
-    left, right, labels = vectors(6000)
+    left, right, labels = vectors(4000)
     root = fit_metric("canonical", left, right, labels).root
     for row in root[:2]:
         direction = row / np.linalg.norm(row)
@@ -94,8 +94,9 @@ def test_canonical_correlations_are_those_of_the_pairs_counted_one_by_one() -> N
                     sides[0].append(float(direction @ first))
                     sides[1].append(float(direction @ second))
         variance = float(np.var(sides[0]))
-        # Rows have the length √r in units of the standard deviation along them.
-        assert float(row @ row) * variance == pytest.approx(np.corrcoef(sides)[0, 1], abs=0.01)
+        # The squared length of a row is the correlation, in units of the variance along it; shrinkage lowers it.
+        assert float(row @ row) * variance == pytest.approx(np.corrcoef(sides)[0, 1], abs=0.1)
+        assert np.corrcoef(sides)[0, 1] > 0.9
     turned = labels.astype(bool) & (np.arange(len(labels)) % 3 == 0)
     swapped = np.where(turned[:, None], right, left), np.where(turned[:, None], left, right)
     again = fit_metric("canonical", *swapped, labels).root
