@@ -38,8 +38,8 @@ class Method:
         losses: Rows, and the loss over them; of a cross-encoder at most one, over pairs. Empty: binary cross-entropy
             on labelled pairs.
         network: Class of the pair head behind the encoder; "two-branch"; "" = none.
-        metric: Metric that is fitted in closed form in place of training, or None.
         needs_dropout: True where the loss compares views that differ by dropout.
+        metric: Metric that is fitted in closed form in place of training, or None.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Method:
     source: str
     losses: tuple[tuple[Rows, Loss], ...] = ()
     network: str = ""
-    metric: Metric | None = None
     needs_dropout: bool = False
+    metric: Metric | None = None
 
     @property
     def unsupervised(self) -> bool:
@@ -197,6 +197,14 @@ _METHODS = (
         ("components", lambda st, own, model: own.MultiViewLoss(model)),
     ),
     Method("classification", "cross-encoder", "both questions in one input (default)", "Vo & Hays 2016; Devlin 2019"),
+    Method(
+        "r-drop",
+        "cross-encoder",
+        "classification of two dropout masks and both orders, held together",
+        "Liang et al. 2021",
+        (("pairs", lambda st, own, model: own.RDropLoss(model)),),
+        needs_dropout=True,
+    ),
     _pair_head("hybrid", "classifier on the sum, difference and product of two vectors", "Vo & Hays 2016", "Hybrid"),
     _pair_head(
         "similarity",
@@ -214,6 +222,14 @@ _METHODS = (
         "recurrent", "recurrent attention over both questions in turn", "Shyam et al. 2017", "RecurrentComparator"
     ),
     _pair_head("residual", "similarity vector through skip connections", "Mehrotra & Dukkipati 2017", "ResidualPairs"),
+    Method(
+        "residual-generative",
+        "cross-encoder",
+        "residual, with a generator of embeddings that it must find distinct",
+        "Mehrotra & Dukkipati 2017",
+        (("pairs", lambda st, own, model: own.GenerativeLoss(model)),),
+        network="GenerativeResidualPairs",
+    ),
     _pair_head(
         "neighbourhood",
         "differences of each token from the tokens near its place in the other question",
@@ -228,22 +244,6 @@ _METHODS = (
     ),
     _pair_head("arc-1", "convolutions of each question, then a classifier", "Hu et al. 2014 (ARC-I)", "ArcApart"),
     _pair_head("arc-2", "convolutions of all pairs of segments", "Hu et al. 2014 (ARC-II)", "ArcMerged"),
-    Method(
-        "r-drop",
-        "cross-encoder",
-        "classification of two dropout masks and both orders, held together",
-        "Liang et al. 2021",
-        (("pairs", lambda st, own, model: own.RDropLoss(model)),),
-        needs_dropout=True,
-    ),
-    Method(
-        "residual-generative",
-        "cross-encoder",
-        "residual, with a generator of embeddings that it must find distinct",
-        "Mehrotra & Dukkipati 2017",
-        (("pairs", lambda st, own, model: own.GenerativeLoss(model)),),
-        network="GenerativeResidualPairs",
-    ),
     _metric("euclidean", "no training: distance of the encoder's embeddings", "-"),
     _metric("mahalanobis", "no training: distance by the inverse covariance", "Mahalanobis 1936"),
     _metric("fisher", "no training: distance along the most discriminative directions", "Fisher 1936"),
