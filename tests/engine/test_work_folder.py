@@ -44,6 +44,13 @@ def test_parts_are_written_read_listed_and_removed(any_work: WorkFolder) -> None
         work.size("other")
 
 
+def test_a_part_is_read_in_slices(any_work: WorkFolder) -> None:
+    any_work.write("a/b", bytes(range(100)))
+    assert any_work.read("a/b", 90) == bytes(range(90, 100))
+    assert any_work.read("a/b", 0, 8) == bytes(range(8))
+    assert any_work.read("a/b", 8, 24) == bytes(range(8, 24))
+
+
 def test_a_copy_of_another_process_sees_the_same_parts(any_work: WorkFolder) -> None:
     any_work.write("vectors/00000", b"part")
     copy = pickle.loads(pickle.dumps(any_work))

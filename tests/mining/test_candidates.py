@@ -144,8 +144,7 @@ def test_work_under_another_rule_is_not_resumed(meaning: DuplicatePipeline, tmp_
         assert mined.search_guarantee == fresh.search_guarantee
 
 
-def test_the_approximate_search_follows_the_rule(meaning: DuplicatePipeline) -> None:
-    pytest.importorskip("usearch")
+def test_the_search_by_cells_follows_the_rule(meaning: DuplicatePipeline) -> None:
     ruled = meaning.with_candidate_rule(CandidateRule(1, 0.5))
     mined = find_duplicates(ruled, TEXTS, settings=MiningSettings(approximate_above=1))
     assert not mined.search_guarantee.exact
