@@ -215,8 +215,8 @@ def certify(
         raise InputError(
             f"the recall of the search by cells must be at least {target:g}, got {recall.value:.4f} (95 % interval "
             f"{recall.low:.4f} to {recall.high:.4f}) with K = {count:,} cells and overlap m = {overlap}",
-            hint=f"try a larger overlap (m = {min(2 * overlap, count)}), fewer cells (K = {max(1, count // 2):,}), or "
-            "the exact search (approximate_above in mining)",
+            hint="search exactly (in mining: raise approximate_above), or try a larger overlap "
+            f"(m = {min(2 * overlap, count)}) or fewer cells (K = {max(1, count // 2):,})",
         )
     return CellPlan(centroids, overlap, recall, recall_by_band(true, hit, wanted.threshold), true)
 

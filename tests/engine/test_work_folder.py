@@ -206,10 +206,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_lost_permission(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(self: Path, *_: Any) -> bytes:
+    def refused(self: Path, *_: Any) -> Any:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr(Path, "write_bytes", refused)
     with pytest.raises(InputError, match="part cannot be read \\(Permission denied\\)"):
         work.read("part")
