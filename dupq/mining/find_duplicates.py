@@ -24,7 +24,6 @@ from dupq.mining.questions import Columns, OnError, read_questions
 from dupq.mining.results import MiningResult
 from dupq.mining.stages import RunPlan, engine_stages, stages_here
 from dupq.models.batching import chunks
-from dupq.search.approximate import need_usearch
 from dupq.search.pairs import MAX_PAIRS
 from dupq.types import Progress
 
@@ -50,7 +49,7 @@ class MiningSettings:
         max_judged: Number of candidates that the scorer scores, the uncertain ones first, and the nearest of equally
             uncertain ones; at least 100. The others get a probability estimated from their cosine, and nothing is
             guaranteed for them. None: all are scored.
-        approximate_above: Use the approximate index from one distinct text more than this.
+        approximate_above: Search by cells, with a certified recall, from one distinct text more than this.
         base_rate: Share of duplicates among the candidates, in (0, 1), if you know it; None: the pipeline's own, see
             `find_duplicates`.
         neighbours: Number of nearest questions of each question that are candidates from `min_cosine` on, beside every
@@ -117,9 +116,12 @@ def find_duplicates(
     pairs for duplicates here.
 
     With an engine, vectors, search and scores are computed by its workers, as units that read and write parts of the
-    `work` folder. The search is exact for any number of texts. Pairs, cosines, scores and groups are those of the same
-    call without an engine; of the guarantee, the counts `rescored` and `dropped` may differ. This process holds all
-    texts and the candidates in memory, and no vectors.
+    `work` folder. Pairs, cosines, scores and groups are those of the same call without an engine; of the guarantee,
+    the counts `rescored` and `dropped` may differ. This process holds all texts and the candidates in memory, and no
+    vectors.
+
+    Above `settings.approximate_above` distinct texts the search is by cells: it finds most candidates. Their share is
+    certified on sampled texts before the search begins, and stands in `result.search_guarantee`.
 
     Args:
         pipeline: A calibrated pipeline with a bi-encoder.
@@ -144,8 +146,8 @@ def find_duplicates(
 
     Raises:
         InputError: A bad text (named by its place), ids that are not unique, a date that cannot be parsed, an argument
-            of the wrong type, a pipeline without a bi-encoder, an engine without a `work` folder, or a `work` folder
-            that is in use or holds other files.
+            of the wrong type, a pipeline without a bi-encoder, an engine without a `work` folder, a `work` folder that
+            is in use or holds other files, or a search by cells whose recall is below 0.99.
         UnitError: Units of the engine failed repeatedly.
         NotCalibratedError: The pipeline has no calibrator or threshold.
         OutputError: The `work` folder could not be written.
@@ -178,9 +180,6 @@ def find_duplicates(
         on_error=on_error,
     )
     texts = [every.texts[at] for at in every.first.tolist()]
-    approximate = engine is None and len(texts) > settings.approximate_above
-    if approximate:
-        need_usearch(len(texts))
     copies_left, copies_right = exact_copies(every)
     unknown_language, truncated = _text_warnings(pipeline, texts, _stage(progress, "reading"))
     plan = RunPlan.of(pipeline, texts, f"{settings!r} {rule!r} {every.sides}") if work is not None else RunPlan()
@@ -194,7 +193,7 @@ def find_duplicates(
             every.sides,
             rule=rule,
             max_pairs=settings.max_pairs,
-            approximate=approximate,
+            approximate=len(texts) > settings.approximate_above,
             progress=_stage(progress, "searching"),
         )
         if pairs.search_guarantee.truncated:

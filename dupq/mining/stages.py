@@ -20,6 +20,7 @@ from dupq.engine.work_folder import WorkFolder
 from dupq.mining import checkpoint as parts
 from dupq.mining.cached_embeddings import Vectors, with_cached_embeddings
 from dupq.mining.candidates import near_pairs, of_distinct_texts
+from dupq.mining.cell_units import CellSearch, search_by_cells, sizes
 from dupq.mining.checkpoint import Checkpoint
 from dupq.mining.units import (
     EmbedShard,
@@ -195,7 +196,7 @@ class EngineStages:
         approximate: bool,
         progress: Progress | None,
     ) -> SimilarPairs:
-        """Find the candidates by an exact search in tiles; `approximate` has no effect."""
+        """Find the candidates; see `candidates.near_pairs`."""
         start, stop = (0, self.n) if sides is None else sides
         wanted = WantedPairs(
             rule.min_cosine,
@@ -204,6 +205,9 @@ class EngineStages:
             max_pairs,
             one=sides is None,
         )
+        if approximate:
+            search = CellSearch(self.folder, self.n, sides, wanted, self.size)
+            return of_distinct_texts(search_by_cells(self.engine, self.work, search, progress), sides, self.n)
         units, panels = tile_units(self.folder, stop, self.n - start, wanted, self.size, tiles.TILE_PRODUCTS)
         total = len(units) + len(panels)
         self.engine.run(
@@ -268,7 +272,7 @@ def engine_stages(
     """
     if fresh:
         clear(work)
-    folder = f"run-{parts.hash_of(plan.run, str(tiles.TILE_PRODUCTS))[:16]}"
+    folder = f"run-{parts.hash_of(plan.run, str(tiles.TILE_PRODUCTS), str(sizes()))[:16]}"
     with work.hold({"command": "mine", "texts": plan.texts, "model": plan.model, "part": parts.PART}):
         write_pipeline(pipeline, work)
         for part in chunks(len(texts), parts.PART):
