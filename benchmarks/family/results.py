@@ -45,7 +45,12 @@ def drawn(measure: str) -> Measure:
     return lambda row: np.array(row["draws"][measure])
 
 
-QUORA_AP, WORLDS_AUC, CLOSE_AUC, POSTS_AUC = "average_precision", "worlds_dev roc_auc", "worlds_dev close", "posts_dev roc_auc"
+QUORA_AP, WORLDS_AUC, CLOSE_AUC, POSTS_AUC = (
+    "average_precision",
+    "worlds_dev roc_auc",
+    "worlds_dev close",
+    "posts_dev roc_auc",
+)
 """Names of draws."""
 
 

@@ -335,7 +335,7 @@ def draws(scores: NDArray[np.float64], test: PairTable, cut: float) -> dict[str,
         "accuracy": lambda w: float(np.average(right, weights=w)),
     }
     weights = sets.resampled_groups(group, RESAMPLES)[:, group]
-    return {name: [round(figure(w), 5) for w in weights] for name, figure in figures.items()}
+    return {name: [round(figure(w), 4) for w in weights] for name, figure in figures.items()}
 
 
 def near_miss_figures(
@@ -356,7 +356,7 @@ def near_miss_figures(
     drawn: dict[str, list[float]] = {}
     for name, of in chosen.items():
         auc = [float(roc_auc_score(labels[of], scores[of], sample_weight=w[of])) for w in weights]
-        drawn[name] = [round(value, 5) for value in auc]
+        drawn[name] = [round(value, 4) for value in auc]
         figures[name] = interval(float(roc_auc_score(labels[of], scores[of])), np.array(auc))
     figures["accuracy"] = interval(float(1 - wrong.mean()), 1 - weights @ wrong / weights.sum(axis=1))
     figures["wrong"] = {}
