@@ -1,4 +1,4 @@
-"""`python -m benchmarks.family run|plan|speed|fewshot|table`: the Siamese family on the same pairs, as JSON and a table.
+"""`python -m benchmarks.family run|plan|speed|fewshot|table`: the Siamese family on the same pairs, as tables.
 
     python -m benchmarks.family run --splits DIR --base DIR --work DIR
     python -m benchmarks.family plan --splits DIR --base DIR --work DIR

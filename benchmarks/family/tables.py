@@ -132,7 +132,7 @@ def order_part(found: dict[str, list[Row]]) -> str:
 def near_miss_part(folder: Path, training: str) -> str:
     """ROC AUC and errors on near misses of an encoder and a training set."""
     found = load(folder / training)
-    kinds = [kind for kind in dict.fromkeys(sets.kinds(sets.measured_pairs(sets.WORLDS)).tolist())]
+    kinds = list(dict.fromkeys(sets.kinds(sets.measured_pairs(sets.WORLDS)).tolist()))
     parts = list(dict.fromkeys(sets.kinds(sets.measured_pairs(sets.POSTS)).tolist()))
     head = ["method", "seeds", "near misses", "where few words decide", "posts", *kinds, *parts]
     lines = [
@@ -215,9 +215,10 @@ def pages() -> dict[Path, str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    for path, text in pages().items():
-        if args.check and not (path.is_file() and path.read_text(encoding="utf-8") == text):
-            raise SystemExit(1)
-        if not args.check:
-            write_text(path, text)
-            print(f"-> {path}")
+    texts = pages()
+    if args.check:
+        stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+        raise SystemExit(int(bool(stale)))
+    for path, text in texts.items():
+        write_text(path, text)
+        print(f"-> {path}")
