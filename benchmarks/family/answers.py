@@ -69,13 +69,15 @@ def page(folders: Sequence[Path]) -> str:
 
 def encoder_part(folder: Path) -> list[str]:
     found = of_trainings(folder)
+    if not any(found.values()):
+        return [f"## From {folder.name}", "", f"It is {NOT_YET}.", ""]
     drawing = picture.picture(folder)
     target = os.path.relpath(picture.place(folder.name), PAGE.parent)
-    about = setup_line(found)
     return [
         f"## From {folder.name}",
         "",
-        *([about, ""] if about else []),
+        setup_line(found),
+        "",
         *([f"![{picture.TITLE}, from {folder.name}]({target})", ""] if drawing else []),
         "### Does comparing early beat comparing late where few words decide?",
         "",
@@ -97,10 +99,7 @@ def encoder_part(folder: Path) -> list[str]:
 
 
 def setup_line(found: dict[str, Found]) -> str:
-    first = next((rows[0] for results in found.values() for rows in results.values()), None)
-    if first is None:
-        return ""
-    setup = setup_of(first)
+    setup = setup_of(next(rows[0] for results in found.values() for rows in results.values()))
     return (
         f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
         f"{setup['learning_rate']:g}, {setup['precision']}."
@@ -231,18 +230,17 @@ def table(found: dict[str, Found]) -> list[str]:
         values = [pooled(results[name], WORLDS_AUC).mean() for results in found.values() if name in results]
         return float(values[-1]) if values else -1.0
 
-    for name in sorted(NAMES, key=lambda name: (-height(name), name)):
+    measured = [name for name in NAMES if any(name in results for results in found.values())]
+    for name in sorted(measured, key=lambda name: (-height(name), name)):
         counts = [len(results.get(name, ())) for results in found.values()]
-        if not any(counts):
-            lines.append(f"| `{name}` | {stage_name(name)} | 0 | {' | '.join([NOT_YET] * (len(head) - 3))} |")
-            continue
         cells = [f"`{name}`", stage_name(name), " and ".join(dict.fromkeys(map(str, counts)))]
         for measure in MEASURES:
             for results in found.values():
                 values = pooled(results[name], measure) if name in results else None
                 cells.append(NOT_YET if values is None else f"{values.mean():.3f} ({spread(values)})")
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    missing = [f"`{name}`" for name in NAMES if name not in measured]
+    return [*lines, *(["", f"Not measured: {', '.join(missing)}."] if missing else [])]
 
 
 def stage_name(name: str) -> str:

@@ -12,13 +12,15 @@ from benchmarks.family.runs import CLUSTERED, CLUSTERS, DROPOUT_START, SEEDED, F
 from benchmarks.family.runs import plan as runs
 from benchmarks.family.sets import POSTS
 from benchmarks.family.speed import place
+from dupq.data.pairs import PairTable
+from dupq.training.methods import METHODS
 
 __all__ = ["add_options", "run", "seconds"]
 
 BESIDE = 10.0
 """Seconds of a run beside training and scoring: opening networks, figures and their intervals."""
 POST = 6.0
-"""Time of a pair of posts, cut at 128 tokens, as a multiple of that of a pair of questions."""
+"""Time of a post, cut at 128 tokens, as a multiple of that of a question."""
 
 
 def seconds(family: Family, name: str, speeds: Mapping[str, Mapping[str, float]]) -> float:
@@ -31,9 +33,14 @@ def seconds(family: Family, name: str, speeds: Mapping[str, Mapping[str, float]]
         for key in ("train_pairs_per_second", "score_pairs_per_second")
     )
     steps = family.setup.steps * family.setup.batch_size * (2 if name == DROPOUT_START else 1)
-    held = sum(len(table) * (POST if split == POSTS else 1) for split, table in family.held.items())
+    held = sum(texts(table, member) / 2 * (POST if split == POSTS else 1) for split, table in family.held.items())
     networks = CLUSTERS if name == CLUSTERED else 1
     return (family.setup.rows if is_fixed(name) else steps) / trained + networks * held / scored + BESIDE
+
+
+def texts(table: PairTable, name: str) -> int:
+    """The number of texts that are encoded: by a bi-encoder each once."""
+    return len({*table.left, *table.right}) if METHODS[name].kind == "bi-encoder" else 2 * len(table)
 
 
 def run(args: argparse.Namespace) -> None:

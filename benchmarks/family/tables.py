@@ -152,7 +152,7 @@ def near_miss_part(folder: Path, training: str) -> str:
         lines.append(f"| `{name}` | {len(rows)} | {' | '.join(figures)} |")
     missing = [f"`{name}`" for name in NAMES if name not in found]
     if missing:
-        lines += ["", f"Not measured yet: {', '.join(missing)}."]
+        lines += ["", f"Not measured: {', '.join(missing)}."]
     return "\n".join([*lines, ""])
 
 

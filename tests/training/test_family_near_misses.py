@@ -200,7 +200,8 @@ def test_hours_follow_from_speeds(few_pairs: None, arguments: Callable[..., argp
     speeds = {name: {"train_pairs_per_second": 10.0, "score_pairs_per_second": 20.0} for name in ("hybrid", "arc-1")}
     held = sum(len(table) * (plan.POST if name == sets.POSTS else 1) for name, table in family.held.items())
     assert plan.seconds(family, "hybrid", speeds) == pytest.approx(16 / 10 + held / 20 + plan.BESIDE)
-    assert plan.seconds(family, "ranking", speeds) == plan.seconds(family, "hybrid", speeds)
+    assert plan.seconds(family, "arc-2", speeds) == plan.seconds(family, "hybrid", speeds)
+    assert plan.seconds(family, "ranking", speeds) < plan.seconds(family, "hybrid", speeds)
     assert plan.seconds(family, "fisher", speeds) == pytest.approx(120 / 10 + held / 20 + plan.BESIDE)
     assert plan.seconds(family, SEEDED, speeds) == plan.BESIDE
 
@@ -311,9 +312,10 @@ def test_what_is_not_measured_is_said(folder: Path) -> None:
     text = answers.page([folder])
     assert f"- Trained on Quora rows and near misses: {answers.NOT_YET}." in text
     assert f"It is {answers.NOT_YET}" in text
-    assert f"| `hybrid` | merged | 0 | {' | '.join([answers.NOT_YET] * 8)} |" in text
+    assert text.count("not measured yet") > 100
+    assert "Not measured: `hybrid`." in text
     assert "![" not in text
-    assert "Not measured yet: `hybrid`." in tables.page()
+    assert "Not measured: `hybrid`." in tables.page()
     with pytest.raises(SystemExit, match="lacks results of cosent"):
         results.best_methods(folder)
 
