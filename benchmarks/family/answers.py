@@ -42,6 +42,8 @@ MEASURES = {
     POSTS_AUC: "ROC AUC on posts",
 }
 NOT_YET = "not measured yet"
+A_CLASS = 3
+"""Methods of a stage from which it is compared with another."""
 
 
 def page(folders: Sequence[Path]) -> str:
@@ -112,9 +114,9 @@ def of_stage(found: Found, stage: str) -> list[str]:
 
 
 def contrast(found: Found, measure: Measure) -> Floats | None:
-    """Draws of early less late, where both are measured."""
+    """Draws of early less late; None with too few methods of either to stand for their class."""
     sides = [of_stage(found, stage) for stage in ("early", "late")]
-    if not all(sides):
+    if min(map(len, sides)) < A_CLASS:
         return None
     every = stacked(found, [*sides[0], *sides[1]], measure)
     return class_difference(every[: len(sides[0])], every[len(sides[0]) :]) if every.shape[1] else None
