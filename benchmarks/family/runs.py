@@ -1,27 +1,39 @@
-"""Trains and measures every method with the same encoder, rows, batches, steps and seeds, on a group-disjoint test."""
+"""Trains and measures every method with the same encoder, rows, batches, steps and seeds, on a group-disjoint test.
+
+Each is trained twice, on Quora rows alone and on as many of which half are near misses, and measured on Quora's test
+and on the near misses of `worlds_dev` and `posts_dev`. Results lie in a folder an encoder and a training set. A process
+leaves what another one works at: start one a core, with `OMP_NUM_THREADS=1`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from transformers.utils.logging import set_verbosity_error
 
+from benchmarks.elsewhere import interval
+from benchmarks.family import sets
 from benchmarks.readme import RESULTS
+from data_scripts.clusters import ClusterPair
 from dupq.calibration.calibrators import fit_calibrator
 from dupq.data.pairs import PairTable, load_pairs
-from dupq.data.writing import write_json
+from dupq.data.writing import write_text
 from dupq.evaluation.metrics import compute_metrics
 from dupq.models.bi_encoder import BiEncoder
 from dupq.models.cross_encoder import CrossEncoderScorer
@@ -48,6 +60,7 @@ class Setup:
     """What all methods share; a result of another setup is made anew."""
 
     encoder: str
+    training: str
     rows: int
     steps: int
     batch_size: int
@@ -60,8 +73,8 @@ class Setup:
 
 
 def setup_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The setup of a result; the first ones, all in float32, do not name their precision."""
-    return {"precision": "float32", **row["setup"]}
+    """The setup of a result; the first ones, all in float32 and on Quora rows, do not say so."""
+    return {"precision": "float32", "training": sets.QUORA, **row["setup"]}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +85,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text; twice that of both (128)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of training (float32)")
     parser.add_argument("--held", type=int, default=8000, help="pairs at most of each other split (8000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME")
+    parser.add_argument("--training", nargs="+", choices=sets.TRAININGS, default=list(sets.TRAININGS), metavar="NAME")
+    parser.add_argument("--best-of", metavar="ENCODER", help="add the ten best methods of that encoder's results")
+    parser.add_argument("--hours", type=float, default=math.inf, help="start no run after that time")
     parser.add_argument("--ensemble-of", default="hybrid", metavar="NAME", help="what ensembles are made of (hybrid)")
 
 
@@ -93,19 +109,33 @@ def whole_groups(table: PairTable, most: int, largest: int | None = None) -> Pai
     return table.take(kept[inverse])
 
 
+@cache
+def quora(folder: Path, rows: int, held: int) -> tuple[PairTable, dict[str, PairTable]]:
+    """Training pairs, and those of the other splits."""
+    splits = {
+        name: whole_groups(load_pairs(folder / f"{name}.jsonl"), held, max(1, held // 100))
+        for name in ("validation", "calibration", "test")
+    }
+    return whole_groups(load_pairs(folder / "train.jsonl", where={"natural": "1"}), rows), splits
+
+
 class Family:
     """The data and the settings, and what trains and measures one method on them."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        folder = Path(args.splits)
-        self.pairs = whole_groups(load_pairs(folder / "train.jsonl", where={"natural": "1"}), args.rows)
-        self.held = {
-            name: whole_groups(load_pairs(folder / f"{name}.jsonl"), args.held, max(1, args.held // 100))
-            for name in ("validation", "calibration", "test")
-        }
+    def __init__(self, args: argparse.Namespace, training: str = sets.QUORA) -> None:
+        self.pairs, held = quora(Path(args.splits), args.rows, args.held)
+        self.held = dict(held)
+        if training == sets.MIXED:
+            part, held_out = whole_groups(self.pairs, args.rows // 2), len(held["validation"])
+            near_misses = sets.worlds_rows(len(self.pairs) - len(part), held_out=False)
+            self.pairs = sets.joined(part, near_misses)
+            self.held["worlds_validation"] = sets.worlds_rows(held_out, held_out=True, times=2)
+        self.near_misses = {name: sets.measured_pairs(name) for name in sets.MEASURED}
+        self.held |= {name: sets.table_of(pairs) for name, pairs in self.near_misses.items()}
         self.base, self.work = args.base, Path(args.work)
         self.setup = Setup(
             encoder=Path(args.base).name,
+            training=training,
             rows=len(self.pairs),
             steps=args.steps,
             batch_size=args.batch_size,
@@ -118,11 +148,27 @@ class Family:
         )
 
     def place(self, name: str, seed: int) -> Path:
-        return FOLDER / self.setup.encoder / f"{name}-{seed}.json"
+        return FOLDER / self.setup.encoder / self.setup.training / f"{name}-{seed}.json"
 
     def is_done(self, name: str, seed: int) -> bool:
         path = self.place(name, seed)
         return path.is_file() and setup_of(json.loads(path.read_text(encoding="utf-8"))) == asdict(self.setup)
+
+    @contextmanager
+    def claimed(self, name: str, seed: int) -> Iterator[bool]:
+        """True while no other process works at this result; a claim ends with its process."""
+        path = self.work / "claims" / f"{self._key(name, seed)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield not self.is_done(name, seed)
+
+    def _key(self, name: str, seed: int) -> str:
+        return f"{self.setup.encoder}-{self.setup.training}-{name}-{seed}"
 
     def train(
         self, name: str, seed: int, pairs: PairTable | None = None, base: str | None = None, steps: int | None = None
@@ -133,14 +179,14 @@ class Family:
             base=base or self.base,
             batch_size=self.setup.batch_size,
             learning_rate=self.setup.learning_rate,
-            max_length=self.setup.max_length,
+            max_length=self.setup.max_length * (2 if reads_both(name) else 1),
             dropout=0.1 if method.needs_dropout else 0.0,
             precision=self.setup.precision,
             seed=seed,
             max_steps=steps,
             save_steps=100_000,
         )
-        output = self.work / "networks" / f"{self.setup.encoder}-{name}-{seed}-{os.getpid()}"
+        output = self.work / "networks" / f"{self._key(name, seed)}-{os.getpid()}"
         table = self.pairs if pairs is None else pairs
         record = train(method.kind, table, output, settings, method=name, restart=True)
         seen = len(table) if method.metric else steps * self.setup.batch_size
@@ -155,7 +201,8 @@ class Family:
         for split, table in self.held.items():
             start = time.perf_counter()
             scores[split] = scorer.score(table.left, table.right)
-            speed = len(table) / (time.perf_counter() - start)
+            if split == "test":
+                speed = len(table) / (time.perf_counter() - start)
         return scores, speed
 
     def trained_and_scored(self, name: str, seed: int, **how: Any) -> dict[str, Any]:
@@ -206,19 +253,27 @@ class Family:
         return merged | {"train_pairs_per_second": merged["train_pairs_per_second"] / len(rows)}
 
     def scores_of(self, name: str, seed: int) -> Path:
-        return self.work / "scores" / f"{self.setup.encoder}-{name}-{seed}.npz"
+        return self.work / "scores" / f"{self._key(name, seed)}.npz"
 
     def write(self, name: str, seed: int, row: dict[str, Any]) -> None:
         """The figures of one row, on the test, as JSON."""
         scores, calibration, test = row.pop("scores"), self.held["calibration"], self.held["test"]
         calibrator = fit_calibrator(scores["calibration"], calibration.labels, calibration.groups)
-        cut = best_cut(scores["validation"], self.held["validation"].labels)
+        own = [split for split in ("validation", "worlds_validation") if split in self.held]
+        cut = best_cut(
+            np.concatenate([scores[split] for split in own]),
+            np.concatenate([self.held[split].labels for split in own]),
+        )
         probabilities = calibrator.probabilities(scores["test"])
         figures = compute_metrics(scores["test"], probabilities, test.labels, test.groups, cut, resamples=RESAMPLES)
         path = self.scores_of(name, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **scores)
         self.place(name, seed).parent.mkdir(parents=True, exist_ok=True)
+        near_misses, drawn = {}, draws(scores["test"], test, cut)
+        for split, pairs in self.near_misses.items():
+            near_misses[split], more = near_miss_figures(scores[split], pairs, cut)
+            drawn |= {f"{split} {measure}": values for measure, values in more.items()}
         result = {
             "name": name,
             "seed": seed,
@@ -232,11 +287,19 @@ class Family:
             "load": os.getloadavg()[0],
             "calibrator": calibrator.kind,
             "metrics": {key: figures[key].to_dict() for key in ("average_precision", "accuracy", "ece_mass")},
-            "draws": draws(scores["test"], test, cut),
+            "near_misses": near_misses,
+            "draws": drawn,
             "versions": versions(),
         }
-        write_json(self.place(name, seed), result)
-        print(f"{name:<20} seed {seed}: AP {figures['average_precision']}", flush=True)
+        write_text(self.place(name, seed), json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+        auc = near_misses[sets.WORLDS]["roc_auc"]["value"]
+        told = f"AP {figures['average_precision']}, AUC of near misses {auc:.3f}"
+        print(f"{self.setup.training:<12} {name:<20} seed {seed}: {told}", flush=True)
+
+
+def reads_both(name: str) -> bool:
+    """True for a method that reads both questions in one input, which then has to hold both."""
+    return METHODS[name].kind == "cross-encoder" and not METHODS[name].network
 
 
 def best_cut(scores: NDArray[np.float64], labels: NDArray[Any]) -> float:
@@ -271,22 +334,80 @@ def draws(scores: NDArray[np.float64], test: PairTable, cut: float) -> dict[str,
         "average_precision": lambda w: float(average_precision_score(test.labels, scores, sample_weight=w)),
         "accuracy": lambda w: float(np.average(right, weights=w)),
     }
-    rng, count = np.random.default_rng(0), int(group.max()) + 1
-    weights = [np.bincount(rng.integers(0, count, count), minlength=count)[group] for _ in range(RESAMPLES)]
-    return {name: [round(figure(w), 6) for w in weights] for name, figure in figures.items()}
+    weights = sets.resampled_groups(group, RESAMPLES)[:, group]
+    return {name: [round(figure(w), 4) for w in weights] for name, figure in figures.items()}
+
+
+def near_miss_figures(
+    scores: NDArray[np.float64], pairs: Sequence[ClusterPair], cut: float
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Figures of a set of near misses with intervals over its clusters, and the draws of its ROC AUC.
+
+    `close` is the ROC AUC where few words decide, against all duplicates. `flagged` are the decisions as bits, from
+    which the page draws all else.
+    """
+    labels, cluster = (np.array([getattr(pair, name) for pair in pairs]) for name in ("label", "cluster"))
+    weights = sets.resampled_groups(cluster, RESAMPLES)[:, cluster]
+    flagged, kinds = scores >= cut, sets.kinds(pairs)
+    wrong = flagged != (labels == 1)
+    close = np.array([sets.is_close(pair) for pair in pairs])
+    chosen = {"roc_auc": np.ones(len(pairs), bool)} | ({"close": close | (labels == 1)} if close.any() else {})
+    figures: dict[str, Any] = {"pairs": len(pairs), "clusters": len(set(cluster.tolist()))}
+    drawn: dict[str, list[float]] = {}
+    for name, of in chosen.items():
+        auc = [float(roc_auc_score(labels[of], scores[of], sample_weight=w[of])) for w in weights]
+        drawn[name] = [round(value, 4) for value in auc]
+        figures[name] = interval(float(roc_auc_score(labels[of], scores[of])), np.array(auc))
+    figures["accuracy"] = interval(float(1 - wrong.mean()), 1 - weights @ wrong / weights.sum(axis=1))
+    figures["wrong"] = {}
+    for kind in sorted(set(kinds.tolist())):
+        of = kinds == kind
+        # A resample without a pair of a rare kind counts as without an error.
+        shares = weights[:, of] @ wrong[of] / np.maximum(weights[:, of].sum(axis=1), 1)
+        figures["wrong"][kind] = interval(float(wrong[of].mean()), shares)
+    figures["flagged"] = np.packbits(flagged).tobytes().hex()
+    return figures, drawn
+
+
+def plan(methods: Sequence[str], seeds: Sequence[int], trainings: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+    """Name, seed and training set of each run, one seed of all methods after the other; ensembles of seeds come last.
+
+    A method without training is the same for every seed, and runs once.
+    """
+    for seed in seeds:
+        for name in methods:
+            if name != SEEDED and (seed == seeds[0] or not is_fixed(name)):
+                yield from ((name, seed, training) for training in trainings)
+    yield from ((SEEDED, 0, training) for training in trainings if SEEDED in methods)
+
+
+def is_fixed(name: str) -> bool:
+    """True for a method whose result does not depend on the seed."""
+    return name in METHODS and bool(METHODS[name].metric)
+
+
+def methods_of(args: argparse.Namespace) -> list[str]:
+    """The methods asked for, and the best of another encoder."""
+    from benchmarks.family.results import best_methods
+
+    more = best_methods(FOLDER / args.best_of) if args.best_of else []
+    return list(dict.fromkeys([*args.methods, *more]))
 
 
 def run(args: argparse.Namespace) -> None:
     set_verbosity_error()  # what each network lacks when it is opened would drown the results
-    family = Family(args)
-    for seed in args.seeds:
-        for name in args.methods:
-            if name != SEEDED and not family.is_done(name, seed):
-                family.write(name, seed, family.run(name, seed))
-    if SEEDED in args.methods and not family.is_done(SEEDED, 0):
-        row = family.seeded(args.seeds)
-        if row is not None:
-            family.write(SEEDED, 0, row)
+    families = {training: Family(args, training) for training in args.training}
+    until = time.monotonic() + 3600 * args.hours
+    for name, seed, training in plan(methods_of(args), args.seeds, args.training):
+        if time.monotonic() > until:
+            break
+        family = families[training]
+        if family.is_done(name, seed):
+            continue
+        with family.claimed(name, seed) as mine:
+            row = (family.seeded(args.seeds) if name == SEEDED else family.run(name, seed)) if mine else None
+            if row is not None:
+                family.write(name, seed, row)
 
 
 def cluster_pairs(left: NDArray[Any], right: NDArray[Any], clusters: int, seed: int = 0) -> NDArray[np.int64]:

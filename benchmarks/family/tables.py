@@ -1,4 +1,7 @@
-"""Writes `benchmarks/family.md` from the JSON that `run`, `speed` and `fewshot` left, and nothing else."""
+"""Writes the pages and pictures of the family from the JSON that `run`, `speed` and `fewshot` left, and nothing else.
+
+`benchmarks/family.md` has all figures, `docs/explanation/family.md` what they answer.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.family import answers, picture, sets
 from benchmarks.family.fewshot import RESULT as FEWSHOT
-from benchmarks.family.runs import FOLDER, MADE_OF, setup_of
+from benchmarks.family.results import (
+    CLOSE_AUC,
+    POSTS_AUC,
+    WORLDS_AUC,
+    Found,
+    Row,
+    load,
+    mean,
+    paired,
+    pooled,
+    spread,
+    wrong,
+)
+from benchmarks.family.runs import FOLDER, MADE_OF, NAMES, setup_of
 from benchmarks.family.speed import place
 from benchmarks.readme import ROOT
 from dupq.data.writing import write_text
@@ -22,37 +38,9 @@ PAGE = ROOT / "benchmarks" / "family.md"
 ORDER = ("hybrid", "classification", "logistic", "triplet-hard", "contrastive")
 """From best to worst, as Vo & Hays 2016 found it for images; triplets mined hard, all else as in their paper."""
 
-Row = dict[str, Any]
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="exit status 1 if the page differs from the results")
-
-
-def load(folder: Path) -> dict[str, list[Row]]:
-    """Of one encoder: name -> a result a seed."""
-    found: dict[str, list[Row]] = {}
-    for path in sorted(folder.glob("*.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault(row["name"], []).append(row)
-    setups = {json.dumps(setup_of(row), sort_keys=True) for rows in found.values() for row in rows}
-    if len(setups) > 1:
-        raise SystemExit(f"{folder} holds results of {len(setups)} setups: run the others again, or remove them")
-    return found
-
-
-def pooled(rows: list[Row], metric: str) -> NDArray[np.float64]:
-    """The draws of every seed together: they spread by seed and by question group."""
-    return np.concatenate([row["draws"][metric] for row in rows])
-
-
-def mean(rows: list[Row], metric: str) -> float:
-    return float(np.mean([row["metrics"][metric]["value"] for row in rows]))
-
-
-def spread(values: NDArray[np.float64], digits: int = 3) -> str:
-    low, high = np.percentile(values, (2.5, 97.5))
-    return f"{low:.{digits}f} to {high:.{digits}f}"
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a page differs from the results")
 
 
 def speeds_of(folder: Path) -> tuple[dict[str, Any], str]:
@@ -85,14 +73,17 @@ def cells(name: str, rows: list[Row], speeds: dict[str, Any]) -> list[str]:
 
 
 def encoder_part(folder: Path) -> str:
-    found = load(folder)
+    # The first results, of more steps, stand until they are removed.
+    found: Found = load(folder) or load(folder / sets.QUORA)
+    if not found:
+        return ""
     ranked = sorted(found.items(), key=lambda item: -mean(item[1], "average_precision"))
     first = ranked[0][1][0]
     setup = setup_of(first)
     head = ["method", "what it is", "average precision", "accuracy", "ECE", "trained/s", "scored/s", "seeds"]
     speeds, taken = speeds_of(folder)
     lines = [
-        f"## {folder.name}",
+        f"## {folder.name}, trained on {answers.TRAINED[sets.QUORA]}",
         "",
         f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
         f"{setup['learning_rate']:g}, {setup['precision']}. Test: {first['pairs']:,} pairs of {first['groups']:,} "
@@ -138,12 +129,31 @@ def order_part(found: dict[str, list[Row]]) -> str:
     )
 
 
-def paired(better: list[Row], worse: list[Row]) -> NDArray[np.float64]:
-    other = {row["seed"]: row for row in worse}
-    shared = [(row, other[row["seed"]]) for row in better if row["seed"] in other]
-    return np.concatenate(
-        [np.subtract(a["draws"]["average_precision"], b["draws"]["average_precision"]) for a, b in shared]
-    )
+def near_miss_part(folder: Path, training: str) -> str:
+    """ROC AUC and errors on near misses of an encoder and a training set."""
+    found = load(folder / training)
+    kinds = list(dict.fromkeys(sets.kinds(sets.measured_pairs(sets.WORLDS)).tolist()))
+    parts = list(dict.fromkeys(sets.kinds(sets.measured_pairs(sets.POSTS)).tolist()))
+    head = ["method", "seeds", "near misses", "where few words decide", "posts", *kinds, *parts]
+    lines = [
+        f"## {folder.name}, trained on {answers.TRAINED[training]}: near misses",
+        "",
+        "ROC AUC, and the share decided wrongly of each kind of pair of `worlds_dev` and `posts_dev`.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+    ]
+    measured = sorted(found.items(), key=lambda item: -pooled(item[1], WORLDS_AUC).mean())
+    for name, rows in measured:
+        aucs = [pooled(rows, measure) for measure in (WORLDS_AUC, CLOSE_AUC, POSTS_AUC)]
+        errors = [pooled(rows, wrong(kind)) for kind in kinds] + [pooled(rows, wrong(p, sets.POSTS)) for p in parts]
+        figures = [f"{values.mean():.3f} ({spread(values)})" for values in aucs]
+        figures += [f"{values.mean():.2f} ({spread(values, 2)})" for values in errors]
+        lines.append(f"| `{name}` | {len(rows)} | {' | '.join(figures)} |")
+    missing = [f"`{name}`" for name in NAMES if name not in found]
+    if missing:
+        lines += ["", f"Not measured: {', '.join(missing)}."]
+    return "\n".join([*lines, ""])
 
 
 def fewshot_part() -> str:
@@ -167,8 +177,13 @@ def fewshot_part() -> str:
     return "\n".join([*lines, ""])
 
 
+def encoders() -> list[Path]:
+    """Folders of encoders with results."""
+    return sorted(path for path in FOLDER.glob("*") if path.is_dir() and any(path.rglob("*.json")))
+
+
 def page() -> str:
-    folders = sorted(path for path in FOLDER.glob("*") if path.is_dir() and any(path.glob("*.json")))
+    folders = encoders()
     parts = [
         "# The Siamese family on questions",
         "",
@@ -177,16 +192,33 @@ def page() -> str:
         "the threshold that is best on validation): mean over seeds, and the 95 % interval over seeds and question "
         "groups. ECE: after calibration on a split of its own, mean and range over seeds. Speeds: pairs a second; of "
         "training, without what comes before the first step. All share one learning rate; a pair head or an embedding "
-        "head learns at ten times that. Methods without training are the same for every seed.",
+        "head learns at ten times that. Methods without training are the same for every seed. What the figures on near "
+        "misses answer is in `docs/explanation/family.md`.",
         "",
         *(encoder_part(folder) for folder in folders),
+        *(
+            near_miss_part(folder, training)
+            for folder in folders
+            for training in sets.TRAININGS
+            if any((folder / training).glob("*.json"))
+        ),
     ]
     return "\n".join(parts + ([fewshot_part()] if FEWSHOT.is_file() else []))
 
 
+def pages() -> dict[Path, str]:
+    """The text of every file."""
+    folders = encoders()
+    return {PAGE: page(), answers.PAGE: answers.page(folders)} | {
+        picture.place(folder.name): drawn for folder in folders if (drawn := picture.picture(folder))
+    }
+
+
 def run(args: argparse.Namespace) -> None:
-    text = page()
+    texts = pages()
     if args.check:
-        raise SystemExit(0 if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text else 1)
-    write_text(PAGE, text)
-    print(f"-> {PAGE}")
+        stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+        raise SystemExit(int(bool(stale)))
+    for path, text in texts.items():
+        write_text(path, text)
+        print(f"-> {path}")

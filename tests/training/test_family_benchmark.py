@@ -127,10 +127,10 @@ def test_draws_are_those_of_resampled_groups_and_the_same_for_every_method() -> 
     picked = np.random.default_rng(0).integers(0, 20, 20)
     rows = np.concatenate([np.flatnonzero(group == one) for one in picked])
     assert found["average_precision"][0] == pytest.approx(
-        average_precision_score(table.labels[rows], scores[rows]), abs=1e-6
+        average_precision_score(table.labels[rows], scores[rows]), abs=1e-4
     )
     right = (scores[rows] >= 0.5) == (table.labels[rows] == 1)
-    assert found["accuracy"][0] == pytest.approx(right.mean(), abs=1e-6)
+    assert found["accuracy"][0] == pytest.approx(right.mean(), abs=1e-4)
     assert draws(np.exp(scores), table, np.exp(0.5)) == found
 
 

@@ -1,0 +1,249 @@
+"""Writes what the family's figures answer, each sentence chosen by its interval."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.family import picture, sets
+from benchmarks.family.results import (
+    CLOSE_AUC,
+    POSTS_AUC,
+    QUORA_AP,
+    WORLDS_AUC,
+    Floats,
+    Found,
+    Measure,
+    balanced,
+    bounds,
+    class_difference,
+    drawn,
+    of_trainings,
+    order_change,
+    pooled,
+    signed,
+    spread,
+    stacked,
+    wrong,
+)
+from benchmarks.family.runs import MADE_OF, NAMES, is_fixed, setup_of
+from benchmarks.family.stages import LINES, STAGES, stage_of
+from benchmarks.readme import ROOT
+
+PAGE = ROOT / "docs" / "explanation" / "family.md"
+TRAINED = {sets.QUORA: "Quora rows", sets.MIXED: "Quora rows and near misses"}
+MEASURES = {
+    QUORA_AP: "average precision on Quora",
+    WORLDS_AUC: "ROC AUC on near misses",
+    CLOSE_AUC: "ROC AUC where few words decide",
+    POSTS_AUC: "ROC AUC on posts",
+}
+NOT_YET = "not measured yet"
+A_CLASS = 3
+"""Methods of a stage from which it is compared with another."""
+
+
+def page(folders: Sequence[Path]) -> str:
+    count = sum(sets.is_close(pair) for pair in sets.measured_pairs(sets.WORLDS))
+    parts = [
+        "# Which similarity networks learn meaning",
+        "",
+        "Two questions can share nearly all words and ask different things. This page compares the methods of `dupq "
+        "train --list-methods` on such near misses. Each is trained on Quora rows alone, and on as many rows of which "
+        "half are near misses of other subjects, with the same encoder, steps and seeds.",
+        "",
+        *(f"- **{stage}**: {LINES[stage]}." for stage in STAGES),
+        "",
+        f"Few words decide in the {count:,} near misses of `worlds_dev` whose texts differ in at most {sets.FEW_WORDS} "
+        "words; their ROC AUC is against all paraphrases. A run decides at the threshold that is best on its own "
+        "validation rows. Intervals are 95 %, over seeds and question groups or clusters. Posts are read up to their "
+        "first 128 tokens. `benchmarks/family.md` has all figures; `python -m benchmarks.family` measures them "
+        "and writes this page.",
+        "",
+    ]
+    for folder in folders:
+        parts += encoder_part(folder)
+    return "\n".join(parts)
+
+
+def encoder_part(folder: Path) -> list[str]:
+    found = of_trainings(folder)
+    if not any(found.values()):
+        return [f"## From {folder.name}", "", f"It is {NOT_YET}.", ""]
+    drawing = picture.picture(folder)
+    target = os.path.relpath(picture.place(folder.name), PAGE.parent)
+    return [
+        f"## From {folder.name}",
+        "",
+        setup_line(found),
+        "",
+        *([f"![{picture.TITLE}, from {folder.name}]({target})", ""] if drawing else []),
+        "### Does comparing early beat comparing late where few words decide?",
+        "",
+        *early_part(found),
+        "",
+        "### Does the order of the family change with the training set?",
+        "",
+        *order_part(found),
+        "",
+        "### Which method is best?",
+        "",
+        *best_part(found),
+        "",
+        "### Figures",
+        "",
+        *table(found),
+        "",
+    ]
+
+
+def setup_line(found: dict[str, Found]) -> str:
+    setup = setup_of(next(rows[0] for results in found.values() for rows in results.values()))
+    return (
+        f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
+        f"{setup['learning_rate']:g}, {setup['precision']}."
+    )
+
+
+def of_stage(found: Found, stage: str) -> list[str]:
+    """Measured methods of a stage; what is put together of several trainings, or not trained, is left out."""
+    return [name for name in found if name not in MADE_OF and not is_fixed(name) and stage_of(name) == stage]
+
+
+def contrast(found: Found, measure: Measure) -> Floats | None:
+    """Draws of early less late; None with too few methods of either to stand for their class."""
+    sides = [of_stage(found, stage) for stage in ("early", "late")]
+    if min(map(len, sides)) < A_CLASS:
+        return None
+    every = stacked(found, [*sides[0], *sides[1]], measure)
+    return class_difference(every[: len(sides[0])], every[len(sides[0]) :]) if every.shape[1] else None
+
+
+def early_part(found: dict[str, Found]) -> list[str]:
+    """The answer by ROC AUC, and errors by kind of near miss."""
+    lines = []
+    for training, results in found.items():
+        draws, every = (contrast(results, drawn(measure)) for measure in (CLOSE_AUC, WORLDS_AUC))
+        if draws is None or every is None:
+            lines.append(f"- Trained on {TRAINED[training]}: {NOT_YET}.")
+            continue
+        _, low, high = bounds(draws)
+        answer = "yes" if low > 0 else "no, late beats early" if high < 0 else "undecided"
+        numbers = [len(of_stage(results, stage)) for stage in ("early", "late")]
+        lines.append(
+            f"- Trained on {TRAINED[training]}: **{answer}**. Mean ROC AUC of {numbers[0]} early methods less that of "
+            f"{numbers[1]} late ones: {signed(draws)}; over all near misses {signed(every)}."
+        )
+    lines += ["", "The interval is also over methods, for each class stands for more than were tried.", ""]
+    return lines + kinds_table(found)
+
+
+def kinds_table(found: dict[str, Found]) -> list[str]:
+    near_misses = [pair.kind for pair in sets.measured_pairs(sets.WORLDS) if pair.label == 0]
+    kinds = sorted({*near_misses} - {sets.TWO_NEAR_MISSES}, key=lambda kind: -near_misses.count(kind))
+    head = ["kind of change", "pairs"]
+    for training in found:
+        head += [f"{stage}, {TRAINED[training]}" for stage in STAGES] + ["early less late"]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+    for kind in (*kinds, sets.PARAPHRASE):
+        size = sum(pair.kind == kind for pair in sets.measured_pairs(sets.WORLDS))
+        cells = [kind, f"{size:,}"]
+        for results in found.values():
+            for stage in STAGES:
+                names = of_stage(results, stage)
+                shares = [pooled(results[name], wrong(kind)).mean() for name in names]
+                cells.append(f"{np.mean(shares):.2f}" if shares else NOT_YET)
+            draws = contrast(results, wrong(kind) if kind == sets.PARAPHRASE else balanced(kind))
+            cells.append(NOT_YET if draws is None else signed(draws, 2) + verdict_mark(draws))
+        lines.append(f"| {' | '.join(cells)} |")
+    return [
+        "Share decided wrongly by kind of change, mean over methods. A method can decide fewer near misses wrongly by "
+        "flagging less: the difference is of the mean of this share and that of paraphrases, and in the last row of "
+        "paraphrases alone. Bold: its interval excludes 0.",
+        "",
+        *lines,
+    ]
+
+
+def verdict_mark(draws: Floats) -> str:
+    _, low, high = bounds(draws)
+    return " **early**" if high < 0 else " **late**" if low > 0 else ""
+
+
+def order_part(found: dict[str, Found]) -> list[str]:
+    alone, mixed = found[sets.QUORA], found[sets.MIXED]
+    names = [name for name in alone if name in mixed and name not in MADE_OF and not is_fixed(name)]
+    shared = [{row["seed"] for row in results[name]} for results in (alone, mixed) for name in names]
+    seeds = set.intersection(*shared) if shared else set()
+    if len(names) < 3 or len(seeds) < 2:
+        return [f"It is {NOT_YET}: three methods with two seeds of both training sets are needed."]
+    lines = []
+    for measure, line in MEASURES.items():
+        a, b = (only(stacked(results, names, drawn(measure)), results, names, seeds) for results in (alone, mixed))
+        across, within = order_change(a, b)
+        _, low, high = bounds(within - across)
+        answer = "the order changes" if low > 0 else "no change is seen" if high < 0 else "undecided"
+        lines.append(
+            f"- {line}: **{answer}**. Rank correlation {across.mean():.2f} ({spread(across, 2)}) between the training "
+            f"sets, {within.mean():.2f} ({spread(within, 2)}) between two seeds of one: a loss of "
+            f"{signed(within - across, 2)}."
+        )
+    without = "Spearman's coefficient over the {:,} methods whose networks depend on a seed."
+    return [*lines, "", without.format(len(names))]
+
+
+def only(values: Floats, found: Found, names: Sequence[str], seeds: set[int]) -> Floats:
+    """The seeds that both training sets have."""
+    own = sorted(set.intersection(*({row["seed"] for row in found[name]} for name in names)))
+    return values[:, [own.index(seed) for seed in sorted(seeds)]]
+
+
+def best_part(found: dict[str, Found]) -> list[str]:
+    """The best by each measure, and those that are not shown to be worse."""
+    lines = []
+    for training, results in found.items():
+        if not results:
+            lines.append(f"- Trained on {TRAINED[training]}: {NOT_YET}.")
+        for measure, line in MEASURES.items() if results else ():
+            ranked = sorted(results, key=lambda name: -pooled(results[name], measure).mean())
+            first, close = ranked[0], []
+            for name in ranked[1:]:
+                # What was run once has the draws of other methods' first seed.
+                rows = [results[first], results[name]]
+                count = min(len(one) for one in rows)
+                one, other = (pooled(each[:count], measure) for each in rows)
+                if bounds(one - other)[1] <= 0:
+                    close.append(f"`{name}`")
+            value = f"{pooled(results[first], measure).mean():.3f}"
+            beside = f"; undecided against {', '.join(close)}" if close else "; all others are worse"
+            lines.append(f"- {line}, trained on {TRAINED[training]}: `{first}` ({value}){beside}.")
+    return lines
+
+
+def table(found: dict[str, Found]) -> list[str]:
+    head = ["method", "compares", "seeds"]
+    head += [f"{line}, {TRAINED[training]}" for line in MEASURES.values() for training in found]
+    lines = [f"| {' | '.join(head)} |", f"|---|---|--:|{'--:|' * (len(head) - 3)}"]
+
+    def height(name: str) -> float:
+        values = [pooled(results[name], WORLDS_AUC).mean() for results in found.values() if name in results]
+        return float(values[-1]) if values else -1.0
+
+    measured = [name for name in NAMES if any(name in results for results in found.values())]
+    for name in sorted(measured, key=lambda name: (-height(name), name)):
+        counts = [len(results.get(name, ())) for results in found.values()]
+        cells = [f"`{name}`", stage_name(name), " and ".join(dict.fromkeys(map(str, counts)))]
+        for measure in MEASURES:
+            for results in found.values():
+                values = pooled(results[name], measure) if name in results else None
+                cells.append(NOT_YET if values is None else f"{values.mean():.3f} ({spread(values)})")
+        lines.append(f"| {' | '.join(cells)} |")
+    missing = [f"`{name}`" for name in NAMES if name not in measured]
+    return [*lines, *(["", f"Not measured: {', '.join(missing)}."] if missing else [])]
+
+
+def stage_name(name: str) -> str:
+    return "-" if name in MADE_OF else stage_of(name)
