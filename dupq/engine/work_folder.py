@@ -97,6 +97,14 @@ class WorkFolder:
         """
         return self._read(name, self._store.read)
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return the bytes of a part from `start` to `stop`, fewer at its end.
+
+        Raises:
+            InputError: There is no such part, or it cannot be read.
+        """
+        return self._read(name, lambda name: self._store.read_range(name, start, stop)) if start < stop else b""
+
     def size(self, name: str) -> int:
         """Return the size of a part in bytes.
 
@@ -219,6 +227,8 @@ class _Store(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes: ...
+
     def size(self, name: str) -> int: ...
 
     def write(self, name: str, data: bytes) -> None: ...
@@ -249,6 +259,11 @@ class _Disk:
 
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        with (self.folder / name).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(stop - start)
 
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
@@ -331,6 +346,9 @@ class _ObjectStore:
 
     def read(self, name: str) -> bytes:
         return bytes(self.files.cat_file(self._path(name)))
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        return bytes(self.files.cat_file(self._path(name), start=start, end=stop))
 
     def size(self, name: str) -> int:
         return int(self.files.info(self._path(name))["size"])
