@@ -24,6 +24,7 @@ from dupq.data.reading import (
     require_columns,
     source_name,
 )
+from dupq.data.seen_ids import SeenIds
 from dupq.data.stackexchange import (
     BODY,
     DATE_COLUMNS,
@@ -35,7 +36,6 @@ from dupq.data.stackexchange import (
     post_rows,
     tag_words,
 )
-from dupq.data.seen_ids import SeenIds
 from dupq.data.text import check_text
 from dupq.errors import InputError
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from dupq.data.arguments import as_choice, as_int, as_kind, as_list, as_path
 from dupq.data.checks import checked_rate
@@ -20,17 +19,15 @@ from dupq.errors import InputError
 from dupq.mining.active_scoring import MIN_BUDGET, score_candidates
 from dupq.mining.candidates import exact_copies
 from dupq.mining.checkpoint import Checkpoint
-from dupq.mining.questions import Columns, OnError, read_questions
+from dupq.mining.question_stream import QuestionStream, stream_questions
+from dupq.mining.questions import Columns, OnError, Questions, read_questions
 from dupq.mining.results import MiningResult
-from dupq.mining.stages import RunPlan, engine_stages, stages_here
-from dupq.models.batching import chunks
+from dupq.mining.stages import RunPlan, Stages, engine_stages, stages_here
 from dupq.search.approximate import need_usearch
 from dupq.search.pairs import MAX_PAIRS
 from dupq.types import Progress
 
 APPROXIMATE_ABOVE = 2_000_000
-PART = 8192
-"""Texts between two calls of `progress` while they are read."""
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (stage, done, total); the stages are "reading", "embedding", "searching" and "judging"."""
@@ -168,33 +165,22 @@ def find_duplicates(
     embedder_of(pipeline)
     decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
-    every, left_out = read_questions(
-        questions,
-        against,
-        ids=ids,
-        created=created,
-        columns=_checked_columns(text_columns, id_column, created_column),
-        date_format=date_format,
-        on_error=on_error,
-    )
-    texts = [every.texts[at] for at in every.first.tolist()]
-    approximate = engine is None and len(texts) > settings.approximate_above
-    if approximate:
-        need_usearch(len(texts))
-    copies_left, copies_right = exact_copies(every)
-    unknown_language, truncated = _text_warnings(pipeline, texts, _stage(progress, "reading"))
-    plan = RunPlan.of(pipeline, texts, f"{settings!r} {rule!r} {every.sides}") if work is not None else RunPlan()
-    with (
-        stages_here(Checkpoint(folder), pipeline, texts, plan, fresh=fresh)
-        if engine is None or shared is None
-        else engine_stages(engine, shared, pipeline, texts, plan, fresh=fresh)
-    ) as stages:
+    columns = _checked_columns(text_columns, id_column, created_column)
+    reading = {"ids": ids, "created": created, "columns": columns, "date_format": date_format, "on_error": on_error}
+    run = f"{settings!r} {rule!r}"
+    if engine is None or shared is None:
+        opened = _open_here(pipeline, questions, against, reading, Checkpoint(folder), settings, run, fresh=fresh)
+    else:
+        opened = _open_engine(engine, shared, pipeline, questions, against, reading, run, fresh=fresh)
+    with opened as (every, left_out, stages):
+        copies_left, copies_right = exact_copies(every)
+        unknown_language, truncated = stages.check(_stage(progress, "reading"))
         stages.embed(_stage(progress, "embedding"))
         pairs = stages.search(
             every.sides,
             rule=rule,
             max_pairs=settings.max_pairs,
-            approximate=approximate,
+            approximate=engine is None and len(every.first) > settings.approximate_above,
             progress=_stage(progress, "searching"),
         )
         if pairs.search_guarantee.truncated:
@@ -227,6 +213,46 @@ def find_duplicates(
     )
 
 
+@contextmanager
+def _open_here(
+    pipeline: PairScorer,
+    questions: object,
+    against: object,
+    reading: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    settings: MiningSettings,
+    run: str,
+    *,
+    fresh: bool,
+) -> Iterator[tuple[Questions, tuple[str, ...], Stages]]:
+    if isinstance(questions, QuestionStream):
+        raise InputError("a QuestionStream needs an engine, got none", hint="give engine=LocalEngine() and work=")
+    every, left_out = read_questions(questions, against, **reading)
+    texts = [every.texts[at] for at in every.first.tolist()]
+    if len(texts) > settings.approximate_above:
+        need_usearch(len(texts))
+    plan = RunPlan() if checkpoint.folder is None else RunPlan.of(pipeline, texts, f"{run} {every.sides}")
+    with stages_here(checkpoint, pipeline, texts, plan, fresh=fresh) as stages:
+        yield every, left_out, stages
+
+
+@contextmanager
+def _open_engine(
+    engine: Engine,
+    work: WorkFolder,
+    pipeline: PairScorer,
+    questions: object,
+    against: object,
+    reading: Mapping[str, Any],
+    run: str,
+    *,
+    fresh: bool,
+) -> Iterator[tuple[Questions, tuple[str, ...], Stages]]:
+    stream = questions if isinstance(questions, QuestionStream) else stream_questions(questions, against, **reading)
+    with engine_stages(engine, work, pipeline, stream, run, fresh=fresh) as (every, stages):
+        yield every, tuple(stream.left_out), stages
+
+
 def _checked_columns(text_columns: str | Sequence[str], id_column: str | None, created_column: str | None) -> Columns:
     texts = [text_columns] if isinstance(text_columns, str) else as_list(text_columns, "text_columns")
     named = [("text_columns", texts), ("id_column", [id_column]), ("created_column", [created_column])]
@@ -239,17 +265,3 @@ def _checked_columns(text_columns: str | Sequence[str], id_column: str | None, c
 
 def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
     return None if progress is None else lambda done, total: progress(stage, done, total)
-
-
-def _text_warnings(
-    pipeline: PairScorer, texts: Sequence[str], progress: Progress | None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which of n texts are in an unknown language, and which are truncated, bool (n,) each."""
-    unknown, truncated = np.zeros(len(texts), bool), np.zeros(len(texts), bool)
-    for part in chunks(len(texts), PART):
-        for at, warnings in enumerate(pipeline.text_warnings(texts[part]), part.start):
-            for warning in warnings:
-                (truncated if warning.kind == "truncated" else unknown)[at] = True
-        if progress is not None:
-            progress(part.stop, len(texts))
-    return unknown, truncated
