@@ -80,7 +80,7 @@ def stream_questions(
         check_columns(columns, [("questions", questions)])
         return _Streamer(ids, created, date_format, on_error).stream(questions, against)
     rows = read_rows(questions, against, ids, created, columns, date_format, on_error)
-    known = [] if rows.ages is None else np.where(np.isinf(rows.ages), None, rows.ages).tolist()
+    known = [] if rows.ages is None else [None if np.isinf(age) else age for age in rows.ages.tolist()]
 
     def part(start: int, stop: int) -> Iterator[SourceQuestion]:
         for at in range(start, stop):
