@@ -80,12 +80,14 @@ class MineInput:
                 location=", ".join(self.args.questions),
                 hint="name their column with --created-column NAME, or use --representative central",
             )
+        new, old = self._new_ids, self._old_ids
+        self._new_ids, self._old_ids = SeenIds(), SeenIds()  # their memory is needed
         if self._shared:
             return "sides"
         if not self.one_type or len(self._types) < 2:
             return "plain"
         for id_ in ids:
-            if isinstance(id_, int) and (str(id_) in self._new_ids or str(id_) in self._old_ids):
+            if isinstance(id_, int) and (str(id_) in new or str(id_) in old):
                 raise InputError(
                     f"ids must be of one type for Parquet, got the number {id_} and the text '{id_}'",
                     hint="write JSONL, or give the ids one type in the input",

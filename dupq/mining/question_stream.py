@@ -139,6 +139,7 @@ class _Streamer:
         )
 
     def _finish(self, ids: Sequence[Id]) -> IdForm:
+        self.seen = SeenIds()  # all are unique, and the memory is needed
         for values, name in ((self.ids, "ids"), (self.created, "created")):
             for _ in values or ():
                 raise InputError(f"{name} must have one value for each of {self.total} questions, got more")
