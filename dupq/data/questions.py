@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from dupq.data.arguments import as_choice, as_id
+from dupq.data.arguments import as_choice, as_id, as_kind
 from dupq.data.details import NAMES, detail_columns, details_of
 from dupq.data.discourse import discourse_rows
 from dupq.data.html import strip_clear_html, strip_html
@@ -176,7 +176,7 @@ def read_questions(
     as_choice(html, HTML_MODES, "html")
     check_reading(options, report)
     report = report if report is not None else ReadReport()
-    ids = ReadIds() if ids is None else ids
+    ids = ReadIds() if ids is None else as_kind(ids, ReadIds, "ids", "give ReadIds(), or leave it out")
     found: Iterator[tuple[int, Mapping[str, Any]]]
     names: Iterable[str]
     if is_dump(source):

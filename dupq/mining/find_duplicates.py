@@ -115,12 +115,15 @@ def find_duplicates(
 
     With an engine, vectors, search and scores are computed by its workers, as units that read and write parts of the
     `work` folder. The search is exact for any number of texts. Pairs, cosines, scores and groups are those of the same
-    call without an engine; of the guarantee, the counts `rescored` and `dropped` may differ. This process holds all
-    texts and the candidates in memory, and no vectors.
+    call without an engine; of the guarantee, the counts `rescored` and `dropped` may differ. This process holds the
+    candidates and a few bytes a question, but no texts, ids and vectors: the result reads ids and texts from the work
+    folder when they are used. An iterator of texts is read once, one at a time, with iterators of ids and dates beside
+    it; a list or frame is read and checked first.
 
     Args:
         pipeline: A calibrated pipeline with a bi-encoder.
         questions: n texts: a list, array, Series or generator, taken by position; or a pandas, polars or Arrow frame.
+            With an engine, also a `QuestionStream`, which brings its own ids, dates and old collection.
         against: An old collection to compare `questions` with. None: find pairs within `questions`.
         ids: Unique ids, int or str, of the questions and then of `against`. None: those of the frames, or 0, 1, 2, ...
         created: The date of each question, in the same order, as `parse_dates` takes it; None for an unknown one, which
@@ -248,7 +251,12 @@ def _open_engine(
     *,
     fresh: bool,
 ) -> Iterator[tuple[Questions, tuple[str, ...], Stages]]:
-    stream = questions if isinstance(questions, QuestionStream) else stream_questions(questions, against, **reading)
+    if isinstance(questions, QuestionStream):
+        if any(value is not None for value in (against, reading["ids"], reading["created"])):
+            raise InputError("a QuestionStream has ids, dates and an old collection of its own", hint="leave them out")
+        stream = questions
+    else:
+        stream = stream_questions(questions, against, **reading)
     with engine_stages(engine, work, pipeline, stream, run, fresh=fresh) as (every, stages):
         yield every, tuple(stream.left_out), stages
 
