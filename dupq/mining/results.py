@@ -180,10 +180,10 @@ class MiningResult:
         below = np.minimum(self.probabilities, np.nextafter(threshold, 0.0))
         probabilities = np.where(held_back, below, self.probabilities)
         # A text without a copy and without a pair at the threshold stays alone: it and its questions are left out.
-        counts = np.bincount(every.text_of, minlength=len(every.first))
-        kept, strong = counts > 1, probabilities >= threshold
+        kept, strong = np.bincount(every.text_of, minlength=len(every.first)) > 1, probabilities >= threshold
         kept[self.left[strong]] = kept[self.right[strong]] = True
-        number = np.cumsum(kept) - 1
+        number = np.cumsum(kept, dtype=np.int64)
+        number -= 1  # in place: there is one for each text
         inside = kept[self.left] & kept[self.right]
         questions = np.flatnonzero(kept[every.text_of])
         ids = dict(zip(questions.tolist(), take(every.ids, questions), strict=True))
