@@ -134,7 +134,7 @@ class Family:
             batch_size=self.setup.batch_size,
             learning_rate=self.setup.learning_rate,
             max_length=self.setup.max_length,
-            dropout=0.1 if method.unsupervised else 0.0,
+            dropout=0.1 if method.needs_dropout else 0.0,
             precision=self.setup.precision,
             seed=seed,
             max_steps=steps,

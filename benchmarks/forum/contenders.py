@@ -84,13 +84,13 @@ def scan(settings: Settings, kernel: str) -> tuple[Watch, Found]:
     return watch, (pairs.left, pairs.right, pairs.cosine)
 
 
-def approximate(settings: Settings) -> tuple[Watch, Found]:
-    from dupq.search.approximate import approximate_pairs
+def by_cells(settings: Settings) -> tuple[Watch, Found]:
+    from dupq.search.cells import cell_pairs
     from dupq.search.vectors import StoredRows
 
     rows = StoredRows(Path(settings["vectors"]), (settings["n"], settings["dimensions"]))
     watch = Watch()
-    pairs = approximate_pairs(rows, threshold=settings["threshold"])
+    pairs = cell_pairs(rows, threshold=settings["threshold"])
     watch.stages["recall"] = pairs.search_guarantee.recall
     return watch, (pairs.left, pairs.right, pairs.cosine)
 
@@ -225,7 +225,7 @@ def semhash(settings: Settings, static: bool) -> tuple[Watch, Found]:
 CONTENDERS: dict[str, Callable[[Settings], tuple[Watch, Found]]] = {
     "dupq scan": lambda settings: scan(settings, "auto"),
     "dupq scan, float32": lambda settings: scan(settings, "float32"),
-    "dupq approximate": approximate,
+    "dupq cells": by_cells,
     "numpy square": square,
     "paraphrase_mining": paraphrase_mining,
     "dupq, judging all": lambda settings: dupq_from_text(settings, None),

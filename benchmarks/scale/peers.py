@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.index.places import LeftOutError
 from benchmarks.scale.cells import MAX_PAIRS, THRESHOLD, figure, sampled, stored
-from dupq.search.approximate import approximate_pairs
+from dupq.models.batching import chunks
 from dupq.search.cells import cell_pairs
 from dupq.search.certificate import found_of, measured_recall
 from dupq.search.kmeans import default_cells
@@ -21,6 +21,7 @@ from dupq.search.kmeans import default_cells
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 PROBES = 8
 NEAREST = 100
+PART, EXPANSION = 4096, 128
 HASHES, JACCARD = 128, 0.5
 
 
@@ -31,9 +32,23 @@ def by_cells(path: str, texts: Sequence[str]) -> Pairs:
 
 
 def usearch(path: str, texts: Sequence[str]) -> Pairs:
-    """Search usearch's HNSW graph, as dupq's approximate search does."""
-    found = approximate_pairs(stored(path), threshold=THRESHOLD, max_pairs=MAX_PAIRS, sample=1)
-    return found.left, found.right
+    """Search usearch's HNSW graph, the nearest of each question."""
+    from usearch.index import Index
+
+    rows = stored(path)
+    graph = Index(ndim=rows.shape[1], metric="ip", dtype="bf16", expansion_add=EXPANSION, expansion_search=EXPANSION)
+    for part in chunks(len(rows), PART):
+        graph.add(np.arange(part.start, part.stop), rows[part])
+    lefts, rights = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for part in chunks(len(rows), PART):
+        found = graph.search(rows[part], min(NEAREST, len(rows)))
+        # One row alone gives arrays without its axis; a row with fewer neighbours is padded.
+        keys, distances = (np.reshape(side, (part.stop - part.start, -1)) for side in (found.keys, found.distances))
+        read = np.arange(keys.shape[1]) < np.reshape(getattr(found, "counts", keys.shape[1]), (-1, 1))
+        place, rank = np.nonzero(read & (1 - distances >= THRESHOLD))
+        lefts.append(part.start + place)
+        rights.append(keys[place, rank].astype(np.int64))
+    return once(np.concatenate(lefts), np.concatenate(rights))
 
 
 def faiss_ivf(path: str, texts: Sequence[str]) -> Pairs:

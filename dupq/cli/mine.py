@@ -94,7 +94,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--approximate-above",
         type=int,
         metavar="N",
-        help="number of questions above which the search is approximate; with an engine it is exact (default: "
+        help="number of distinct questions above which the search is by cells, with a certified recall (default: "
         "2,000,000)",
     )
     add_model_options(mine)

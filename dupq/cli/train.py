@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def run_fit(args: argparse.Namespace) -> int:
     from dupq.training.trainer import train
 
     output = Path(args.output)
-    work = Path(args.work) if args.work else output.with_name(output.name + ".work")
+    work = Path(args.work or f"{os.path.abspath(output)}.work")  # "." has no name of its own
     if work.exists() and not work.is_dir():
         raise InputError(
             "the work folder must be a folder, got a file",

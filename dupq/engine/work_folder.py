@@ -89,13 +89,13 @@ class WorkFolder:
         """
         return {name for name in self._read(folder, self._store.names) if name not in (_PLAN, _LOCK)}
 
-    def read(self, name: str) -> bytes:
-        """Return a part.
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return a part, or its bytes from `start` to `stop`, the last one not included.
 
         Raises:
             InputError: There is no such part, or it cannot be read.
         """
-        return self._read(name, self._store.read)
+        return self._read(name, lambda found: self._store.read(found, start, stop))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Return the bytes of a part from `start` to `stop`, fewer at its end.
@@ -225,7 +225,7 @@ class _Store(Protocol):
 
     def names(self, folder: str) -> set[str]: ...
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes: ...
 
     def read_range(self, name: str, start: int, stop: int) -> bytes: ...
 
@@ -257,8 +257,10 @@ class _Disk:
             found |= {Path(parent, name).relative_to(self.folder).as_posix() for name in files if name[0] != "."}
         return found
 
-    def read(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        with (self.folder / name).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(-1 if stop is None else stop - start)
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         with (self.folder / name).open("rb") as stream:
@@ -344,8 +346,9 @@ class _ObjectStore:
             return set()
         return {path.removeprefix(f"{self.root}/") for path in found if path.startswith(f"{self.root}/")}
 
-    def read(self, name: str) -> bytes:
-        return bytes(self.files.cat_file(self._path(name)))
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        part = {} if start == 0 and stop is None else {"start": start, "end": stop}
+        return bytes(self.files.cat_file(self._path(name), **part))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         return bytes(self.files.cat_file(self._path(name), start=start, end=stop))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dupq.decisions.candidate_rule import CandidateRule
 from dupq.mining.questions import Questions, id_key
 from dupq.mining.stored_questions import take
-from dupq.search.approximate import approximate_pairs
+from dupq.search.cells import cell_pairs
 from dupq.search.exact import similar_pairs
 from dupq.search.pairs import SimilarPairs
 from dupq.search.vectors import StoredRows, slice_rows
@@ -51,7 +51,7 @@ def near_pairs(
         sides: `Questions.sides`.
         rule: The pairs to find. Between two collections, only the neighbours of texts of the new one count.
         max_pairs, progress: As for `search.exact.similar_pairs`.
-        approximate: Use the approximate index.
+        approximate: Search by cells, with a certified recall.
         resume: A file that an exact search keeps its progress in, or None.
 
     Raises:
@@ -67,7 +67,7 @@ def near_pairs(
     options = {**wanted, "max_pairs": max_pairs, "progress": progress}
     left, right = (vectors, None) if sides is None else (slice_rows(vectors, 0, stop), slice_rows(vectors, start, n))
     if approximate:
-        pairs = approximate_pairs(left, right, **options)
+        pairs = cell_pairs(left, right, **{**options, "own": own})
     else:
         pairs = similar_pairs(left, right, resume=resume, **options)
     return of_distinct_texts(pairs, sides, n)

@@ -23,7 +23,6 @@ from dupq.mining.question_stream import QuestionStream, stream_questions
 from dupq.mining.questions import Columns, OnError, Questions, read_questions
 from dupq.mining.results import MiningResult
 from dupq.mining.stages import RunPlan, Stages, engine_stages, stages_here
-from dupq.search.approximate import need_usearch
 from dupq.search.pairs import MAX_PAIRS
 from dupq.types import Progress
 
@@ -47,7 +46,7 @@ class MiningSettings:
         max_judged: Number of candidates that the scorer scores, the uncertain ones first, and the nearest of equally
             uncertain ones; at least 100. The others get a probability estimated from their cosine, and nothing is
             guaranteed for them. None: all are scored.
-        approximate_above: Use the approximate index from one distinct text more than this.
+        approximate_above: Search by cells, with a certified recall, from one distinct text more than this.
         base_rate: Share of duplicates among the candidates, in (0, 1), if you know it; None: the pipeline's own, see
             `find_duplicates`.
         neighbours: Number of nearest questions of each question that are candidates from `min_cosine` on, beside every
@@ -114,11 +113,13 @@ def find_duplicates(
     pairs for duplicates here.
 
     With an engine, vectors, search and scores are computed by its workers, as units that read and write parts of the
-    `work` folder. The search is exact for any number of texts. Pairs, cosines, scores and groups are those of the same
-    call without an engine; of the guarantee, the counts `rescored` and `dropped` may differ. This process holds the
-    candidates and a few bytes a question, but no texts, ids and vectors: the result reads ids and texts from the work
-    folder when they are used. An iterator of texts is read once, one at a time, with iterators of ids and dates beside
-    it; a list or frame is read and checked first.
+    `work` folder. Pairs, cosines, scores and groups are those of the same call without an engine; of the guarantee,
+    the counts `rescored` and `dropped` may differ. This process holds the candidates and a few bytes a question, but no
+    texts, ids and vectors: the result reads ids and texts from the work folder when they are used. An iterator of texts
+    is read once, one at a time, with iterators of ids and dates beside it; a list or frame is read and checked first.
+
+    Above `settings.approximate_above` distinct texts the search is by cells: it finds most candidates. Their share is
+    certified on sampled texts before the search begins, and stands in `result.search_guarantee`.
 
     Args:
         pipeline: A calibrated pipeline with a bi-encoder.
@@ -144,8 +145,8 @@ def find_duplicates(
 
     Raises:
         InputError: A bad text (named by its place), ids that are not unique, a date that cannot be parsed, an argument
-            of the wrong type, a pipeline without a bi-encoder, an engine without a `work` folder, or a `work` folder
-            that is in use or holds other files.
+            of the wrong type, a pipeline without a bi-encoder, an engine without a `work` folder, a `work` folder that
+            is in use or holds other files, or a search by cells whose recall is below 0.99.
         UnitError: Units of the engine failed repeatedly.
         NotCalibratedError: The pipeline has no calibrator or threshold.
         OutputError: The `work` folder could not be written.
@@ -172,7 +173,7 @@ def find_duplicates(
     reading = {"ids": ids, "created": created, "columns": columns, "date_format": date_format, "on_error": on_error}
     run = f"{settings!r} {rule!r}"
     if engine is None or shared is None:
-        opened = _open_here(pipeline, questions, against, reading, Checkpoint(folder), settings, run, fresh=fresh)
+        opened = _open_here(pipeline, questions, against, reading, Checkpoint(folder), run, fresh=fresh)
     else:
         opened = _open_engine(engine, shared, pipeline, questions, against, reading, run, fresh=fresh)
     with opened as (every, left_out, stages):
@@ -183,7 +184,7 @@ def find_duplicates(
             every.sides,
             rule=rule,
             max_pairs=settings.max_pairs,
-            approximate=engine is None and len(every.first) > settings.approximate_above,
+            approximate=len(every.first) > settings.approximate_above,
             progress=_stage(progress, "searching"),
         )
         if pairs.search_guarantee.truncated:
@@ -223,7 +224,6 @@ def _open_here(
     against: object,
     reading: Mapping[str, Any],
     checkpoint: Checkpoint,
-    settings: MiningSettings,
     run: str,
     *,
     fresh: bool,
@@ -232,8 +232,6 @@ def _open_here(
         raise InputError("a QuestionStream needs an engine, got none", hint="give engine=LocalEngine() and work=")
     every, left_out = read_questions(questions, against, **reading)
     texts = [every.texts[at] for at in every.first.tolist()]
-    if len(texts) > settings.approximate_above:
-        need_usearch(len(texts))
     plan = RunPlan() if checkpoint.folder is None else RunPlan.of(pipeline, texts, f"{run} {every.sides}")
     with stages_here(checkpoint, pipeline, texts, plan, fresh=fresh) as stages:
         yield every, left_out, stages

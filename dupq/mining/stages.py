@@ -21,6 +21,7 @@ from dupq.mining import checkpoint as parts
 from dupq.mining import distinct_texts
 from dupq.mining.cached_embeddings import Vectors, with_cached_embeddings
 from dupq.mining.candidates import near_pairs, of_distinct_texts
+from dupq.mining.cell_units import CellSearch, search_by_cells, sizes
 from dupq.mining.checkpoint import Checkpoint
 from dupq.mining.distinct_texts import store_questions
 from dupq.mining.question_stream import QuestionStream
@@ -224,7 +225,7 @@ class EngineStages:
         approximate: bool,
         progress: Progress | None,
     ) -> SimilarPairs:
-        """Find the candidates by an exact search in tiles; `approximate` has no effect."""
+        """Find the candidates; see `candidates.near_pairs`."""
         start, stop = (0, self.n) if sides is None else sides
         wanted = WantedPairs(
             rule.min_cosine,
@@ -233,6 +234,9 @@ class EngineStages:
             max_pairs,
             one=sides is None,
         )
+        if approximate:
+            search = CellSearch(self.folder, self.n, sides, wanted, self.size)
+            return of_distinct_texts(search_by_cells(self.engine, self.work, search, progress), sides, self.n)
         units, panels = tile_units(self.folder, stop, self.n - start, wanted, self.size, tiles.TILE_PRODUCTS)
         total = len(units) + len(panels)
         self.engine.run(
@@ -304,7 +308,7 @@ def engine_stages(
     with work.hold(plan):
         write_pipeline(pipeline, work)
         every, found = store_questions(engine, work, stream)
-        run = parts.hash_of(found, f"{settings} {every.sides}", str(tiles.TILE_PRODUCTS))
+        run = parts.hash_of(found, f"{settings} {every.sides}", str(tiles.TILE_PRODUCTS), str(sizes()))
         yield every, EngineStages(engine, work, len(every.first), f"run-{run[:16]}")
 
 

@@ -44,7 +44,9 @@ SAMPLE = 1000
 SCAN = 262_144
 """Rows whose cells are scanned at a time for the members of a group."""
 GROUP_PRODUCTS = 2**31
-"""Pairs that a group compares, some seconds of one core."""
+"""Pairs that a group compares at most, some seconds of one core."""
+GROUP_ROWS = 2**18
+"""Rows that a group holds at most, one as often as it has cells there; a cell is never divided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,21 @@ def needed_overlap(true: TruePairs, vectors: Rows, others: Rows | None, centroid
         centroids: float32 (K, d).
         most: The largest overlap.
     """
-    most = min(most, len(centroids))
     sides = []
     for rows, numbers in ((vectors, true.left), (vectors if others is None else others, true.right)):
         distinct, place = np.unique(numbers, return_inverse=True)
         sides.append(nearest_cells(rows[distinct], centroids, most)[place])
-    left, right = sides
-    never = len(centroids) + 1
+    return first_shared(sides[0], sides[1], len(centroids))
+
+
+def first_shared(left: Cells, right: Cells, count: int) -> Ints:
+    """Return the smallest overlap at which each of p pairs is compared, int64 (p,); K + 1 beyond the largest.
+
+    Args:
+        left, right: Cells of both rows of each pair, int32 (p, m).
+        count: Number K of cells.
+    """
+    never, most = count + 1, left.shape[1]
     if not most or not len(left):
         return np.full(len(left), never)
     ranks = [
@@ -127,10 +137,41 @@ def plan_cells(
         as_int(overlap, "overlap", 1, max(*OVERLAPS, cells))
     centroids = fit_cells(inside, cells, seed=as_seed(seed))
     samples = draw_samples(len(vectors), sample, seed)
-    first, second = (true_pairs(vectors, others, picked, wanted, own) for picked in samples)
+    true = true_pairs(vectors, others, np.concatenate(samples), wanted, own)
+    needed = needed_overlap(true, vectors, others, centroids, largest_overlap(overlap))
+    return choose_plan(true, needed, samples, wanted, centroids, overlap, target)
+
+
+def largest_overlap(overlap: int | None) -> int:
+    """Return the number of cells of a row that a plan compares; `overlap` is that of `plan_cells`."""
+    return max(*OVERLAPS, overlap or 1)
+
+
+def choose_plan(
+    true: TruePairs,
+    needed: Ints,
+    samples: tuple[Ints, Ints],
+    wanted: WantedPairs,
+    centroids: Vectors,
+    overlap: int | None,
+    target: float,
+) -> CellPlan:
+    """Choose the overlap on one sample of questions, and certify the recall on the other.
+
+    Args:
+        true: Pairs of both samples.
+        needed: Their `needed_overlap`, up to `largest_overlap`.
+        samples: Those of `draw_samples`.
+        wanted, overlap, target: As for `plan_cells`.
+        centroids: float32 (K, d).
+
+    Raises:
+        InputError: The recall is below the target.
+    """
+    first, second = (np.isin(true.left, sample) for sample in samples)
     if overlap is None:
-        overlap = choose_overlap(first, vectors, others, centroids, target)
-    return certify(second, vectors, others, wanted, centroids, overlap, target)
+        overlap = choose_overlap(true.part(first, len(samples[0])), needed[first], target)
+    return certify(true.part(second, len(samples[1])), needed[second], wanted, centroids, overlap, target)
 
 
 def draw_samples(n: int, sample: int, seed: int) -> tuple[Ints, Ints]:
@@ -140,34 +181,27 @@ def draw_samples(n: int, sample: int, seed: int) -> tuple[Ints, Ints]:
     return first, second
 
 
-def choose_overlap(true: TruePairs, vectors: Rows, others: Rows | None, centroids: Vectors, target: float) -> int:
+def choose_overlap(true: TruePairs, needed: Ints, target: float) -> int:
     """Return the smallest of `OVERLAPS` whose recall interval lies above the target, or the largest.
 
     Args:
         true: Pairs of the first sample.
-        vectors, others: As for `exact.similar_pairs`.
-        centroids: float32 (K, d).
+        needed: Their `needed_overlap`.
         target: The lowest recall.
     """
-    needed = needed_overlap(true, vectors, others, centroids, max(OVERLAPS))
     reached = (m for m in OVERLAPS if measured_recall(true, needed <= m).low >= target)
     return next(reached, max(OVERLAPS))
 
 
 def certify(
-    true: TruePairs,
-    vectors: Rows,
-    others: Rows | None,
-    wanted: WantedPairs,
-    centroids: Vectors,
-    overlap: int,
-    target: float,
+    true: TruePairs, needed: Ints, wanted: WantedPairs, centroids: Vectors, overlap: int, target: float
 ) -> CellPlan:
     """Measure the recall of a search from the cells of sampled pairs alone, and refuse one below the target.
 
     Args:
         true: Pairs of a sample that the overlap was not chosen on.
-        vectors, others, wanted, overlap, target: As for `plan_cells`.
+        needed: Their `needed_overlap`.
+        wanted, overlap, target: As for `plan_cells`.
         centroids: float32 (K, d).
 
     Raises:
@@ -175,14 +209,14 @@ def certify(
     """
     count = len(centroids)
     overlap = max(1, min(overlap, count))
-    hit = needed_overlap(true, vectors, others, centroids, overlap) <= overlap
+    hit = needed <= overlap
     recall = measured_recall(true, hit)
     if recall.value < target:
         raise InputError(
             f"the recall of the search by cells must be at least {target:g}, got {recall.value:.4f} (95 % interval "
             f"{recall.low:.4f} to {recall.high:.4f}) with K = {count:,} cells and overlap m = {overlap}",
-            hint=f"try a larger overlap (m = {min(2 * overlap, count)}), fewer cells (K = {max(1, count // 2):,}), or "
-            "the exact search",
+            hint="search exactly (in mining: raise approximate_above), or try a larger overlap "
+            f"(m = {min(2 * overlap, count)}) or fewer cells (K = {max(1, count // 2):,})",
         )
     return CellPlan(centroids, overlap, recall, recall_by_band(true, hit, wanted.threshold), true)
 
@@ -190,21 +224,26 @@ def certify(
 # ---- units --------------------------------------------------------------------------------------------------------
 
 
-def group_cells(left: Ints, right: Ints | None, wanted: WantedPairs, *, products: int = GROUP_PRODUCTS) -> list[slice]:
-    """Return ranges of cells that compare about `products` pairs each; a cell is never divided.
+def group_cells(
+    left: Ints, right: Ints | None, wanted: WantedPairs, *, products: int | None = None, rows: int | None = None
+) -> list[slice]:
+    """Return ranges of cells as groups; a cell is never divided, and may be larger than a group should be.
 
     Args:
         left, right: `cell_counts` of both sides; `right` is None within one collection.
         wanted: The search.
-        products: Pairs of a group, unless one cell has more.
+        products: Pairs of a group; None: `GROUP_PRODUCTS`.
+        rows: Rows of a group; None: `GROUP_ROWS`.
     """
+    products, rows = products or GROUP_PRODUCTS, rows or GROUP_ROWS
     work = cell_products(left, right, wanted)
-    groups, start, held = [], 0, 0
-    for cell, pairs in enumerate(work.tolist()):
-        if held and held + pairs > products:
+    members = left.sum(axis=0) + (0 if right is None else right.sum(axis=0))
+    groups, start, held, many = [], 0, 0, 0
+    for cell, (pairs, size) in enumerate(zip(work.tolist(), members.tolist(), strict=True)):
+        if held and (held + pairs > products or many + size > rows):
             groups.append(slice(start, cell))
-            start, held = cell, 0
-        held += pairs
+            start, held, many = cell, 0, 0
+        held, many = held + pairs, many + size
     return [*groups, slice(start, len(work))] if held else groups
 
 

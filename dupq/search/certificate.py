@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dupq.search.exact import similar_pairs
-from dupq.search.pairs import MAX_PAIRS, Rows, SearchGuarantee
-from dupq.search.tiles import WantedPairs
+from dupq.search.pairs import MAX_PAIRS, Rows, SearchGuarantee, SimilarPairs
+from dupq.search.tiles import TilePairs, WantedPairs
 
 Ints = NDArray[np.int64]
 
@@ -56,8 +56,11 @@ class TruePairs:
 
     def above(self, cosine: float) -> TruePairs:
         """Return the pairs from a cosine on."""
-        kept = self.cosine >= cosine
-        return TruePairs(self.left[kept], self.right[kept], self.cosine[kept], self.sampled)
+        return self.part(self.cosine >= cosine, self.sampled)
+
+    def part(self, kept: NDArray[np.bool_], sampled: int) -> TruePairs:
+        """Return the pairs where `kept` is True, as those of `sampled` questions."""
+        return TruePairs(self.left[kept], self.right[kept], self.cosine[kept], sampled)
 
 
 def true_pairs(vectors: Rows, others: Rows | None, picked: Ints, wanted: WantedPairs, own: Ints | None) -> TruePairs:
@@ -71,18 +74,34 @@ def true_pairs(vectors: Rows, others: Rows | None, picked: Ints, wanted: WantedP
     picked = np.sort(picked)
     if own is None:
         own = np.arange(len(vectors)) if others is None else np.full(len(vectors), -1)
+    search = true_search(wanted)
     found = similar_pairs(
         vectors[picked],
         vectors if others is None else others,
-        threshold=wanted.threshold,
-        neighbours=wanted.neighbours,
-        every_from=wanted.every_from,
+        threshold=search.threshold,
+        neighbours=search.neighbours,
+        every_from=search.every_from,
         own=own[picked],
-        max_pairs=max(wanted.max_pairs, MAX_PAIRS),
+        max_pairs=search.max_pairs,
     )
-    left = picked[found.left]
-    kept = own[left] != found.right  # without neighbours a row finds itself
-    return TruePairs(left[kept], found.right[kept], found.cosine[kept], len(picked))
+    return named_pairs(found, picked, own[picked])
+
+
+def true_search(wanted: WantedPairs) -> WantedPairs:
+    """Return the search of sampled questions among all rows."""
+    return replace(wanted, one=False, max_pairs=max(wanted.max_pairs, MAX_PAIRS))
+
+
+def named_pairs(found: SimilarPairs | TilePairs, picked: Ints, own: Ints) -> TruePairs:
+    """Return the pairs of a `true_search` in the numbers of the whole search.
+
+    Args:
+        found: Its pairs; `left` is the place of a question among the sampled ones.
+        picked: Rows of the sampled questions, rising, int64 (q,).
+        own: The number of each of them among the rows that it was compared with, or -1, int64 (q,).
+    """
+    kept = own[found.left] != found.right  # without neighbours a row finds itself
+    return TruePairs(picked[found.left[kept]], found.right[kept], found.cosine[kept], len(picked))
 
 
 def measured_recall(true: TruePairs, hit: NDArray[np.bool_], *, seed: int = 0) -> Recall:
@@ -124,8 +143,7 @@ def recall_by_band(
     bands = {}
     for low, high in pairwise(edges):
         within = (true.cosine >= low) & ((true.cosine < high) | (high == 1.0))
-        part = TruePairs(true.left[within], true.right[within], true.cosine[within], true.sampled)
-        bands[low, high] = measured_recall(part, hit[within], seed=seed)
+        bands[low, high] = measured_recall(true.part(within, true.sampled), hit[within], seed=seed)
     return bands
 
 

@@ -44,14 +44,23 @@ def fit_cells(vectors: Rows, cells: int, *, seed: int = 0) -> Vectors:
         cells: Number of centroids; fewer are fitted where the sample has fewer rows that are not zero.
         seed: Seed of the sample and of its order.
     """
+    return fit_centroids(vectors[fit_sample(len(vectors), cells, seed)], cells, seed=seed)
+
+
+def fit_sample(n: int, cells: int, seed: int) -> Ints:
+    """Draw the rows, of n, that centroids are fitted on, rising."""
+    draw = np.random.default_rng([seed, 2])
+    return np.sort(draw.choice(n, size=min(n, ROWS_PER_CELL * cells), replace=False).astype(np.int64))
+
+
+def fit_centroids(rows: Vectors, cells: int, *, seed: int) -> Vectors:
+    """Fit centroids on the rows of `fit_sample`, float32 (K, d); arguments as for `fit_cells`."""
     draw = np.random.default_rng(seed)
-    n = len(vectors)
-    picked = np.sort(draw.choice(n, size=min(n, ROWS_PER_CELL * cells), replace=False)) if n else np.zeros(0, np.int64)
-    rows = np.ascontiguousarray(vectors[picked], np.float32)
+    rows = np.ascontiguousarray(rows, np.float32)
     rows = rows[rows.any(axis=1)]
     count = min(cells, len(rows))
     if not count:
-        return np.zeros((0, vectors.shape[1]), np.float32)
+        return np.zeros((0, rows.shape[1]), np.float32)
     centroids = rows[draw.permutation(len(rows))[:count]].copy()
     weight = np.zeros(count)
     for at in range(PASSES):

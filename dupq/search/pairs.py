@@ -195,7 +195,7 @@ class StrongestPairs:
     def _trim(self) -> None:
         left, right, cosine = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         order = np.lexsort((right, left, -cosine))
-        # Neighbours, and pairs of an approximate search, may be found from either side.
+        # Neighbours may be found from either side.
         same = (np.diff(left[order]) == 0) & (np.diff(right[order]) == 0)
         order = order[np.concatenate([[True], ~same])]
         if len(order) > self.max_pairs:

@@ -7,17 +7,22 @@ train the cosine that scores a pair. Each takes two columns of questions. Labels
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.sentence_transformer.losses import BatchSemiHardTripletLoss, CoSENTLoss
+from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dupq.errors import InputError
+from dupq.models.pair_heads.generative import GenerativeResidualPairs
 
 
 class UnorderedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
@@ -36,6 +41,103 @@ class UnorderedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
         left = [b if coin else a for a, b, coin in zip(*inputs, swap, strict=True)]
         right = [a if coin else b for a, b, coin in zip(*inputs, swap, strict=True)]
         return super().forward([left, right], labels, prompt=prompt, task=task)
+
+
+class RegularisedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
+    """Base class of the binary cross-entropy of a cross-encoder plus weight times a second term.
+
+    Args:
+        model: The cross-encoder.
+        weight: Weight of the second term.
+    """
+
+    def __init__(self, model: CrossEncoder, weight: float) -> None:
+        super().__init__(model)
+        self.weight = weight
+
+    def forward(
+        self, inputs: list[list[str]], labels: Tensor, prompt: str | None = None, task: str | None = None
+    ) -> Tensor:
+        pairs = self.views(list(zip(*inputs, strict=True)))
+        features = self.model.preprocess(pairs, prompt=prompt, task=task)
+        outputs = self.model(batch_to_device(features, self.model.device))
+        # In float32, although the encoder may run in bfloat16.
+        logits = outputs["scores"].view(-1).float()
+        labels = labels.view(-1).float().repeat(len(pairs) // len(labels))
+        loss: Tensor = self.bce_with_logits_loss(logits, labels)
+        return loss + self.weight * self.second_term(logits, outputs)
+
+    def views(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the n pairs to score, or several times n."""
+        return pairs
+
+    @abstractmethod
+    def second_term(self, logits: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the second term, a scalar, from the logits and the outputs of the network."""
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"weight": self.weight}
+
+
+class RDropLoss(RegularisedBinaryCrossEntropyLoss):
+    """R-Drop: binary cross-entropy of two views of a pair, and the divergence between their probabilities.
+
+    The views are two dropout masks; the second also has the questions in the other order. With the logits s and s' of
+    the views of a pair, and their probabilities p and p', the loss is the mean over pairs of
+    ½ (BCE(s, l) + BCE(s', l)) + weight · ½ (KL(p ‖ p') + KL(p' ‖ p)). The two KL sum to (p - p') (s - s').
+
+    Inputs: two columns of n texts; labels (n,) in [0, 1]. Model: a `CrossEncoder` with one output and dropout. Source:
+    Liang et al. 2021, whose loss is twice this one, with twice the weight.
+
+    Args:
+        model: The cross-encoder.
+        weight: Weight of the divergence.
+    """
+
+    def __init__(self, model: CrossEncoder, weight: float = 1.0) -> None:
+        super().__init__(model, weight)
+
+    def views(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return pairs + [(b, a) for a, b in pairs]
+
+    def second_term(self, logits: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        first, second = logits.chunk(2)
+        return 0.5 * ((first.sigmoid() - second.sigmoid()) * (first - second)).mean()
+
+
+class GenerativeLoss(RegularisedBinaryCrossEntropyLoss):
+    """Binary cross-entropy with a generative regulariser: generated embeddings are distinct from all questions.
+
+    With the score f of two embeddings, p = 1 / (1 + e^-f), the generator G and normal noise z, the loss is the mean of
+    BCE(f(u, v), l) over pairs, plus weight times the mean of -log(1 - p(w, G(w, z))) over the embeddings w of both
+    questions. The network minimises it; the gradient of G is reversed, so that G maximises it in the same step.
+
+    Inputs: two columns of n texts; labels (n,) in [0, 1]. Model: a `CrossEncoder` with the pair head
+    `GenerativeResidualPairs`. Sources: Mehrotra & Dukkipati 2017; Ganin & Lempitsky 2015 for the reversed gradient.
+
+    Args:
+        model: The cross-encoder.
+        weight: Weight of the generated pairs. A large one makes the network score exact duplicates lower, because the
+            best generator copies.
+
+    Raises:
+        InputError: The network has another pair head.
+    """
+
+    def __init__(self, model: CrossEncoder, weight: float = 0.1) -> None:
+        super().__init__(model, weight)
+        if not isinstance(model[-1], GenerativeResidualPairs):
+            raise InputError(
+                f"the network must have the pair head GenerativeResidualPairs, got {type(model[-1]).__name__}",
+                hint="train by --method residual-generative",
+            )
+
+    def second_term(self, logits: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        tokens, mask = outputs["token_embeddings"], outputs["attention_mask"].bool()
+        pair_head = cast(GenerativeResidualPairs, self.model[-1])
+        with torch.autocast(tokens.device.type, enabled=False):
+            generated = pair_head.compare_generated(pair_head.embed(tokens.float(), mask))
+            return functional.softplus(generated).mean()
 
 
 class GapCoSENTLoss(CoSENTLoss):
@@ -233,6 +335,129 @@ class StructurePreservingLoss(EmbeddingLoss):
         return costs.sum() / (costs > 0).sum().clamp(min=1)
 
 
+class AdaptedTripletLoss(EmbeddingLoss):
+    """Batch-hard triplets, with mined embeddings held to the mean of those that they were mined from.
+
+    The loss is that of `HardTripletLoss` plus weight · (‖m⁺ - c⁺‖² + ‖m⁻ - c⁻‖²). m⁺ is the mean over the anchors of
+    the mined duplicate, of unit length; c⁺ the mean over the anchors of the mean of all their duplicates, which is that
+    of triplets drawn without selection; m⁻ and c⁻ likewise of the other questions. The bracket is the maximum mean
+    discrepancy, with a linear kernel, between mined and original triplets: their anchors are the same.
+
+    Hard mining favours unusual questions and wrong labels; the second term keeps them from moving the embeddings alone.
+
+    Labels: (n, 2) keys. Source: Yu et al. 2018, for the correction of the shift by mean embeddings.
+    """
+
+    weight: float
+
+    def __init__(self, model: SentenceTransformer, margin: float = 0.3, weight: float = 1.0) -> None:
+        super().__init__(model, margin=margin, weight=weight)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        distances, duplicate, other = _batch(embeddings, labels)
+        unit = functional.normalize(torch.cat(embeddings), dim=1)
+        complete = duplicate.any(1) & other.any(1)
+        distances, duplicate, other = distances[complete], duplicate[complete], other[complete]
+        if not len(distances):
+            return 0.0 * unit.sum()
+        farthest, mined_duplicates = distances.masked_fill(~duplicate, -torch.inf).max(1)
+        nearest, mined_others = distances.masked_fill(~other, torch.inf).min(1)
+        shift = unit.new_zeros(())
+        for mined, candidates in ((mined_duplicates, duplicate), (mined_others, other)):
+            weights = candidates.to(unit.dtype)
+            original = (weights / weights.sum(1, keepdim=True)) @ unit
+            shift = shift + (unit[mined] - original).mean(0).square().sum()
+        return (farthest - nearest + self.margin).relu().mean() + self.weight * shift
+
+
+class AngularLoss(EmbeddingLoss):
+    """Angular loss: the angle at the other question of a triplet is held below a bound.
+
+    For a question a and its duplicate p, of unit length, the mean over all (a, p) of a batch of
+    log(1 + Σ_n e^f(a, p, n)) over the questions n distinct from them, with
+    f(a, p, n) = 4 tan²(angle) (a + p) · n - 2 (1 + tan²(angle)) a · p.
+
+    f is the source's ‖a - p‖² - 4 tan²(angle) ‖n - (a + p) / 2‖² without its constant terms. The hinge of the latter is
+    0 where all embeddings are one point; this form is not.
+
+    Labels: (n, 2) keys. Source: Wang et al. 2017, equations 6 to 8.
+
+    Args:
+        model: The bi-encoder.
+        angle: Bound in degrees, in (0, 90).
+    """
+
+    angle: float
+
+    def __init__(self, model: SentenceTransformer, angle: float = 45.0) -> None:
+        super().__init__(model, angle=angle)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        return _angular(self.angle, *_duplicate_pairs(embeddings, labels))
+
+
+class NPairAngularLoss(EmbeddingLoss):
+    """N-pair loss with an angular term.
+
+    The mean over all questions a and duplicates p of a batch of log(1 + Σ_n e^(scale (cos(a, n) - cos(a, p)))) over the
+    questions n distinct from them, plus weight times `AngularLoss`.
+
+    Labels: (n, 2) keys. Sources: Sohn 2016; Wang et al. 2017, equation 9. The scale is ours, for unit vectors.
+
+    Args:
+        model: The bi-encoder.
+        angle: Bound in degrees, in (0, 90).
+        weight: Weight of the angular term.
+        scale: Factor on the cosines.
+    """
+
+    angle: float
+    weight: float
+
+    def __init__(
+        self, model: SentenceTransformer, angle: float = 45.0, weight: float = 2.0, scale: float = 20.0
+    ) -> None:
+        super().__init__(model, angle=angle, weight=weight, scale=scale)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        cosines, of_first, of_second, other = _duplicate_pairs(embeddings, labels)
+        ranking = _log_one_plus_sum(self.scale * (of_first - cosines), other)
+        return ranking + self.weight * _angular(self.angle, cosines, of_first, of_second, other)
+
+
+class MultiViewLoss(EmbeddingLoss):
+    """Multi-view matching: a question against the pooled views of each meaning of the batch.
+
+    The views of a meaning are its paraphrases, the questions of a component of duplicates. They are pooled by the
+    element-wise maximum of their unit vectors: w_c over all questions of component c, and w_i over the duplicates of
+    question i without itself. The loss is the mean over the questions i with a duplicate of
+    -log(e_i / (e_i + Σ_c e^(scale cos(u_i, w_c)))) over the other components c, with e_i = e^(scale cos(u_i, w_i)).
+
+    A question that lacks a feature of its paraphrases is pulled towards those that have it. Prefer it where duplicate
+    groups are large.
+
+    Labels: (n, 2) keys. Source: Su et al. 2015, whose views are images of a shape.
+    """
+
+    def __init__(self, model: SentenceTransformer, scale: float = 20.0) -> None:
+        super().__init__(model, scale=scale)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        unit = functional.normalize(torch.cat(embeddings), dim=1)
+        components, component = torch.unique(labels.T.reshape(-1), return_inverse=True)
+        duplicate = _same(component) & ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        viewed = duplicate.any(1)
+        if not bool(viewed.any()):
+            return 0.0 * unit.sum()
+        own = torch.stack([unit[views].amax(0) for views in duplicate[viewed]])
+        pooled = torch.stack([unit[component == number].amax(0) for number in range(len(components))])
+        unit, component = unit[viewed], component[viewed]
+        right = self.scale * functional.cosine_similarity(unit, own).unsqueeze(1)
+        others = self.scale * unit @ functional.normalize(pooled, dim=1).T
+        others = others.scatter(1, component.unsqueeze(1), -torch.inf)
+        return (torch.cat([right, others], dim=1).logsumexp(1) - right.squeeze(1)).mean()
+
+
 def pair_distances(left: Tensor, right: Tensor) -> Tensor:
     """Return ‖u - v‖² of n pairs of vectors, scaled to unit length: (n,) in [0, 4]."""
     return (functional.normalize(left, dim=1) - functional.normalize(right, dim=1)).square().sum(1)
@@ -249,6 +474,30 @@ def _batch(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Te
     same = _same(labels.T.reshape(-1))
     itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
     return all_distances(torch.cat(embeddings)), same & ~itself, ~same
+
+
+def _duplicate_pairs(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the cosines of the m ordered pairs of duplicates among 2n questions, and where a question is distinct.
+
+    The cosine of each pair (m, 1), those of its first and second question with all questions (m, 2n) each, and a mask
+    (m, 2n).
+    """
+    unit = functional.normalize(torch.cat(embeddings), dim=1)
+    same = _same(labels.T.reshape(-1))
+    first, second = (same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)).nonzero(as_tuple=True)
+    cosines = unit @ unit.T
+    return cosines[first, second].unsqueeze(1), cosines[first], cosines[second], ~same[first]
+
+
+def _angular(angle: float, cosines: Tensor, of_first: Tensor, of_second: Tensor, other: Tensor) -> Tensor:
+    square = math.tan(math.radians(angle)) ** 2
+    return _log_one_plus_sum(4 * square * (of_first + of_second) - 2 * (1 + square) * cosines, other)
+
+
+def _log_one_plus_sum(exponents: Tensor, included: Tensor) -> Tensor:
+    """Return the mean over rows of log(1 + Σ e^x) over the included entries x."""
+    exponents = exponents.masked_fill(~included, -torch.inf)
+    return _mean(functional.pad(exponents, (1, 0)).logsumexp(1))
 
 
 def _same(keys: Tensor) -> Tensor:

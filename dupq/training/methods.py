@@ -35,8 +35,10 @@ class Method:
         kind: Kind of network.
         line: One-line description.
         source: Authors and year.
-        losses: Rows, and the loss over them. Empty: binary cross-entropy on labelled pairs.
+        losses: Rows, and the loss over them; of a cross-encoder at most one, over pairs. Empty: binary cross-entropy
+            on labelled pairs.
         network: Class of the pair head behind the encoder; "two-branch"; "" = none.
+        needs_dropout: True where the loss compares views that differ by dropout.
         metric: Metric that is fitted in closed form in place of training, or None.
     """
 
@@ -46,6 +48,7 @@ class Method:
     source: str
     losses: tuple[tuple[Rows, Loss], ...] = ()
     network: str = ""
+    needs_dropout: bool = False
     metric: Metric | None = None
 
     @property
@@ -59,8 +62,10 @@ class Method:
         return not self.metric and (not self.losses or any(rows == "pairs" for rows, _ in self.losses))
 
 
-def _bi_encoder(name: str, line: str, source: str, *losses: tuple[Rows, Loss], network: str = "") -> Method:
-    return Method(name, "bi-encoder", line, source, losses, network)
+def _bi_encoder(
+    name: str, line: str, source: str, *losses: tuple[Rows, Loss], network: str = "", needs_dropout: bool = False
+) -> Method:
+    return Method(name, "bi-encoder", line, source, losses, network, needs_dropout=needs_dropout)
 
 
 def _pair_head(name: str, line: str, source: str, network: str) -> Method:
@@ -165,8 +170,41 @@ _METHODS = (
         "pretraining without labels: two dropout masks of a question, ranked above the batch",
         "Gao, Yao & Chen 2021 (SimCSE)",
         ("texts", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
+        needs_dropout=True,
+    ),
+    _bi_encoder(
+        "triplet-adapted",
+        "triplet-hard, with the mined questions held to the mean of those to choose from",
+        "Yu et al. 2018",
+        ("components", lambda st, own, model: own.AdaptedTripletLoss(model)),
+    ),
+    _bi_encoder(
+        "angular",
+        "bound on the angle at the other question of a triplet",
+        "Wang et al. 2017",
+        ("components", lambda st, own, model: own.AngularLoss(model)),
+    ),
+    _bi_encoder(
+        "n-pair-angular",
+        "rank of each duplicate above all other questions of the batch, with angular",
+        "Sohn 2016; Wang et al. 2017",
+        ("components", lambda st, own, model: own.NPairAngularLoss(model)),
+    ),
+    _bi_encoder(
+        "multi-view",
+        "rank of the pooled paraphrases of a question above those of other questions",
+        "Su et al. 2015",
+        ("components", lambda st, own, model: own.MultiViewLoss(model)),
     ),
     Method("classification", "cross-encoder", "both questions in one input (default)", "Vo & Hays 2016; Devlin 2019"),
+    Method(
+        "r-drop",
+        "cross-encoder",
+        "classification of two dropout masks and both orders, held together",
+        "Liang et al. 2021",
+        (("pairs", lambda st, own, model: own.RDropLoss(model)),),
+        needs_dropout=True,
+    ),
     _pair_head("hybrid", "classifier on the sum, difference and product of two vectors", "Vo & Hays 2016", "Hybrid"),
     _pair_head(
         "similarity",
@@ -184,6 +222,14 @@ _METHODS = (
         "recurrent", "recurrent attention over both questions in turn", "Shyam et al. 2017", "RecurrentComparator"
     ),
     _pair_head("residual", "similarity vector through skip connections", "Mehrotra & Dukkipati 2017", "ResidualPairs"),
+    Method(
+        "residual-generative",
+        "cross-encoder",
+        "residual, with a generator of embeddings that it must find distinct",
+        "Mehrotra & Dukkipati 2017",
+        (("pairs", lambda st, own, model: own.GenerativeLoss(model)),),
+        network="GenerativeResidualPairs",
+    ),
     _pair_head(
         "neighbourhood",
         "differences of each token from the tokens near its place in the other question",
@@ -202,6 +248,7 @@ _METHODS = (
     _metric("mahalanobis", "no training: distance by the inverse covariance", "Mahalanobis 1936"),
     _metric("fisher", "no training: distance along the most discriminative directions", "Fisher 1936"),
     _metric("kissme", "no training: likelihood ratio of two normal distributions", "Köstinger et al. 2012"),
+    _metric("canonical", "no training: distance along the directions that duplicates share", "Hotelling 1936"),
 )
 
 METHODS = {method.name: method for method in _METHODS}
@@ -272,9 +319,10 @@ def _cross_encoder_parts(
     method: Method, model: Any, pairs: PairTable, labels: NDArray[Any], validation: PairTable | None
 ) -> Parts:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder import losses as stock
     from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassificationEvaluator
 
-    from dupq.training.losses import UnorderedBinaryCrossEntropyLoss
+    from dupq.training import losses as own
 
     evaluator = None
     if validation is not None:
@@ -282,8 +330,10 @@ def _cross_encoder_parts(
         evaluator = CrossEncoderClassificationEvaluator(
             texts, validation.labels.tolist(), name="validation", batch_size=128, write_csv=False
         )
-    rows, loss = _rows("pairs", pairs, labels), UnorderedBinaryCrossEntropyLoss(model)
-    return Parts(CrossEncoderTrainer, CrossEncoderTrainingArguments, rows, loss, evaluator)
+    loss: nn.Module = own.UnorderedBinaryCrossEntropyLoss(model)
+    for _, build in method.losses:
+        loss = build(stock, own, model)
+    return Parts(CrossEncoderTrainer, CrossEncoderTrainingArguments, _rows("pairs", pairs, labels), loss, evaluator)
 
 
 def _bi_encoder_parts(

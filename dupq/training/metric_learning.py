@@ -16,7 +16,7 @@ from dupq.models.ensemble import fit_weights
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
-Metric = Literal["euclidean", "mahalanobis", "fisher", "kissme"]
+Metric = Literal["euclidean", "mahalanobis", "fisher", "kissme", "canonical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,10 @@ def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: 
             directions with the largest ratio of the variance between distinct pairs to that within duplicates, each
             scaled by the latter. "kissme" (Köstinger et al. 2012): LᵀL = S₁⁻¹ - S₀⁻¹ without its negative part, with
             the covariances S₁ and S₀ of the differences of duplicates and of distinct pairs: the log-likelihood ratio
-            of two normal distributions.
+            of two normal distributions. "canonical" (Hotelling 1936): the canonical directions w between the two sides
+            of the duplicates, with both orders of each pair, so that the sides have one covariance C and the same
+            directions: S w = r C w with wᵀ C w = 1, S the covariance between the sides, and r the correlation of the
+            sides along w. L has the row √r w for each r > 0.
         left, right: (n, d) each.
         labels: (n,) of 0 and 1.
 
@@ -72,6 +75,8 @@ def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: 
         root = (vectors / np.sqrt(values)).T
     elif metric == "fisher":
         root = _fisher(_covariance(differences[duplicate], floor), _covariance(differences[~duplicate], floor))
+    elif metric == "canonical":
+        root = _canonical(left[duplicate], right[duplicate], floor)
     else:
         precision = [np.linalg.inv(_covariance(differences[side], floor)) for side in (duplicate, ~duplicate)]
         values, vectors = np.linalg.eigh(precision[0] - precision[1])
@@ -105,6 +110,21 @@ def _fisher(within: NDArray[np.float64], between: NDArray[np.float64]) -> NDArra
     # Directions w with wᵀ within w = 1, in rising order of wᵀ between w.
     _, directions = eigh(between, within)
     return np.asarray(directions.T[::-1][: (len(within) + 1) // 2])
+
+
+def _canonical(left: NDArray[np.float64], right: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    from scipy.linalg import eigh
+
+    # With both orders of each pair, sums and differences are uncorrelated, with covariances C + S and C - S. Each is
+    # shrunk by itself, so that no correlation reaches 1.
+    sums = _covariance((left + right) / np.sqrt(2), floor, centred=False)
+    differences = _covariance((left - right) / np.sqrt(2), floor)
+    # Directions with wᵀ (C - S) w = 1 and wᵀ (C + S) w = ratio = (1 + r) / (1 - r), in rising order of r.
+    ratios, directions = eigh(sums, differences)
+    correlations = (ratios - 1) / (ratios + 1)
+    directions = directions / np.sqrt((ratios + 1) / 2)
+    root = (directions * np.sqrt(np.maximum(correlations, 0))).T[::-1]
+    return np.asarray(root[: max(1, int((correlations > 0).sum()))])
 
 
 def fit_metric_network(model: BaseModel, metric: Metric, pairs: PairTable, batch_size: int) -> None:

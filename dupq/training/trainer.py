@@ -255,7 +255,7 @@ def _require_labels(
             raise InputError(f"the method {method.name!r} cannot learn from soft labels", hint="use another method")
     elif not method.unsupervised:
         _require_both_labels(pairs, "pairs")
-    elif settings.dropout == 0:
+    if method.needs_dropout and settings.dropout == 0:
         raise InputError(f"dropout must be above 0 for the method {method.name!r}, got 0", hint="set it to 0.1")
 
 

@@ -233,6 +233,17 @@ def test_fit_runs_the_whole_chain_and_goes_on_where_it_was(
     assert again.score("Who invented chess?", "Which person came up with chess first?") == first
 
 
+def test_fit_into_the_folder_itself(
+    capsys: pytest.CaptureFixture[str], pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    status, _, err = run(capsys, "fit", pairs_file, "-o", ".", "--base", tmp_path / "nothing")
+    assert status == 2
+    assert "cannot be opened" in err
+    assert (tmp_path / "model.work" / "splits" / "train.jsonl").is_file()
+
+
 def test_train_calibrate_and_evaluate_by_hand(
     capsys: pytest.CaptureFixture[str], pairs_file: Path, tiny_base: Path, tmp_path: Path
 ) -> None:

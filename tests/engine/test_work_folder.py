@@ -48,6 +48,13 @@ def test_parts_are_written_read_listed_and_removed(any_work: WorkFolder) -> None
         work.read_range("other", 0, 1)
 
 
+def test_a_part_is_read_in_slices(any_work: WorkFolder) -> None:
+    any_work.write("a/b", bytes(range(100)))
+    assert any_work.read("a/b", 90) == bytes(range(90, 100))
+    assert any_work.read("a/b", 0, 8) == bytes(range(8))
+    assert any_work.read("a/b", 8, 24) == bytes(range(8, 24))
+
+
 def test_a_copy_of_another_process_sees_the_same_parts(any_work: WorkFolder) -> None:
     any_work.write("vectors/00000", b"part")
     copy = pickle.loads(pickle.dumps(any_work))
@@ -203,10 +210,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_lost_permission(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(self: Path, *_: Any) -> bytes:
+    def refused(self: Path, *_: Any) -> Any:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr(Path, "write_bytes", refused)
     with pytest.raises(InputError, match="part cannot be read \\(Permission denied\\)"):
         work.read("part")

@@ -144,11 +144,13 @@ def test_work_under_another_rule_is_not_resumed(meaning: DuplicatePipeline, tmp_
         assert mined.search_guarantee == fresh.search_guarantee
 
 
-def test_the_approximate_search_follows_the_rule(meaning: DuplicatePipeline) -> None:
-    pytest.importorskip("usearch")
+def test_the_search_by_cells_follows_the_rule(meaning: DuplicatePipeline) -> None:
     ruled = meaning.with_candidate_rule(CandidateRule(1, 0.5))
-    mined = find_duplicates(ruled, TEXTS, settings=MiningSettings(approximate_above=1))
+    distinct = len(find_duplicates(ruled, TEXTS).questions.first)
+    mined = find_duplicates(ruled, TEXTS, settings=MiningSettings(approximate_above=distinct - 1))
+    assert find_duplicates(ruled, TEXTS, settings=MiningSettings(approximate_above=distinct)).search_guarantee.exact
     assert not mined.search_guarantee.exact
+    assert mined.summary()["recall_of_search"] == mined.search_guarantee.recall
     assert pairs_of(mined) == pairs_of(find_duplicates(ruled, TEXTS))
 
 

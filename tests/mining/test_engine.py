@@ -16,11 +16,11 @@ from dupq.engine.base import Task, Unit, UnitError
 from dupq.engine.local import LocalEngine
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import InputError, ModelFolderError
-from dupq.mining import checkpoint, distinct_texts, stages, units
+from dupq.mining import cell_units, checkpoint, distinct_texts, stages, units
 from dupq.mining.find_duplicates import MiningSettings, find_duplicates
 from dupq.mining.results import MiningResult
 from dupq.pipeline import DuplicatePipeline
-from dupq.search import tiles
+from dupq.search import cells, tiles
 from tests.fakes import WordEmbedder, WordScorer
 from tests.mining.test_find_duplicates import forum
 from tests.questions import INTENTS, THINGS, labelled_table
@@ -68,6 +68,10 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch, batched: DuplicatePipeline) ->
     monkeypatch.setattr(checkpoint, "PART", 32)
     monkeypatch.setattr(distinct_texts, "RUN", 2)
     monkeypatch.setattr(tiles, "TILE_PRODUCTS", 2048)
+    monkeypatch.setattr(cell_units, "ROWS", 64)
+    monkeypatch.setattr(cell_units, "MEMBERS", 600)
+    monkeypatch.setattr(cell_units, "GROUPS", 3)
+    monkeypatch.setattr(cells, "GROUP_PRODUCTS", 4000)
     monkeypatch.setattr(units, "open_pipeline", lambda work: batched)
 
 
@@ -78,7 +82,7 @@ def assert_same(result: MiningResult, expected: MiningResult) -> None:
         assert getattr(result, name).tolist() == getattr(expected, name).tolist()
     assert result.unknown == expected.unknown
     assert result.left_out == expected.left_out
-    counted = {"rescored": 0, "method": ""}
+    counted: dict[str, Any] = {"rescored": 0} | ({"method": ""} if expected.search_guarantee.exact else {})
     assert replace(result.search_guarantee, **counted) == replace(expected.search_guarantee, **counted)
     groups = result.groups()
     assert groups == expected.groups()
@@ -103,11 +107,15 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("above", [2_000_000, 20])
 @pytest.mark.parametrize("case", CASES)
-def test_an_engine_gives_the_result_of_one_process(batched: DuplicatePipeline, tmp_path: Path, case: str) -> None:
+def test_an_engine_gives_the_result_of_one_process(
+    batched: DuplicatePipeline, tmp_path: Path, case: str, above: int
+) -> None:
     options = dict(CASES[case])
     questions = [*forum(), *options.pop("extra", [])]
     options = {"settings": MiningSettings(min_cosine=0.4), "on_error": "skip", **options}
+    options["settings"] = replace(options["settings"], approximate_above=above)
     expected = find_duplicates(batched, questions, **options)
     told: list[tuple[str, int, int]] = []
     engine = Recording()
@@ -115,7 +123,9 @@ def test_an_engine_gives_the_result_of_one_process(batched: DuplicatePipeline, t
         batched, questions, engine=engine, work=tmp_path / "run", progress=lambda *at: told.append(at), **options
     )
     assert_same(result, expected)
-    assert len({name for name in engine.ran if "/search/" in name}) >= 2 * (case != "an empty collection")
+    assert result.search_guarantee.exact == (above > 20)
+    stage = "/search/" if above > 20 else "/groups/"
+    assert len({name for name in engine.ran if stage in name}) >= 2 * (case != "an empty collection")
     assert {stage for stage, _, _ in told} >= {"reading", "embedding", "searching"}
     assert all(0 <= done <= total for _, done, total in told)
 
@@ -144,9 +154,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 BUDGET = MiningSettings(min_cosine=0.3, neighbours=4, max_judged=200)
 
 
-def test_what_is_missing_is_computed_again_and_nothing_else(batched: DuplicatePipeline, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [BUDGET, replace(BUDGET, approximate_above=20)], ids=["exact", "cells"])
+def test_what_is_missing_is_computed_again_and_nothing_else(
+    batched: DuplicatePipeline, tmp_path: Path, wanted: MiningSettings
+) -> None:
     first = Recording()
-    result = find_duplicates(batched, forum(), settings=BUDGET, engine=first, work=tmp_path)
+    result = find_duplicates(batched, forum(), settings=wanted, engine=first, work=tmp_path)
     parts = contents(tmp_path)
     assert set(first.ran) <= parts.keys()
     for seed in range(3):
@@ -154,7 +167,7 @@ def test_what_is_missing_is_computed_again_and_nothing_else(batched: DuplicatePi
         for name in lost:
             (tmp_path / name).unlink()
         again = Recording(seed)
-        assert_same(find_duplicates(batched, forum(), settings=BUDGET, engine=again, work=tmp_path), result)
+        assert_same(find_duplicates(batched, forum(), settings=wanted, engine=again, work=tmp_path), result)
         assert set(again.ran) == set(lost) & set(first.ran)
         assert contents(tmp_path) == parts
 
@@ -268,18 +281,19 @@ def test_only_a_pipeline_that_can_be_saved_goes_to_workers(batched: DuplicatePip
         find_duplicates(Other(), forum(), engine=Recording(), work=tmp_path)  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize("above", [2_000_000, 20])
 def test_processes_give_the_result_of_one_and_go_on_with_each_others_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: int
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(checkpoint, "PART", 64)
     shipped = DuplicatePipeline.from_pretrained(threads=1)
-    settings = MiningSettings(min_cosine=0.6, max_judged=150)
+    settings = MiningSettings(min_cosine=0.6, max_judged=150, approximate_above=above)
     expected = find_duplicates(shipped, forum(), settings=settings)
     both, one = tmp_path / "both", tmp_path / "one"
     assert_same(find_duplicates(shipped, forum(), settings=settings, engine=LocalEngine(2), work=both), expected)
     shutil.copytree(both, one)
-    for folder in [one / "vectors", *one.glob("run-*/scores"), *one.glob("run-*/panels")]:
+    for folder in [one / "vectors", *one.glob("run-*/scores"), *one.glob("run-*/panels"), *one.glob("run-*/cells")]:
         for path in sorted(folder.iterdir())[::2]:
             path.unlink()
     assert_same(find_duplicates(shipped, forum(), settings=settings, engine=LocalEngine(1), work=one), expected)

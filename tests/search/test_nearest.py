@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from dupq.errors import InputError
 from dupq.search import exact
-from dupq.search.approximate import approximate_pairs
 from dupq.search.exact import dot, similar_pairs
 from dupq.search.kernels import KERNELS, Kernel
 from dupq.search.pairs import NearestRows, SimilarPairs
@@ -193,20 +192,3 @@ def test_the_nearest_columns_do_not_depend_on_the_order_of_adding(seed: int, k: 
     for at in range(5):
         wanted = sorted(((-c, j) for j, c in enumerate(cosine[11 * at : 11 * at + 11].tolist()) if c >= 0.25))[:k]
         assert {(j, -c) for c, j in wanted} == {(j, c) for i, j, c in kept if i == at}
-
-
-def test_the_approximate_search_finds_most_neighbours_and_states_its_recall() -> None:
-    pytest.importorskip("usearch")
-    vectors = clustered(1500, 24, seed=0)
-    options: dict[str, Any] = {"threshold": 0.1, "neighbours": 5, "every_from": 0.7}
-    exactly = similar_pairs(vectors, **options)
-    pairs = approximate_pairs(vectors, **options, sample=1500)
-    share = len({*found(pairs)} & {*found(exactly)}) / len(exactly)
-    assert share > 0.95
-    guarantee = pairs.search_guarantee
-    assert guarantee.recall_low - 0.02 < share < guarantee.recall_high + 0.02
-    assert (guarantee.neighbours, guarantee.every_from) == (5, 0.7)
-    assert "5 nearest of a question" in str(guarantee)
-    # With few read, a row among many near ones is searched further for pairs, not for neighbours.
-    few = approximate_pairs(vectors, **options, read=1, sample=50)
-    assert len({*found(few)} & {*found(exactly)}) > 0.9 * len(exactly)

@@ -63,7 +63,7 @@ def test_a_method_trains_a_network_that_opens_by_itself(
         assert any(re.match(NEW_MODULES, f"model.{key}") for key in moved)
 
 
-@pytest.mark.parametrize("name", ["hybrid", "two-branch", "triplet-hard"])
+@pytest.mark.parametrize("name", ["hybrid", "two-branch", "triplet-hard", "r-drop", "residual-generative"])
 def test_a_resumed_run_is_the_run_that_nothing_interrupted(
     name: str,
     pairs: PairTable,
@@ -132,11 +132,13 @@ def test_soft_labels_are_refused_where_they_would_not_be_learnt(
         train(METHODS[name].kind, pairs, tmp_path / "net", settings, method=name, soft_labels=soft_labels)
 
 
-def test_contrast_by_dropout_needs_dropout_and_no_labels(settings: TrainSettings, tmp_path: Path) -> None:
+def test_views_by_dropout_need_dropout_and_contrast_no_labels(settings: TrainSettings, tmp_path: Path) -> None:
     table = labelled_table(3)
     unlabelled = PairTable(table.left, table.right, np.full(len(table), -1, dtype=np.int8))
     with pytest.raises(InputError, match="dropout"):
         train("bi-encoder", unlabelled, tmp_path / "net", replace(settings, dropout=0.0), method="dropout-contrast")
+    with pytest.raises(InputError, match="dropout must be above 0 for the method 'r-drop', got 0"):
+        train("cross-encoder", table, tmp_path / "net", replace(settings, dropout=0.0), method="r-drop")
     settings = replace(settings, max_steps=2)
     record = train("bi-encoder", unlabelled, tmp_path / "net", settings, method="dropout-contrast")
     assert record["data"]["base_rate"] is None

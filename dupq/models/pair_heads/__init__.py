@@ -8,6 +8,7 @@ classes are not its own; dupq opens it without, because they are in `MODULE_CLAS
 from __future__ import annotations
 
 from dupq.models.pair_heads.convolution import ArcApart, ArcMerged
+from dupq.models.pair_heads.generative import GenerativeResidualPairs
 from dupq.models.pair_heads.pairs import PairEncoder, PairHead, VectorPairHead
 from dupq.models.pair_heads.tokens import NeighbourhoodDifferences, NormalisedCorrelation, RecurrentComparator
 from dupq.models.pair_heads.vectors import (
@@ -24,6 +25,7 @@ PAIR_HEADS: dict[str, type[PairHead]] = {
         ArcApart,
         ArcMerged,
         ConditionalSimilarity,
+        GenerativeResidualPairs,
         Hybrid,
         LearnedMetric,
         NeighbourhoodDifferences,
@@ -44,6 +46,7 @@ __all__ = [
     "ArcApart",
     "ArcMerged",
     "ConditionalSimilarity",
+    "GenerativeResidualPairs",
     "Hybrid",
     "LearnedMetric",
     "NeighbourhoodDifferences",
