@@ -7,14 +7,19 @@ from typing import Any
 
 from dupq.cli.console import emit, note_if_slow, progress_bar
 from dupq.cli.engine_options import add_engine_options, closing_engine, open_engine
-from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report
+from dupq.cli.inputs import add_question_options, new_report, open_question_files, print_report
 from dupq.cli.pipeline_options import add_running_options, running_options
 from dupq.errors import InputError
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     embed = commands.add_parser("embed", parents=[shared], help="write the vectors of a collection of questions")
-    embed.add_argument("questions", metavar="QUESTIONS", help="CSV, TSV, JSONL or Parquet, or a Stack Exchange dump")
+    embed.add_argument(
+        "questions",
+        nargs="+",
+        metavar="QUESTIONS",
+        help="CSV, TSV, JSONL or Parquet, or a Stack Exchange dump; the ids of several must differ",
+    )
     embed.add_argument(
         "-o",
         "--output",
@@ -43,7 +48,7 @@ def run_embed(args: argparse.Namespace) -> int:
     engine = open_engine(args) or LocalEngine()
     work = WorkFolder(args.output)
     reading = new_report(args)
-    questions = ((question.id, question.text) for question in open_questions(args, args.questions, reading))
+    questions = ((question.id, question.text) for question in open_question_files(args, args.questions, reading))
     pipeline = _open_pipeline(args)
     with closing_engine(engine), progress_bar("embedding questions") as bar:
         summary = embed_stream(engine, work, pipeline, questions, dtype=args.dtype, fresh=args.fresh, progress=bar)

@@ -11,7 +11,7 @@ from dupq.cli.console import note
 from dupq.data.dates import check_date_format, parse_date
 from dupq.data.details import reach_of
 from dupq.data.labels import parse_labels
-from dupq.data.questions import HTML_MODES, ID_TYPES, read_questions
+from dupq.data.questions import HTML_MODES, ID_TYPES, ReadIds, read_questions
 from dupq.data.reading import (
     FORMATS,
     Columns,
@@ -137,14 +137,14 @@ def new_report(args: argparse.Namespace) -> ReadReport:
 
 
 def open_questions(
-    args: argparse.Namespace, source: str, report: ReadReport, *, details: bool = False
+    args: argparse.Namespace, source: str, report: ReadReport, *, details: bool = False, ids: ReadIds | None = None
 ) -> Iterator[Question]:
     """Read the questions of a file by the options of `add_question_options`.
 
     Args:
         args: The options.
         source: The file.
-        report: As in `read_questions`.
+        report, ids: As in `read_questions`.
         details: Read further columns too (default: False).
 
     Raises:
@@ -161,7 +161,19 @@ def open_questions(
         details=details,
         options=file_options(args),
         report=report,
+        ids=ids,
     )
+
+
+def open_question_files(args: argparse.Namespace, sources: Sequence[str], report: ReadReport) -> Iterator[Question]:
+    """Read the questions of one file after the other; ids must be unique over all.
+
+    Raises:
+        InputError: As `open_questions`.
+    """
+    ids = ReadIds()
+    for source in sources:
+        yield from open_questions(args, source, report, ids=ids)
 
 
 def question_arguments(args: argparse.Namespace, questions: Sequence[Question], reading: ReadReport) -> dict[str, Any]:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dupq.cli.console import emit, join_lines, note, progress_bar
+from dupq.cli.console import emit, join_lines, progress_bar
 from dupq.cli.engine_options import add_engine_options, closing_engine, open_engine, open_work
-from dupq.cli.inputs import add_question_options, new_report, open_questions, print_report
+from dupq.cli.inputs import add_question_options
+from dupq.cli.mine_input import MineInput
 from dupq.cli.outputs import check_outputs, check_writable
 from dupq.cli.pipeline_options import add_model_options, add_threshold, add_verbose, open_pipeline, threshold_line
 from dupq.errors import InputError
-
-if TYPE_CHECKING:
-    from dupq.data.questions import Question
 
 STAGES = {
     "reading": "checking texts",
@@ -33,7 +31,12 @@ MAX_TEMPLATES = 10
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     mine = commands.add_parser("mine", parents=[shared], help="find all duplicates of a collection of questions")
-    mine.add_argument("questions", metavar="QUESTIONS", help="CSV, TSV, JSONL or Parquet, or a Stack Exchange dump")
+    mine.add_argument(
+        "questions",
+        nargs="+",
+        metavar="QUESTIONS",
+        help="CSV, TSV, JSONL or Parquet, or a Stack Exchange dump; the ids of several must differ",
+    )
     mine.add_argument(
         "--against", metavar="OLD", help="find duplicates of QUESTIONS in this collection (default: in QUESTIONS)"
     )
@@ -124,6 +127,7 @@ def run_mine(args: argparse.Namespace) -> int:
     from dupq.mining.checkpoint import Checkpoint
     from dupq.mining.find_duplicates import MiningSettings, find_duplicates
     from dupq.mining.results import GROUP_COLUMNS, PAIR_COLUMNS
+    from dupq.mining.stored_questions import in_form
 
     # All options and files are checked before hours of work.
     names = ("neighbours", "min_cosine", "max_pairs", "max_judged", "approximate_above", "base_rate")
@@ -131,45 +135,43 @@ def run_mine(args: argparse.Namespace) -> int:
     settings = MiningSettings(**{name: value for name, value in given.items() if value is not None})
     check_threshold(args.threshold)
     check_date_format(args.date_format)
-    check_outputs(
-        {"-o": args.output, "--groups": args.groups}, {"QUESTIONS": args.questions, "--against": args.against}
-    )
+    outputs = {"-o": args.output, "--groups": args.groups}
+    for path in args.questions:
+        check_outputs(outputs, {"QUESTIONS": path, "--against": args.against})
     engine = open_engine(args)
     work = _work_folder(args, engine is not None)
-    reading = new_report(args)
-    new = list(open_questions(args, args.questions, reading))
-    old = list(open_questions(args, args.against, reading)) if args.against else []
-    print_report(reading)
-    every, ids = [*new, *old], _ids(new, old)
-    if "parquet" in [output_format(path) for path in (args.output, args.groups) if path is not None]:
-        ids = _ids_of_one_type(ids)
-    created = _parse_dates(args, every) if args.representative == "oldest" else None
+    formats = [output_format(path) for path in (args.output, args.groups) if path is not None]
+    reader = MineInput(args, one_type="parquet" in formats)
+    source: dict[str, Any] = {}
+    if engine is None:
+        new = list(reader.new())
+        old = list(reader.old()) if args.against else []
+        every = [*new, *old]
+        form = reader.finish([question.id for question in every])
+        source["questions"] = [question.text for question in new]
+        source["against"] = [question.text for question in old] if args.against else None
+        source["ids"] = [in_form(question.id, form, old=at >= len(new)) for at, question in enumerate(every)]
+        source["created"] = [question.created for question in every] if reader.dated else None
+    else:
+        source["questions"] = reader.stream()
     base_rate, args.base_rate = args.base_rate, None  # that of the candidates, which `settings` holds
     pipeline = open_pipeline(args)
     with closing_engine(engine), _stage_bars() as progress:
         result = find_duplicates(
-            pipeline,
-            [question.text for question in new],
-            against=[question.text for question in old] if args.against else None,
-            ids=ids,
-            created=created,
-            settings=settings,
-            work=work,
-            fresh=args.fresh,
-            engine=engine,
-            progress=progress,
+            pipeline, **source, settings=settings, work=work, fresh=args.fresh, engine=engine, progress=progress
         )
+    if engine is None:
+        # The networks read the texts without their HTML; the output has them as in the file.
+        result = replace(result, questions=replace(result.questions, shown=[question.shown for question in every]))
     if args.threshold is not None:
         result = result.at(threshold=args.threshold, base_rate=base_rate)
     if args.fold_templates:
         result = result.fold()
     groups = result.groups(linkage=args.linkage, representative=args.representative)
-    # The networks read the texts without their HTML; the output has them as in the file.
-    shown = replace(result, questions=replace(result.questions, texts=[question.original for question in every]))
-    rows = shown.rows(groups, all_pairs=args.all_pairs)
+    rows = result.rows(groups, all_pairs=args.all_pairs)
     written = write_rows(args.output, rows, PAIR_COLUMNS)
     if args.groups:
-        write_rows(args.groups, shown.group_rows(groups), GROUP_COLUMNS)
+        write_rows(args.groups, result.group_rows(groups), GROUP_COLUMNS)
     if work is not None and not args.work:
         Checkpoint(Path(work)).remove()
     largest = max((len(group.members) for group in groups), default=0)
@@ -202,7 +204,8 @@ def _work_folder(args: argparse.Namespace, engine: bool) -> str | Path | None:
     if engine and open_work(args).is_url:
         return str(args.work)
     work = Path(args.work or f"{args.output}.work")
-    for name, path in (("-o", args.output), ("--groups", args.groups), ("the input", args.questions)):
+    outputs = (("-o", args.output), ("--groups", args.groups))
+    for name, path in (*outputs, *(("the input", path) for path in args.questions)):
         if path not in (None, "-") and Path(os.path.realpath(work)) in (
             real := Path(os.path.realpath(path)),
             *real.parents,
@@ -216,53 +219,6 @@ def _work_folder(args: argparse.Namespace, engine: bool) -> str | Path | None:
         Checkpoint(work).check()
     check_writable(work / RUN)
     return work
-
-
-def _parse_dates(args: argparse.Namespace, questions: Sequence[Question]) -> list[float | None]:
-    """Return creation dates in POSIX seconds, for `--representative oldest`.
-
-    Raises:
-        InputError: A date cannot be read, or no question has one.
-    """
-    from dupq.data.dates import parse_date
-
-    dates = [
-        parse_date(question.created, args.date_format, f"created, question {question.id!r}") for question in questions
-    ]
-    if questions and all(date is None for date in dates):
-        raise InputError(
-            "--representative oldest needs dates, and no question has one",
-            location=args.questions,
-            hint="name their column with --created-column NAME, or use --representative central",
-        )
-    return dates
-
-
-def _ids_of_one_type(ids: list[int | str]) -> list[int | str]:
-    """Return the ids for a column of Parquet: all as text where numbers and texts are mixed.
-
-    Raises:
-        InputError: A number and a text would become the same id.
-    """
-    if len({type(id_) for id_ in ids}) < 2:
-        return ids
-    text = [str(id_) for id_ in ids]
-    if len({*text}) < len({*ids}):
-        twice = next(id_ for id_ in ids if isinstance(id_, int) and str(id_) in ids)
-        raise InputError(
-            f"ids must be of one type for Parquet, got the number {twice} and the text '{twice}'",
-            hint="write JSONL, or give the ids one type in the input",
-        )
-    note("some ids are numbers and some are text: all are written as text, because a column of Parquet has one type")
-    return [*text]
-
-
-def _ids(new: Sequence[Question], old: Sequence[Question]) -> list[int | str]:
-    """Return the ids of both files, prefixed by `new:` and `old:` where the files have ids in common."""
-    first, second = [question.id for question in new], [question.id for question in old]
-    if not {*first} & {*second}:
-        return [*first, *second]
-    return [*(f"new:{id_}" for id_ in first), *(f"old:{id_}" for id_ in second)]
 
 
 def _format_summary(summary: dict[str, Any], output: str) -> list[str]:

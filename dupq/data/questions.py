@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from dupq.data.arguments import as_choice, as_id
+from dupq.data.arguments import as_choice, as_id, as_kind
 from dupq.data.details import NAMES, detail_columns, details_of
 from dupq.data.discourse import discourse_rows
 from dupq.data.html import strip_clear_html, strip_html
@@ -24,6 +24,7 @@ from dupq.data.reading import (
     require_columns,
     source_name,
 )
+from dupq.data.seen_ids import SeenIds
 from dupq.data.stackexchange import (
     BODY,
     DATE_COLUMNS,
@@ -59,6 +60,8 @@ _INTEGER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?\d+([.,]\d*)?\s*", re.ASCII)
 _MAX_EXACT = 2**53
 """Above it, a float may differ from the integer that was written."""
+_TEXT_BITS = 24
+"""Bits of the hash by which the texts of two rows with one id are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,50 @@ class Question:
             object.__setattr__(self, "original", self.text)
 
 
+@dataclass(slots=True)
+class ReadIds:
+    """Ids of the rows that were read, from one file or from several that follow each other.
+
+    Attributes:
+        table: Id -> its row, counted over all files, and a hash of its text.
+        files: For each file the number of rows before it, its name, and the name of its rows.
+        rows: Number of the last row.
+        named: True if the files have ids, False if row numbers serve as ids; None before the first file.
+    """
+
+    table: SeenIds = field(default_factory=SeenIds)
+    files: list[tuple[int, str, str]] = field(default_factory=list)
+    rows: int = 0
+    named: bool | None = None
+
+    def begin(self, source: str, unit: str, named: bool) -> int:
+        """Begin a file, and return the number of rows before it.
+
+        Raises:
+            InputError: It has ids and the files before it have none, or the other way round.
+        """
+        if self.named not in (None, named):
+            raise InputError(
+                f"all files must have ids, or none of them, got {'ids' if named else 'none'} after "
+                f"{'none' if named else 'ids'} in {self.files[-1][1]}",
+                location=source,
+                hint="name the column with --id-column",
+            )
+        self.named = named
+        self.files.append((self.rows, source, unit))
+        return self.rows
+
+    def places(self, first: int, second: int) -> str:
+        """Return the places of two rows in words."""
+        (base, source, unit), (other, other_source, other_unit) = map(self._file, (first, second))
+        if base == other:
+            return f"{unit}s {first - base} and {second - base}"
+        return f"{source}, {unit} {first - base} and {other_source}, {other_unit} {second - other}"
+
+    def _file(self, row: int) -> tuple[int, str, str]:
+        return next(file for file in reversed(self.files) if file[0] < row)
+
+
 def read_questions(
     source: str | Path,
     *,
@@ -96,8 +143,9 @@ def read_questions(
     details: bool = False,
     options: FileOptions | None = None,
     report: ReadReport | None = None,
+    ids: ReadIds | None = None,
 ) -> Iterator[Question]:
-    """Read questions one at a time; the memory holds only their ids and a hash of each text.
+    """Read questions one at a time; the memory holds only hashes of their ids and texts, about 25 bytes a question.
 
     A row that repeats an id and its text is skipped and counted; a row that repeats an id with another text is bad.
 
@@ -114,6 +162,8 @@ def read_questions(
         options: The format of the file; None: by content and name.
         report: Counts the rows, collects the bad ones with `skip_bad`, and notes the columns and the changes; None: the
             first bad row raises.
+        ids: Ids of the files that were read before this one, which gets those of this one; where files have no ids,
+            their rows are counted on. None: there are none.
 
     Yields:
         The questions in the order of the file.
@@ -126,6 +176,7 @@ def read_questions(
     as_choice(html, HTML_MODES, "html")
     check_reading(options, report)
     report = report if report is not None else ReadReport()
+    ids = ReadIds() if ids is None else as_kind(ids, ReadIds, "ids", "give ReadIds(), or leave it out")
     found: Iterator[tuple[int, Mapping[str, Any]]]
     names: Iterable[str]
     if is_dump(source):
@@ -133,14 +184,14 @@ def read_questions(
             report.note(f"{source}: format, delimiter and encoding are not used for a Stack Exchange dump")
         found = post_rows(source, report)
         columns = _dump_columns(id_column, text_columns, created_column, str(source))
-        reader = _Reader(str(dump_file(source, "Posts")), "line", columns, id_type, html, report, dump=True)
+        reader = _Reader(str(dump_file(source, "Posts")), "line", columns, id_type, html, report, ids, dump=True)
         names = DUMP_DETAILS
     else:
         name = source_name(source)
         rows = iter(file_rows(source, options, name, report))
         head = list(islice(rows, _HEAD))
         columns = _columns([row for _, row in head], id_column, text_columns, created_column, name, report)
-        reader = _Reader(name, "row", columns, id_type, html, report)
+        reader = _Reader(name, "row", columns, id_type, html, report, ids)
         names = dict.fromkeys(name for _, row in head for name in row)
         found = chain(head, rows)
     if details:
@@ -175,7 +226,9 @@ def read_discourse(
     report = report if report is not None else ReadReport()
     texts = [as_choice(name.lower(), ("title", "body"), "text_columns") for name in text_columns or ["title"]]
     columns = _Columns("id", texts, "created_at")
-    reader = _Reader(source_name(source), "topic", columns, id_type, html, report, details=detail_columns(NAMES))
+    reader = _Reader(
+        source_name(source), "topic", columns, id_type, html, report, ReadIds(), details=detail_columns(NAMES)
+    )
     yield from reader.questions(discourse_rows(source, report))
 
 
@@ -202,16 +255,20 @@ class _Reader:
     id_type: str
     html: str
     report: ReadReport
+    ids: ReadIds
     dump: bool = False
     details: Mapping[str, str] | None = None
+    before: int = 0
     stripped: int = 0
     spaced: int = 0
     floats: int = 0
-    seen: dict[int | str, int] = field(default_factory=dict)
 
     def questions(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[Question]:
-        count = 0
+        count, started = 0, False
         for number, row in rows:
+            if not started:
+                self.before, started = self.ids.begin(self.source, self.unit, self.columns.id is not None), True
+            self.ids.rows = max(self.ids.rows, self.before + number)
             if not count:
                 self.report.note(f"{self.source}: {self.columns}")
             at = f"{self.source}, {self.unit} {number}"
@@ -273,6 +330,7 @@ class _Reader:
 
     def _id(self, row: Mapping[str, Any], number: int, at: str) -> int | str:
         if self.columns.id is None:
+            number += self.before
             return str(number) if self.id_type == "text" else number
         at = f"{at}, column {self.columns.id!r}"
         value = row.get(self.columns.id)
@@ -296,12 +354,12 @@ class _Reader:
         """Return True if the id was read with this text; raise InputError if it was read with another."""
         if self.columns.id is None:
             return False
-        # Row and hash in one int take half the memory of a tuple, for millions of rows.
-        entry = number << 64 | hash(text) & (1 << 64) - 1
-        if (first := self.seen.setdefault(id_, entry)) == entry:
+        row, mask = self.before + number, (1 << _TEXT_BITS) - 1
+        entry = row << _TEXT_BITS | hash(text) & mask
+        if (first := self.ids.table.add(id_, entry)) == entry:
             return False
-        places = f"{self.unit}s {first >> 64} and {number}"
-        if (first ^ entry) & (1 << 64) - 1:
+        places = self.ids.places(first >> _TEXT_BITS, row)
+        if (first ^ entry) & mask:
             problem = f"the id {id_!r:.60} has two texts ({places})"
             raise InputError(problem, location=at, hint="give each question its own id, or drop one of them")
         self.report.skip(f"{self.source}, id {id_!r:.60}: {places} hold the same text")

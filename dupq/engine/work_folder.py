@@ -97,6 +97,14 @@ class WorkFolder:
         """
         return self._read(name, lambda found: self._store.read(found, start, stop))
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return the bytes of a part from `start` to `stop`, fewer at its end.
+
+        Raises:
+            InputError: There is no such part, or it cannot be read.
+        """
+        return self._read(name, lambda name: self._store.read_range(name, start, stop)) if start < stop else b""
+
     def size(self, name: str) -> int:
         """Return the size of a part in bytes.
 
@@ -219,6 +227,8 @@ class _Store(Protocol):
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes: ...
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes: ...
+
     def size(self, name: str) -> int: ...
 
     def write(self, name: str, data: bytes) -> None: ...
@@ -251,6 +261,11 @@ class _Disk:
         with (self.folder / name).open("rb") as stream:
             stream.seek(start)
             return stream.read(-1 if stop is None else stop - start)
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        with (self.folder / name).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(stop - start)
 
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
@@ -334,6 +349,9 @@ class _ObjectStore:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         part = {} if start == 0 and stop is None else {"start": start, "end": stop}
         return bytes(self.files.cat_file(self._path(name), **part))
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        return bytes(self.files.cat_file(self._path(name), start=start, end=stop))
 
     def size(self, name: str) -> int:
         return int(self.files.info(self._path(name))["size"])

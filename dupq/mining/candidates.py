@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dupq.decisions.candidate_rule import CandidateRule
 from dupq.mining.questions import Questions, id_key
+from dupq.mining.stored_questions import take
 from dupq.search.cells import cell_pairs
 from dupq.search.exact import similar_pairs
 from dupq.search.pairs import SimilarPairs
@@ -28,7 +29,8 @@ def exact_copies(questions: Questions) -> tuple[NDArray[np.int64], NDArray[np.in
     question = np.arange(len(questions))
     original = questions.second[questions.text_of]
     copies = question[(question != original) & ((question < questions.new) if two else True)]
-    copies = np.array(sorted(copies.tolist(), key=lambda at: id_key(questions.ids[at])), np.int64)
+    ids = take(questions.ids, copies)
+    copies = copies[sorted(range(len(copies)), key=lambda row: id_key(ids[row]))]
     return (copies, original[copies]) if two else (original[copies], copies)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from dupq.data.arguments import as_choice, as_int, as_kind, as_list, as_path
 from dupq.data.checks import checked_rate
@@ -20,16 +19,14 @@ from dupq.errors import InputError
 from dupq.mining.active_scoring import MIN_BUDGET, score_candidates
 from dupq.mining.candidates import exact_copies
 from dupq.mining.checkpoint import Checkpoint
-from dupq.mining.questions import Columns, OnError, read_questions
+from dupq.mining.question_stream import QuestionStream, stream_questions
+from dupq.mining.questions import Columns, OnError, Questions, read_questions
 from dupq.mining.results import MiningResult
-from dupq.mining.stages import RunPlan, engine_stages, stages_here
-from dupq.models.batching import chunks
+from dupq.mining.stages import RunPlan, Stages, engine_stages, stages_here
 from dupq.search.pairs import MAX_PAIRS
 from dupq.types import Progress
 
 APPROXIMATE_ABOVE = 2_000_000
-PART = 8192
-"""Texts between two calls of `progress` while they are read."""
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (stage, done, total); the stages are "reading", "embedding", "searching" and "judging"."""
@@ -117,8 +114,9 @@ def find_duplicates(
 
     With an engine, vectors, search and scores are computed by its workers, as units that read and write parts of the
     `work` folder. Pairs, cosines, scores and groups are those of the same call without an engine; of the guarantee,
-    the counts `rescored` and `dropped` may differ. This process holds all texts and the candidates in memory, and no
-    vectors.
+    the counts `rescored` and `dropped` may differ. This process holds the candidates and a few bytes a question, but no
+    texts, ids and vectors: the result reads ids and texts from the work folder when they are used. An iterator of texts
+    is read once, one at a time, with iterators of ids and dates beside it; a list or frame is read and checked first.
 
     Above `settings.approximate_above` distinct texts the search is by cells: it finds most candidates. Their share is
     certified on sampled texts before the search begins, and stands in `result.search_guarantee`.
@@ -126,6 +124,7 @@ def find_duplicates(
     Args:
         pipeline: A calibrated pipeline with a bi-encoder.
         questions: n texts: a list, array, Series or generator, taken by position; or a pandas, polars or Arrow frame.
+            With an engine, also a `QuestionStream`, which brings its own ids, dates and old collection.
         against: An old collection to compare `questions` with. None: find pairs within `questions`.
         ids: Unique ids, int or str, of the questions and then of `against`. None: those of the frames, or 0, 1, 2, ...
         created: The date of each question, in the same order, as `parse_dates` takes it; None for an unknown one, which
@@ -170,30 +169,22 @@ def find_duplicates(
     embedder_of(pipeline)
     decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
-    every, left_out = read_questions(
-        questions,
-        against,
-        ids=ids,
-        created=created,
-        columns=_checked_columns(text_columns, id_column, created_column),
-        date_format=date_format,
-        on_error=on_error,
-    )
-    texts = [every.texts[at] for at in every.first.tolist()]
-    copies_left, copies_right = exact_copies(every)
-    unknown_language, truncated = _text_warnings(pipeline, texts, _stage(progress, "reading"))
-    plan = RunPlan.of(pipeline, texts, f"{settings!r} {rule!r} {every.sides}") if work is not None else RunPlan()
-    with (
-        stages_here(Checkpoint(folder), pipeline, texts, plan, fresh=fresh)
-        if engine is None or shared is None
-        else engine_stages(engine, shared, pipeline, texts, plan, fresh=fresh)
-    ) as stages:
+    columns = _checked_columns(text_columns, id_column, created_column)
+    reading = {"ids": ids, "created": created, "columns": columns, "date_format": date_format, "on_error": on_error}
+    run = f"{settings!r} {rule!r}"
+    if engine is None or shared is None:
+        opened = _open_here(pipeline, questions, against, reading, Checkpoint(folder), run, fresh=fresh)
+    else:
+        opened = _open_engine(engine, shared, pipeline, questions, against, reading, run, fresh=fresh)
+    with opened as (every, left_out, stages):
+        copies_left, copies_right = exact_copies(every)
+        unknown_language, truncated = stages.check(_stage(progress, "reading"))
         stages.embed(_stage(progress, "embedding"))
         pairs = stages.search(
             every.sides,
             rule=rule,
             max_pairs=settings.max_pairs,
-            approximate=len(texts) > settings.approximate_above,
+            approximate=len(every.first) > settings.approximate_above,
             progress=_stage(progress, "searching"),
         )
         if pairs.search_guarantee.truncated:
@@ -226,6 +217,48 @@ def find_duplicates(
     )
 
 
+@contextmanager
+def _open_here(
+    pipeline: PairScorer,
+    questions: object,
+    against: object,
+    reading: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    run: str,
+    *,
+    fresh: bool,
+) -> Iterator[tuple[Questions, tuple[str, ...], Stages]]:
+    if isinstance(questions, QuestionStream):
+        raise InputError("a QuestionStream needs an engine, got none", hint="give engine=LocalEngine() and work=")
+    every, left_out = read_questions(questions, against, **reading)
+    texts = [every.texts[at] for at in every.first.tolist()]
+    plan = RunPlan() if checkpoint.folder is None else RunPlan.of(pipeline, texts, f"{run} {every.sides}")
+    with stages_here(checkpoint, pipeline, texts, plan, fresh=fresh) as stages:
+        yield every, left_out, stages
+
+
+@contextmanager
+def _open_engine(
+    engine: Engine,
+    work: WorkFolder,
+    pipeline: PairScorer,
+    questions: object,
+    against: object,
+    reading: Mapping[str, Any],
+    run: str,
+    *,
+    fresh: bool,
+) -> Iterator[tuple[Questions, tuple[str, ...], Stages]]:
+    if isinstance(questions, QuestionStream):
+        if any(value is not None for value in (against, reading["ids"], reading["created"])):
+            raise InputError("a QuestionStream has ids, dates and an old collection of its own", hint="leave them out")
+        stream = questions
+    else:
+        stream = stream_questions(questions, against, **reading)
+    with engine_stages(engine, work, pipeline, stream, run, fresh=fresh) as (every, stages):
+        yield every, tuple(stream.left_out), stages
+
+
 def _checked_columns(text_columns: str | Sequence[str], id_column: str | None, created_column: str | None) -> Columns:
     texts = [text_columns] if isinstance(text_columns, str) else as_list(text_columns, "text_columns")
     named = [("text_columns", texts), ("id_column", [id_column]), ("created_column", [created_column])]
@@ -238,17 +271,3 @@ def _checked_columns(text_columns: str | Sequence[str], id_column: str | None, c
 
 def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
     return None if progress is None else lambda done, total: progress(stage, done, total)
-
-
-def _text_warnings(
-    pipeline: PairScorer, texts: Sequence[str], progress: Progress | None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which of n texts are in an unknown language, and which are truncated, bool (n,) each."""
-    unknown, truncated = np.zeros(len(texts), bool), np.zeros(len(texts), bool)
-    for part in chunks(len(texts), PART):
-        for at, warnings in enumerate(pipeline.text_warnings(texts[part]), part.start):
-            for warning in warnings:
-                (truncated if warning.kind == "truncated" else unknown)[at] = True
-        if progress is not None:
-            progress(part.stop, len(texts))
-    return unknown, truncated

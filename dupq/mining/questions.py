@@ -30,7 +30,8 @@ class Questions:
 
     Attributes:
         ids: The caller's ids, unique; the new collection comes first.
-        texts: The texts, unaltered.
+        texts: The texts that the networks read, unaltered.
+        shown: The texts that outputs hold: `texts` with the HTML of their file.
         text_of: For each question the number of its distinct text, int64 (n,).
         first: For each distinct text the question that represents it on the left side of a pair, int64 (u,).
         second: The same for the right side; between two collections, an old question where there is one.
@@ -41,6 +42,7 @@ class Questions:
 
     ids: Sequence[Id]
     texts: Sequence[str]
+    shown: Sequence[str]
     text_of: NDArray[np.int64]
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -83,12 +85,33 @@ def read_questions(
     Raises:
         InputError: A bad text, id, date or column, named by its place.
     """
-    columns = columns or Columns()
+    rows = read_rows(questions, against, ids, created, columns or Columns(), date_format, on_error)
+    return _with_distinct_texts(rows.ids, rows.texts, rows.ages, rows.new, against is not None), rows.left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Checked texts with ids and ages; the first `new` are of the new collection."""
+
+    ids: list[Id]
+    texts: list[str]
+    ages: NDArray[np.float64] | None
+    new: int
+    left_out: tuple[str, ...]
+
+
+def read_rows(
+    questions: object,
+    against: object,
+    ids: object,
+    created: object,
+    columns: Columns,
+    date_format: str | None,
+    on_error: OnError,
+) -> Rows:
+    """Read and check one collection or two; see `read_questions`."""
     collections = [("questions", questions)] + ([] if against is None else [("against", against)])
-    if columns != Columns() and not any(_is_frame(values) for _, values in collections):
-        raise InputError(
-            f"columns need a frame, got {type(questions).__name__}", hint="give ids= and created= beside the texts"
-        )
+    check_columns(columns, collections)
     read: list[_Read] = [
         _read_frame(values, columns, name) if _is_frame(values) else (as_texts(values, name), None, None)
         for name, values in collections
@@ -106,14 +129,22 @@ def read_questions(
             left_out.append(f"{place}: {error.message}")
         else:
             kept.append(at)
-    found = _with_distinct_texts(
+    return Rows(
         [all_ids[at] for at in kept],
         [texts[at] for at in kept],
         None if ages is None else ages[kept],
         sum(at < new for at in kept),
-        against is not None,
+        tuple(left_out),
     )
-    return found, tuple(left_out)
+
+
+def check_columns(columns: Columns, collections: Sequence[tuple[str, object]]) -> None:
+    """Raise InputError if columns are named and no collection is a frame."""
+    if columns != Columns() and not any(_is_frame(values) for _, values in collections):
+        raise InputError(
+            f"columns need a frame, got {type(collections[0][1]).__name__}",
+            hint="give ids= and created= beside the texts",
+        )
 
 
 def _ids(ids: object, read: Sequence[_Read], n: int) -> list[Id]:
@@ -130,11 +161,16 @@ def _ids(ids: object, read: Sequence[_Read], n: int) -> list[Id]:
     if len(set(found)) != len(found):
         twice = next(id_ for id_, count in Counter(found).items() if count > 1)
         at = [number for number, id_ in enumerate(found, 1) if id_ == twice]
-        raise InputError(
-            f"ids must be unique, got {twice!r} for questions {at[0]:,} and {at[1]:,}",
-            hint="give each question an id of its own",
-        )
+        raise ids_twice(twice, at[0], at[1])
     return found
+
+
+def ids_twice(id_: Id, first: int, second: int) -> InputError:
+    """Return the error for an id that two questions have, counted from 1."""
+    return InputError(
+        f"ids must be unique, got {id_!r} for questions {first:,} and {second:,}",
+        hint="give each question an id of its own",
+    )
 
 
 def _ages(created: object, read: Sequence[_Read], date_format: str | None, n: int) -> NDArray[np.float64] | None:
@@ -225,7 +261,7 @@ def _with_distinct_texts(
             rows = [at for at in by_text if (old[at] == preferred) == wanted]
             represents[text_of[rows]] = rows
     sides = (int((kind == 0).sum()), int((kind < 2).sum())) if two else None
-    return Questions(ids, texts, text_of, first, second, ages, new, sides)
+    return Questions(ids, texts, texts, text_of, first, second, ages, new, sides)
 
 
 def id_key(id_: Id) -> tuple[bool, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,13 @@ from dupq.decisions.decider import DECISIONS, Decider
 from dupq.errors import InputError
 from dupq.mining.clustering import LINKAGES, REPRESENTATIVES, Linkage, Representative, duplicate_groups
 from dupq.mining.questions import Questions, id_key
+from dupq.mining.stored_questions import BLOCK, Selected, take
 from dupq.mining.templates import Template, find_templates
+from dupq.models.batching import chunks
 from dupq.search.pairs import SearchGuarantee
-from dupq.types import Decision, DuplicateGroup
+from dupq.types import Decision, DuplicateGroup, Id
+
+Ints = NDArray[np.int64]
 
 PAIR_COLUMNS = [
     "id1", "id2", "question1", "question2", "kind", "cosine", "score", "probability", "decision", "group",
@@ -132,8 +136,8 @@ class MiningResult:
     def _flagged_templates(self) -> tuple[NDArray[np.int64], list[Template], NDArray[np.int64]]:
         """Return the flagged candidates, their templates, and the index of each one's template (-1 for none)."""
         flagged, every = np.flatnonzero(self.codes == 2), self.questions
-        left, right = every.first[self.left[flagged]].tolist(), every.second[self.right[flagged]].tolist()
-        return flagged, *find_templates([every.texts[at] for at in left], [every.texts[at] for at in right])
+        left, right = every.first[self.left[flagged]], every.second[self.right[flagged]]
+        return flagged, *find_templates(Selected(every.texts, left), Selected(every.texts, right))
 
     def templates(self) -> list[Template]:
         """Return the templates that flood the flagged pairs, most pairs first."""
@@ -170,20 +174,29 @@ class MiningResult:
                 hint = 'give `created`, or use representative="central"'
                 raise InputError('representative "oldest" needs dates, and no question has one', hint=hint)
             oldest = every.ages
-        members: list[list[int]] = [[] for _ in every.first]
-        for question in sorted(range(len(every)), key=lambda at: id_key(every.ids[at])):
-            members[every.text_of[question]].append(question)
-        order = np.empty(len(members), np.int64)
-        order[sorted(range(len(members)), key=lambda row: id_key(every.ids[members[row][0]]))] = np.arange(len(members))
         threshold = self.decider.threshold
         # All pairs of a text in an unknown language lie below the threshold, so that no average of them reaches it.
         held_back = self._unknown_pairs & (not self.decider.allow_unknown_language)
         below = np.minimum(self.probabilities, np.nextafter(threshold, 0.0))
+        probabilities = np.where(held_back, below, self.probabilities)
+        # A text without a copy and without a pair at the threshold stays alone: it and its questions are left out.
+        kept, strong = np.bincount(every.text_of, minlength=len(every.first)) > 1, probabilities >= threshold
+        kept[self.left[strong]] = kept[self.right[strong]] = True
+        number = np.cumsum(kept, dtype=np.int64)
+        number -= 1  # in place: there is one for each text
+        inside = kept[self.left] & kept[self.right]
+        questions = np.flatnonzero(kept[every.text_of])
+        ids = dict(zip(questions.tolist(), take(every.ids, questions), strict=True))
+        members: list[list[int]] = [[] for _ in range(int(kept.sum()))]
+        for question in sorted(ids, key=lambda at: id_key(ids[at])):
+            members[number[every.text_of[question]]].append(question)
+        order = np.empty(len(members), np.int64)
+        order[sorted(range(len(members)), key=lambda row: id_key(ids[members[row][0]]))] = np.arange(len(members))
         clustering = duplicate_groups(
             len(members),
-            self.left,
-            self.right,
-            np.where(held_back, below, self.probabilities),
+            number[self.left[inside]],
+            number[self.right[inside]],
+            probabilities[inside],
             threshold=threshold,
             linkage=linkage,
             order=order,
@@ -193,13 +206,13 @@ class MiningResult:
         clusters += [((row,), 1.0) for row in range(len(members)) if row not in clustered and len(members[row]) > 1]
         found = []
         for rows, min_probability in clusters:
-            questions = [question for row in rows for question in members[row]]
+            together = [question for row in rows for question in members[row]]
             # The first row is the central text; of its copies, the one with the first id.
-            chosen = questions[0]
+            chosen = together[0]
             if oldest is not None:
-                chosen = min(questions, key=lambda at: (oldest[at], id_key(every.ids[at])))
-            others = sorted((every.ids[at] for at in questions if at != chosen), key=id_key)
-            found.append(DuplicateGroup((every.ids[chosen], *others), every.ids[chosen], min_probability))
+                chosen = min(together, key=lambda at: (oldest[at], id_key(ids[at])))
+            others = sorted((ids[at] for at in together if at != chosen), key=id_key)
+            found.append(DuplicateGroup((ids[chosen], *others), ids[chosen], min_probability))
         return sorted(found, key=lambda group: (-len(group.members), id_key(group.representative)))
 
     def rows(self, groups: Sequence[DuplicateGroup] = (), *, all_pairs: bool = False) -> Iterator[dict[str, Any]]:
@@ -222,31 +235,48 @@ class MiningResult:
             as_kind(group, DuplicateGroup, "each of groups", "give those of `result.groups()`")
         number = {id_: at for at, group in enumerate(groups, 1) for id_ in group.members}
 
-        def row(left: int, right: int, values: tuple[Any, ...]) -> dict[str, Any]:
-            a, b = every.ids[left], every.ids[right]
-            shared = number.get(a) if number.get(a) == number.get(b) else None
-            representative = None if shared is None else groups[shared - 1].representative
-            texts = (every.texts[left], every.texts[right])
-            found = (a, b, *texts, *values, shared, representative, self._warnings(left, right))
-            return dict(zip(PAIR_COLUMNS, found, strict=True))
+        def block(left: Ints, right: Ints, values: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+            # Both sides at once, so that no part of stored questions is read twice.
+            both = np.concatenate([left, right])
+            ids, texts = take(every.ids, both), take(every.shown, both)
+            for at, (i, j, own) in enumerate(zip(left.tolist(), right.tolist(), values, strict=True)):
+                a, b = ids[at], ids[at + len(left)]
+                shared = number.get(a) if number.get(a) == number.get(b) else None
+                representative = None if shared is None else groups[shared - 1].representative
+                shown = (texts[at], texts[at + len(left)])
+                found = (a, b, *shown, *own, shared, representative, self._warnings(i, j))
+                yield dict(zip(PAIR_COLUMNS, found, strict=True))
 
-        for left, right in zip(self.copies_left.tolist(), self.copies_right.tolist(), strict=True):
-            yield row(left, right, ("copy", 1.0, None, 1.0, str(Decision.DUPLICATE)))
+        for part in chunks(len(self.copies_left), BLOCK):
+            left, right = self.copies_left[part], self.copies_right[part]
+            yield from block(left, right, [("copy", 1.0, None, 1.0, str(Decision.DUPLICATE))] * len(left))
         probabilities, codes = self.probabilities, self.codes
-        for at in np.lexsort((-self.cosine, -probabilities)).tolist():
-            if codes[at] or all_pairs:
-                values = (float(self.cosine[at]), float(self.score[at]), float(probabilities[at]))
-                left, right = int(every.first[self.left[at]]), int(every.second[self.right[at]])
-                kind = "judged" if self.judged[at] else "guessed"
-                yield row(left, right, (kind, *values, str(DECISIONS[codes[at]])))
+        order = np.lexsort((-self.cosine, -probabilities))
+        order = order if all_pairs else order[codes[order] > 0]
+
+        def values(at: int) -> tuple[Any, ...]:
+            kind = "judged" if self.judged[at] else "guessed"
+            numbers = (float(self.cosine[at]), float(self.score[at]), float(probabilities[at]))
+            return (kind, *numbers, str(DECISIONS[codes[at]]))
+
+        for part in chunks(len(order), BLOCK):
+            rows = order[part]
+            left, right = every.first[self.left[rows]], every.second[self.right[rows]]
+            yield from block(left, right, map(values, rows.tolist()))
 
     def group_rows(self, groups: Sequence[DuplicateGroup]) -> Iterator[dict[str, Any]]:
         """Yield one mapping a member of a group, with the keys `GROUP_COLUMNS`; the representative comes first."""
-        texts = dict(zip(self.questions.ids, self.questions.texts, strict=True))
-        for number, group in enumerate(groups, 1):
+        every = self.questions
+        members = [id_ for group in groups for id_ in group.members]
+        number: dict[Id, int] = dict.fromkeys(members, -1)
+        for at, id_ in enumerate(every.ids):
+            if id_ in number:
+                number[id_] = at
+        texts = iter(Selected(every.shown, np.array([number[id_] for id_ in members], np.int64)))
+        for at, group in enumerate(groups, 1):
             chosen = group.representative
             for id_ in group.members:
-                found = (number, chosen, id_, texts[id_], id_ == chosen, group.min_probability)
+                found = (at, chosen, id_, next(texts), id_ == chosen, group.min_probability)
                 yield dict(zip(GROUP_COLUMNS, found, strict=True))
 
     def _warnings(self, left: int, right: int) -> str:

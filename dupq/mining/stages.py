@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 
 from dupq.decisions.candidate_rule import CandidateRule
 from dupq.decisions.decider import PairScorer, embedder_of
-from dupq.engine.base import Engine, Task
+from dupq.engine.base import Engine, Task, Unit
 from dupq.engine.work_folder import WorkFolder
 from dupq.mining import checkpoint as parts
+from dupq.mining import distinct_texts
 from dupq.mining.cached_embeddings import Vectors, with_cached_embeddings
 from dupq.mining.candidates import near_pairs, of_distinct_texts
 from dupq.mining.cell_units import CellSearch, search_by_cells, sizes
 from dupq.mining.checkpoint import Checkpoint
+from dupq.mining.distinct_texts import store_questions
+from dupq.mining.question_stream import QuestionStream
+from dupq.mining.questions import Questions
 from dupq.mining.units import (
+    TRUNCATED,
+    UNKNOWN_LANGUAGE,
+    CheckTexts,
     EmbedShard,
     MergePanel,
     ScoreSlice,
@@ -32,7 +39,6 @@ from dupq.mining.units import (
     read_pairs,
     shard_units,
     slice_units,
-    text_bytes,
     tile_units,
     write_pipeline,
 )
@@ -47,38 +53,40 @@ Ints = NDArray[np.int64]
 
 PLAN = "plan.json"
 _PART = re.compile(
-    r"(attempts|pipeline|texts|vectors|ids|pairs|results|run-\w+)/|(pipeline|input|embeddings)\.json$|canary\.npz$"
+    r"(attempts|pipeline|questions|sizes|rows|distinct-\w+|texts|warnings|vectors|ids|pairs|results|run-\w+)/"
+    r"|(pipeline|input|embeddings)\.json$|canary\.npz$"
 )
 """Names of the parts of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Hashes of what the parts of a run depend on; all are empty where nothing is kept.
+    """Hashes of what the files of a run in this process depend on; both are empty where nothing is kept.
 
     Attributes:
-        texts: The distinct texts.
-        model: What computes vectors and scores.
-        vectors: The texts and the embedder.
+        vectors: The distinct texts and the embedder.
         run: Texts, model and settings.
     """
 
-    texts: str = ""
-    model: str = ""
     vectors: str = ""
     run: str = ""
 
     @classmethod
     def of(cls, pipeline: PairScorer, texts: Sequence[str], settings: str) -> RunPlan:
         """Hash the distinct texts, the networks and the settings of a run."""
-        embedder = embedder_of(pipeline).fingerprint
-        vectors = parts.hash_of(embedder, texts)
-        run = parts.hash_of(vectors, pipeline.fingerprint, settings)
-        return cls(parts.hash_of(texts), parts.hash_of(embedder, pipeline.fingerprint), vectors, run)
+        vectors = parts.hash_of(embedder_of(pipeline).fingerprint, texts)
+        return cls(vectors, parts.hash_of(vectors, pipeline.fingerprint, settings))
+
+
+Flags = NDArray[np.bool_]
 
 
 class Stages(Protocol):
     """Stages of a mining run over u distinct texts, in the order of the calls."""
+
+    def check(self, progress: Progress | None) -> tuple[Flags, Flags]:
+        """Return which texts are in an unknown language, and which are truncated, bool (u,) each."""
+        ...
 
     def embed(self, progress: Progress | None) -> None:
         """Embed the texts."""
@@ -123,6 +131,17 @@ class StagesHere:
     def __init__(self, checkpoint: Checkpoint, pipeline: PairScorer, texts: Sequence[str]) -> None:
         self.checkpoint, self.pipeline, self.texts = checkpoint, pipeline, texts
         self.vectors: Vectors = np.zeros((0, 0), np.float32)
+
+    def check(self, progress: Progress | None) -> tuple[Flags, Flags]:
+        """Return which texts are in an unknown language, and which are truncated, bool (u,) each."""
+        unknown, truncated = np.zeros(len(self.texts), bool), np.zeros(len(self.texts), bool)
+        for part in chunks(len(self.texts), parts.PART):
+            for at, warnings in enumerate(self.pipeline.text_warnings(self.texts[part]), part.start):
+                for warning in warnings:
+                    (truncated if warning.kind == "truncated" else unknown)[at] = True
+            if progress is not None:
+                progress(part.stop, len(self.texts))
+        return unknown, truncated
 
     def embed(self, progress: Progress | None) -> None:
         """Embed the texts."""
@@ -176,6 +195,16 @@ class EngineStages:
     def __init__(self, engine: Engine, work: WorkFolder, n: int, folder: str) -> None:
         self.engine, self.work, self.n, self.folder = engine, work, n, folder
         self.size = parts.PART
+
+    def check(self, progress: Progress | None) -> tuple[Flags, Flags]:
+        """Return which texts are in an unknown language, and which are truncated, bool (u,) each."""
+        units = [Unit(f"warnings/{shard:05}.npy", {"shard": shard}) for shard in range(-(-self.n // self.size))]
+        self.engine.run(Task("checking", CheckTexts), units, self.work, part_of(progress, 0, self.n, self.n))
+        unknown, truncated = np.zeros(self.n, bool), np.zeros(self.n, bool)
+        for unit, rows in zip(units, chunks(self.n, self.size), strict=True):
+            found = read_array(self.work, unit.name)
+            unknown[rows], truncated[rows] = found & UNKNOWN_LANGUAGE > 0, found & TRUNCATED > 0
+        return unknown, truncated
 
     def embed(self, progress: Progress | None) -> None:
         """Embed the texts."""
@@ -251,35 +280,36 @@ def engine_stages(
     engine: Engine,
     work: WorkFolder,
     pipeline: PairScorer,
-    texts: Sequence[str],
-    plan: RunPlan,
+    stream: QuestionStream,
+    settings: str,
     *,
     fresh: bool,
-) -> Iterator[Stages]:
-    """Hold a work folder during a block, and write texts and pipeline for the workers.
+) -> Iterator[tuple[Questions, Stages]]:
+    """Hold a work folder during a block, and write questions and pipeline for the workers.
 
     Args:
         engine: Runs the units.
         work: Holds the parts.
         pipeline: A pipeline that can be saved.
-        texts: The distinct texts.
-        plan: What the parts depend on. Vectors stay where only the settings are others.
+        stream: The questions.
+        settings: What candidates and scores depend on. Vectors stay where only the settings are others.
         fresh: Remove the parts of an earlier run.
 
     Raises:
-        InputError: Another run holds the folder, its parts are of another plan, or the pipeline cannot be saved.
+        InputError: Another run holds the folder, its parts are of another model or other questions, the pipeline cannot
+            be saved, or as the stream raises.
         OutputError: The folder cannot be written.
     """
     if fresh:
         clear(work)
-    folder = f"run-{parts.hash_of(plan.run, str(tiles.TILE_PRODUCTS), str(sizes()))[:16]}"
-    with work.hold({"command": "mine", "texts": plan.texts, "model": plan.model, "part": parts.PART}):
+    model = parts.hash_of(embedder_of(pipeline).fingerprint, pipeline.fingerprint)
+    languages = getattr(pipeline, "languages", None)
+    plan = {"command": "mine", "model": model, "languages": languages, "part": parts.PART, "run": distinct_texts.RUN}
+    with work.hold(plan):
         write_pipeline(pipeline, work)
-        for part in chunks(len(texts), parts.PART):
-            name = f"texts/{part.start // parts.PART:05}.jsonl"
-            if not work.exists(name):
-                work.write(name, text_bytes(texts[part]))
-        yield EngineStages(engine, work, len(texts), folder)
+        every, found = store_questions(engine, work, stream)
+        run = parts.hash_of(found, f"{settings} {every.sides}", str(tiles.TILE_PRODUCTS), str(sizes()))
+        yield every, EngineStages(engine, work, len(every.first), f"run-{run[:16]}")
 
 
 def clear(work: WorkFolder) -> None:

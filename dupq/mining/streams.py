@@ -6,7 +6,6 @@ length.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,15 +16,14 @@ from typing import Any, Literal, NamedTuple
 from dupq.decisions.decider import embedder_of
 from dupq.engine.base import Engine, Task, Unit
 from dupq.engine.work_folder import WorkFolder
-from dupq.errors import InputError
 from dupq.mining import checkpoint as parts
+from dupq.mining.input_parts import write_input
 from dupq.mining.stages import clear
 from dupq.mining.units import EmbedShard, open_pipeline, read_array, shard_units, text_bytes, write_pipeline
 from dupq.models.batching import part_of
 from dupq.pipeline import DuplicatePipeline
 from dupq.types import Id, Progress
 
-INPUT = "input.json"
 EMBEDDINGS = "embeddings.json"
 SLICE = 4096
 """Pairs of a slice."""
@@ -90,9 +88,8 @@ def score_stream(
     plan = {"command": "score", "model": pipeline.identity, "part": SLICE}
     with _held(work, pipeline, plan, fresh=fresh):
         stream = iter(pairs)
-        count = _write_input(
-            work, (("pairs", ".jsonl", _lines(chunk)) for chunk in iter(lambda: list(islice(stream, SLICE)), []))
-        )
+        chunks = iter(lambda: list(islice(stream, SLICE)), [])
+        count = len(write_input(work, (("pairs", ".jsonl", _lines(chunk)) for chunk in chunks)))
         names = [f"{at:05}.jsonl" for at in range(count)]
         units = [Unit(f"results/{name}", {"pairs": f"pairs/{name}"}) for name in names]
         task = Task("scoring", ScorePairs, (pipeline.allow_unknown_language,))
@@ -171,7 +168,7 @@ def embed_stream(
                 yield "ids", ".json", json.dumps([id_ for id_, _ in chunk]).encode()
                 yield "texts", ".jsonl", text_bytes([text for _, text in chunk])
 
-        count = _write_input(work, shards()) // 2
+        count = len(write_input(work, shards())) // 2
         units = shard_units(count * size, size)
         engine.run(
             Task("embedding", EmbedShard, (dtype,)), units, work, part_of(progress, 0, count * size, count * size)
@@ -202,42 +199,6 @@ def _held(work: WorkFolder, pipeline: DuplicatePipeline, plan: dict[str, Any], *
     with work.hold(plan):
         write_pipeline(pipeline, work)
         yield
-
-
-def _write_input(work: WorkFolder, found: Iterable[tuple[str, str, bytes]]) -> int:
-    """Write the parts of a stream, or compare them with those that an earlier run read; return their number.
-
-    Args:
-        work: The folder.
-        found: Folder, extension and bytes of each part; parts of one folder are numbered from 0.
-
-    Raises:
-        InputError: An earlier run read another stream.
-    """
-    known = json.loads(work.read(INPUT)) if work.exists(INPUT) else None
-    hashes: list[str] = []
-    numbers: dict[str, int] = {}
-    for folder, extension, data in found:
-        at = numbers[folder] = numbers.get(folder, -1) + 1
-        name, digest = f"{folder}/{at:05}{extension}", hashlib.blake2b(data, digest_size=16).hexdigest()
-        if known is not None and digest != "".join(known[len(hashes) : len(hashes) + 1]):
-            raise _other_input(work)
-        hashes.append(digest)
-        if known is None or not work.exists(name):
-            work.write(name, data)
-    if known is None:
-        work.write(INPUT, json.dumps(hashes).encode())
-    elif len(known) != len(hashes):
-        raise _other_input(work)
-    return len(hashes)
-
-
-def _other_input(work: WorkFolder) -> InputError:
-    return InputError(
-        "the work folder is of another input",
-        location=work.location,
-        hint="name another folder, or start afresh (--fresh, fresh=True)",
-    )
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> bytes:

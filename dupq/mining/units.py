@@ -5,7 +5,8 @@ units, so that a run gives the same bytes on any engine. The parts in a work fol
 
     pipeline/, pipeline.json          the files of the pipeline that workers open, and their list
     canary.npz                        vectors and scores of the driver, with which a worker compares its own
-    texts/00000.jsonl                 distinct texts, one JSON string a line
+    texts/00000.jsonl                 distinct texts, one JSON string a line; see `distinct_texts`
+    warnings/00000.npy                their warnings, uint8 (n,): 1 too long, 2 unknown language, 3 both
     vectors/00000.npy                 their vectors, float32 (n, d)
     run-HASH/                         a run with certain settings:
         search/ROW-COLUMN.npz         pairs of a tile
@@ -49,6 +50,7 @@ CANARY_TEXTS = (
     "My laptop does not start any more after the last update, and the screen stays black. What can I do to get my files"
     " back, and how do I find out whether the disk or the memory is broken?",
 )
+TRUNCATED, UNKNOWN_LANGUAGE = 1, 2
 SCORE_TOLERANCE = 1e-5
 """Largest difference between the scores of one pair on two machines."""
 
@@ -209,6 +211,21 @@ class EmbedShard:
     def __call__(self, unit: Unit) -> bytes:
         vectors = self.embedder.embed(read_texts(self.work, unit.spec["shard"]))
         return array_bytes(np.ascontiguousarray(vectors, np.dtype(self.dtype)))
+
+
+class CheckTexts:
+    """Worker that finds the texts of a shard that the networks cannot read in full, or were not trained for."""
+
+    def __init__(self, work: WorkFolder) -> None:
+        self.work, self.pipeline = work, open_pipeline(work)
+
+    def __call__(self, unit: Unit) -> bytes:
+        texts = read_texts(self.work, unit.spec["shard"])
+        found = np.zeros(len(texts), np.uint8)
+        for at, warnings in enumerate(self.pipeline.text_warnings(texts) if texts else ()):
+            for warning in warnings:
+                found[at] |= TRUNCATED if warning.kind == "truncated" else UNKNOWN_LANGUAGE
+        return array_bytes(found)
 
 
 def tile_units(

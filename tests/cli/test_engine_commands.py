@@ -77,7 +77,7 @@ def test_mine_writes_the_same_files(capsys: pytest.CaptureFixture[str], engine: 
     assert again["pairs_written"] == plain["pairs_written"]
     write_rows("other.csv", [{"id": 1, "text": TEXTS[0]}, {"id": 2, "text": TEXTS[1]}], ["id", "text"])
     printed = refused(capsys, "mine", "other.csv", "-o", "b.jsonl", *engine, "--work", "w")
-    assert "another plan" in printed
+    assert "another input" in printed
     assert "--fresh" in printed
     run(capsys, "mine", "other.csv", "-o", "b.jsonl", *engine, "--work", "w", "--fresh")
 

@@ -35,6 +35,8 @@ def test_parts_are_written_read_listed_and_removed(any_work: WorkFolder) -> None
     assert (work.size("other"), work.size("vectors/deep/00001")) == (3, 0)
     work.write("other", b"abcd")
     assert work.read("other") == b"abcd"
+    ranges = ((0, 4), (1, 3), (2, 9), (0, 1), (3, 3), (4, 2))
+    assert [work.read_range("other", *at) for at in ranges] == [b"abcd", b"bc", b"cd", b"a", b"", b""]
     work.remove("other")
     work.remove("other")
     assert not work.exists("other")
@@ -42,6 +44,8 @@ def test_parts_are_written_read_listed_and_removed(any_work: WorkFolder) -> None
         work.read("other")
     with pytest.raises(InputError, match="no part 'other'"):
         work.size("other")
+    with pytest.raises(InputError, match="no part 'other'"):
+        work.read_range("other", 0, 1)
 
 
 def test_a_part_is_read_in_slices(any_work: WorkFolder) -> None:

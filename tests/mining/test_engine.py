@@ -16,7 +16,7 @@ from dupq.engine.base import Task, Unit, UnitError
 from dupq.engine.local import LocalEngine
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import InputError, ModelFolderError
-from dupq.mining import cell_units, checkpoint, stages, units
+from dupq.mining import cell_units, checkpoint, distinct_texts, stages, units
 from dupq.mining.find_duplicates import MiningSettings, find_duplicates
 from dupq.mining.results import MiningResult
 from dupq.pipeline import DuplicatePipeline
@@ -66,6 +66,7 @@ def batched() -> DuplicatePipeline:
 def _small_parts(monkeypatch: pytest.MonkeyPatch, batched: DuplicatePipeline) -> None:
     """Many parts, of a pipeline that workers find in this process."""
     monkeypatch.setattr(checkpoint, "PART", 32)
+    monkeypatch.setattr(distinct_texts, "RUN", 2)
     monkeypatch.setattr(tiles, "TILE_PRODUCTS", 2048)
     monkeypatch.setattr(cell_units, "ROWS", 64)
     monkeypatch.setattr(cell_units, "MEMBERS", 600)
@@ -190,7 +191,7 @@ def test_a_work_folder_of_other_texts_is_refused_unless_it_is_to_be_fresh(
     batched: DuplicatePipeline, tmp_path: Path
 ) -> None:
     find_duplicates(batched, forum(), engine=Recording(), work=tmp_path)
-    with pytest.raises(InputError, match="another plan") as refused:
+    with pytest.raises(InputError, match="another input") as refused:
         find_duplicates(batched, forum()[:50], engine=Recording(), work=tmp_path)
     assert "fresh" in str(refused.value)
     result = find_duplicates(batched, forum()[:50], engine=Recording(), work=tmp_path, fresh=True)
