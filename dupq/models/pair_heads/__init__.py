@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dupq.models.pair_heads.convolution import ArcApart, ArcMerged
 from dupq.models.pair_heads.pairs import PairEncoder, PairHead, VectorPairHead
+from dupq.models.pair_heads.streams import PseudoSiamese, TwoChannel
+from dupq.models.pair_heads.template import TemplateMatching
 from dupq.models.pair_heads.tokens import NeighbourhoodDifferences, NormalisedCorrelation, RecurrentComparator
 from dupq.models.pair_heads.vectors import (
     ConditionalSimilarity,
@@ -28,9 +30,12 @@ PAIR_HEADS: dict[str, type[PairHead]] = {
         LearnedMetric,
         NeighbourhoodDifferences,
         NormalisedCorrelation,
+        PseudoSiamese,
         RecurrentComparator,
         ResidualPairs,
         SimilarityNetwork,
+        TemplateMatching,
+        TwoChannel,
     )
 }
 """Pair head classes by name."""
@@ -50,8 +55,11 @@ __all__ = [
     "NormalisedCorrelation",
     "PairEncoder",
     "PairHead",
+    "PseudoSiamese",
     "RecurrentComparator",
     "ResidualPairs",
     "SimilarityNetwork",
+    "TemplateMatching",
+    "TwoChannel",
     "VectorPairHead",
 ]
