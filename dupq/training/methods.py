@@ -38,6 +38,7 @@ class Method:
         losses: Rows, and the loss over them. Empty: binary cross-entropy on labelled pairs.
         network: Class of the pair head behind the encoder; "two-branch"; "" = none.
         metric: Metric that is fitted in closed form in place of training, or None.
+        completion: True: in place of training, similarities are completed and a student is fitted to them.
     """
 
     name: str
@@ -47,6 +48,12 @@ class Method:
     losses: tuple[tuple[Rows, Loss], ...] = ()
     network: str = ""
     metric: Metric | None = None
+    completion: bool = False
+
+    @property
+    def closed_form(self) -> bool:
+        """True for a method that is fitted to all pairs at once, without steps."""
+        return self.completion or self.metric is not None
 
     @property
     def unsupervised(self) -> bool:
@@ -165,6 +172,13 @@ _METHODS = (
         "pretraining without labels: two dropout masks of a question, ranked above the batch",
         "Gao, Yao & Chen 2021 (SimCSE)",
         ("texts", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
+    ),
+    Method(
+        "spiral",
+        "bi-encoder",
+        "no training: linear map to embeddings that complete the labels and cosines of few pairs",
+        "Lei et al. 2017 (SPIRAL)",
+        completion=True,
     ),
     Method("classification", "cross-encoder", "both questions in one input (default)", "Vo & Hays 2016; Devlin 2019"),
     _pair_head("hybrid", "classifier on the sum, difference and product of two vectors", "Vo & Hays 2016", "Hybrid"),

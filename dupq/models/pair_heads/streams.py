@@ -24,7 +24,7 @@ class PseudoSiamese(PairHead):
         hidden: Channels of the convolutions.
     """
 
-    def __init__(self, dimensions: int, hidden: int = 128) -> None:
+    def __init__(self, dimensions: int, hidden: int = 64) -> None:
         super().__init__(dimensions=dimensions, hidden=hidden)
         self.dimensions, self.hidden = dimensions, hidden
         self.one, self.other = _Stream(dimensions, hidden), _Stream(dimensions, hidden)
