@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dupq.errors import InputError
 from dupq.models.pair_heads.pairs import PairHead
+
+MAX_WINDOW = 512
+"""Maximum number of tokens of a window of a long text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +109,31 @@ def response_map(model: Any, question1: str, question2: str) -> ResponseMap | No
         question1, question2: The texts; where both have as many tokens, the one that sorts first is slid.
 
     Returns:
-        The map; None for a network with another head, or with a tokenizer that gives no positions.
-
-    Raises:
-        InputError: A text is blank to the tokenizer.
+        The map; None for a network with another head, a tokenizer that gives no positions, or a text without tokens.
     """
     if len(model) != 2 or not isinstance(model[1], TemplateMatching) or not model.tokenizer.is_fast:
         return None
-    head, limit = model[1], int(model.max_seq_length)
-    lengths = [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (question1, question2)]
-    for side, length in enumerate(lengths, 1):
-        if not length:
-            raise InputError(f"question{side} must have a token, got none", hint="give a text with words")
+    head, limit = model[1], min(int(model.max_seq_length or MAX_WINDOW), MAX_WINDOW)
+    lengths = [
+        len(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        for text in (question1, question2)
+    ]
+    if not min(lengths):
+        return None
     first = (lengths[0], question1) <= (lengths[1], question2)
     short, long = (question1, question2) if first else (question2, question1)
     options = {"truncation": True, "max_length": limit, "padding": True, "return_tensors": "pt"}
+    options |= {"return_offsets_mapping": True}
     slid = model.tokenizer([short], **options)
-    windows = model.tokenizer(
-        [long], stride=limit // 2, return_overflowing_tokens=True, return_offsets_mapping=True, **options
-    )
+    windows = model.tokenizer([long], stride=limit // 2, return_overflowing_tokens=True, **options)
     model.eval()
     with torch.inference_mode():
         (template, template_mask), (search, search_mask) = (_states(model, part) for part in (slid, windows))
         n = len(search)
         found = head.response_map(template.expand(n, -1, -1), search, template_mask.expand(n, -1), search_mask)
-    responses, spans = _in_order(found.cpu().numpy(), template.shape[1], windows["offset_mapping"].numpy())
+    responses, spans = _in_order(
+        found.cpu().numpy(), slid["offset_mapping"][0].numpy(), windows["offset_mapping"].numpy()
+    )
     return ResponseMap(1 if first else 2, (min(lengths), max(lengths)), responses, spans)
 
 
@@ -143,19 +145,21 @@ def _states(model: Any, features: Any) -> tuple[Tensor, Tensor]:
 
 
 def _in_order(
-    found: NDArray[np.float32], tokens: int, positions: NDArray[np.int64]
+    found: NDArray[np.float32], template: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the responses of all windows and their spans, in the order of the text.
 
     Args:
         found: Map of each window (windows, offsets).
-        tokens: Length of the template.
-        positions: Start and end of each token of each window, (windows, s, 2); 0 and 0 for special tokens and padding.
+        template: Start and end of each token of the template, (m, 2); 0 and 0 for special tokens.
+        positions: The same for each window, (windows, s, 2), with padding as special tokens are.
     """
     responses, spans = [], []
+    inner = np.flatnonzero(template[:, 1] > template[:, 0])
     for window, column in zip(*np.nonzero(np.isfinite(found)), strict=True):
-        first = column - (tokens - 1)
-        covered = positions[window, max(0, first) : first + tokens]
+        offset = column - (len(template) - 1)
+        # Special tokens of the template lie on words of the text that are not asked.
+        covered = positions[window, max(0, offset + inner[0]) : max(0, offset + inner[-1] + 1)]
         covered = covered[covered[:, 1] > covered[:, 0]]
         if len(covered):
             responses.append(float(found[window, column]))
