@@ -21,9 +21,8 @@ from tests.fakes import WordEmbedder
 from tests.models.test_pair_heads import pair_network
 
 QUESTION = "Can I learn falconry?"
-POST = (
-    "I have a <hawk> and live by a river. " * 5 + "So, can I learn falconry? " + "Thanks for any advice you have. " * 5
-)
+BEFORE, AFTER = "I have a <hawk> and live by a river. " * 5, "Thanks for any advice you have. " * 5
+POST = f"{BEFORE}So, can I learn falconry? {AFTER}"
 START = POST.index("can I")
 
 
