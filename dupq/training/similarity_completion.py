@@ -31,6 +31,8 @@ MAX_SWEEPS = 30
 """Default maximum number of passes over all coordinates."""
 MIN_GAIN = 1e-4
 """Share of the objective below which the gain of a pass ends the descent."""
+DENSITY = 2.0
+"""Mean number of random pairs of a text over log₂ n in `fit_completed_network`."""
 MAX_TEXTS = 20_000
 """Maximum number of texts whose similarities `fit_completed_network` completes; the student needs no more."""
 MAX_DIMENSIONS = 128
@@ -307,9 +309,9 @@ def fit_completed_network(
 ) -> None:
     """Add a student to a bi-encoder, in place: a stock `Dense` behind its pooling, without training.
 
-    The observed entries are the labels of the pairs, and of 0.5 · n · log₂ n random pairs the probability that fits
-    their cosine: a logistic regression of the labels on the cosines. The descent starts from the principal components
-    of the embeddings. Of more than `MAX_TEXTS` texts, pairs are drawn at random up to that number.
+    The observed entries are the labels of the pairs, and of `DENSITY` · n · log₂ n / 2 random pairs the probability
+    that fits their cosine, by a logistic regression of duplicates against random pairs. The descent starts from the
+    principal components of the embeddings. Of more than `MAX_TEXTS` texts, pairs are drawn at random up to that number.
 
     Args:
         model: `SentenceTransformer` of an encoder and a pooling.
@@ -319,7 +321,7 @@ def fit_completed_network(
         batch_size: Texts a batch.
 
     Raises:
-        InputError: Duplicates have no larger cosines than distinct pairs.
+        InputError: Duplicates have no larger cosines than random pairs.
     """
     import torch
     from sentence_transformers.base.modules import Dense
@@ -333,25 +335,25 @@ def fit_completed_network(
         np.float64
     )
     labelled = _entries_of(pairs, soft_labels, texts)
-    cosines = _products(vectors, labelled.left, labelled.right)
+    drawn = _draw_pairs(len(texts), DENSITY, seed)
+    unknown = ~np.isin(drawn[0] * len(texts) + drawn[1], labelled.left * len(texts) + labelled.right)
+    left, right = (
+        np.concatenate([known, side[unknown]])
+        for known, side in zip((labelled.left, labelled.right), drawn, strict=True)
+    )
+    random = np.arange(len(left)) >= len(labelled.left)
+    values = np.concatenate([labelled.values, np.zeros(int(unknown.sum()))])
+    cosines = COSINE_SCALE * np.einsum("ij,ij->i", vectors[left], vectors[right])
     try:
-        (slope,), offset = fit_weights(COSINE_SCALE * cosines[np.newaxis], labelled.values >= 0.5)
+        judged = random | (values >= 0.5)
+        (slope,), offset = fit_weights(cosines[np.newaxis, judged], values[judged] >= 0.5)
     except InputError as error:
         raise InputError(
-            "by the cosine of the base, duplicates are no nearer than distinct pairs",
+            "by the cosine of the base, duplicates are no nearer than random pairs",
             hint="use another method or a trained encoder, and check that label 1 means duplicate",
         ) from error
-    left, right = _draw_pairs(len(texts), 0.5, seed)
-    unknown = ~np.isin(left * len(texts) + right, labelled.left * len(texts) + labelled.right)
-    left, right = left[unknown], right[unknown]
-    probabilities = expit(slope * COSINE_SCALE * _products(vectors, left, right) + offset)
-    entries = ObservedEntries(
-        len(texts),
-        np.concatenate([labelled.left, left]),
-        np.concatenate([labelled.right, right]),
-        np.concatenate([labelled.values, probabilities]),
-        np.ones(len(texts)),
-    )
+    values[random] = expit(slope * cosines[random] + offset)
+    entries = ObservedEntries(len(texts), left, right, values, np.ones(len(texts)))
     dimensions = min(MAX_DIMENSIONS, vectors.shape[1], len(texts))
     directions, _ = principal_directions(vectors, dimensions)
     completed = complete_similarities(entries, dimensions, start=vectors @ directions.T, seed=seed)
@@ -360,10 +362,6 @@ def fit_completed_network(
     # A map without a bias gives the same directions before a normalisation as after it.
     place = len(stock) - (type(stock[-1]).__name__ == "Normalize")
     stock.insert(place, layer.to(stock.device))
-
-
-def _products(vectors: NDArray[np.float64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(np.einsum("ij,ij->i", vectors[left], vectors[right]))
 
 
 def _part_of(pairs: PairTable, soft_labels: NDArray[np.float64], seed: int) -> tuple[PairTable, NDArray[np.float64]]:
