@@ -225,8 +225,7 @@ def _lowest_root(p: NDArray[np.float64], q: NDArray[np.float64], old: NDArray[np
     single = np.cbrt(half + np.sqrt(np.maximum(inside, 0)))
     one = single - np.divide(third, single, out=np.zeros_like(p), where=single > 0)
     radius = np.sqrt(np.maximum(-third, 0))
-    cube = radius**3  # 0 where it is too small for a float
-    cosine = np.divide(half, cube, out=np.ones_like(p), where=cube > 0)
+    cosine = np.divide(half, radius**3, out=np.ones_like(p), where=inside < 0)
     three = 2 * radius * np.cos(np.arccos(np.minimum(cosine, 1)) / 3)
     root = np.where(inside >= 0, np.maximum(one, 0), three)
     # One step of Newton's method gives back the digits that the difference of two roots has lost.

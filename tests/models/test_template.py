@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from transformers import BertModel
 
+from dupq.errors import InputError
 from dupq.models.cross_encoder import CrossEncoderScorer
 from dupq.models.pair_heads.pairs import PairEncoder
 from dupq.models.pair_heads.template import TemplateMatching, response_map
@@ -119,4 +120,6 @@ def test_spans_cover_the_text_in_its_order(word_network: CrossEncoder) -> None:
 
 def test_there_is_no_map_without_the_head_or_without_tokens(tiny_base: Path, word_network: CrossEncoder) -> None:
     assert CrossEncoderScorer(pair_network("Hybrid", tiny_base)).response_map(QUESTION, AFTER) is None
-    assert response_map(word_network, "\u200b", QUESTION) is None
+    assert response_map(word_network, "\u0301", QUESTION) is None  # an accent alone, which the tokenizer strips
+    with pytest.raises(InputError, match="question2: the text is blank"):
+        response_map(word_network, QUESTION, " ")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dupq.data.text import check_text
 from dupq.models.pair_heads.pairs import PairHead
 
 MAX_WINDOW = 512
@@ -110,7 +111,12 @@ def response_map(model: Any, question1: str, question2: str) -> ResponseMap | No
 
     Returns:
         The map; None for a network with another head, a tokenizer that gives no positions, or a text without tokens.
+
+    Raises:
+        InputError: A text is missing, blank or broken.
     """
+    for number, text in enumerate((question1, question2), 1):
+        check_text(text, f"question{number}")
     if len(model) != 2 or not isinstance(model[1], TemplateMatching) or not model.tokenizer.is_fast:
         return None
     head, limit = model[1], min(int(model.max_seq_length or MAX_WINDOW), MAX_WINDOW)
