@@ -530,16 +530,20 @@ class DuplicatePipeline:
     def explain(self, question1: str, question2: str) -> Explanation:
         """Align the words of two questions: matches, differences and conflicts.
 
-        It describes the words, and not how the score came about. It carries the score if the pipeline decides.
+        It describes the words, and not how the score came about. It carries the score if the pipeline decides. Where
+        the cross-encoder has the pair head `TemplateMatching`, it has the span of a long text in which the other
+        question is asked.
 
         Raises:
             InputError: A text is missing, blank or broken.
         """
         from dupq.explain.explanation import explain
+        from dupq.models.cross_encoder import CrossEncoderScorer
 
         decides = self.calibrator is not None and self.rule is not None
         embed = None if self.embedder is None else self.embedder.embed
-        return explain(question1, question2, embed, self.score(question1, question2) if decides else None)
+        locate = self.cross_encoder.response_map if isinstance(self.cross_encoder, CrossEncoderScorer) else None
+        return explain(question1, question2, embed, self.score(question1, question2) if decides else None, locate)
 
     def score_reference(self) -> ScoreReference:
         """Return the score distributions of the calibration pairs, by label.

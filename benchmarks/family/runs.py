@@ -189,7 +189,7 @@ class Family:
         output = self.work / "networks" / f"{self._key(name, seed)}-{os.getpid()}"
         table = self.pairs if pairs is None else pairs
         record = train(method.kind, table, output, settings, method=name, restart=True)
-        seen = len(table) if method.metric else steps * self.setup.batch_size
+        seen = len(table) if method.closed_form else steps * self.setup.batch_size
         return output, seen / record["seconds"], record.get("collapse")
 
     def score(self, scorer: Scorer) -> tuple[dict[str, NDArray[np.float64]], float]:

@@ -45,7 +45,7 @@ def measured(family: Family, name: str) -> dict[str, float]:
             scorer = scorer_of(method.kind, folder)
         shutil.rmtree(folder)
     # What is fitted in closed form takes no steps: `rate` is of all its pairs, as a user would wait for it.
-    trained = rate if method.metric else (LONG - SHORT) * family.setup.batch_size / (seconds[1] - seconds[0])
+    trained = rate if method.closed_form else (LONG - SHORT) * family.setup.batch_size / (seconds[1] - seconds[0])
     test = family.held["test"].take(np.arange(SCORED))
     scorer.score(test.left[:128], test.right[:128])
     start = time.perf_counter()

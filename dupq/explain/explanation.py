@@ -18,6 +18,7 @@ from dupq.explain.alignment import (
     MatchKind,
     align,
 )
+from dupq.explain.asked import Asked, Locate, find_asked
 from dupq.explain.conflicts import Conflict, find_conflicts
 from dupq.explain.tokens import Word, first_words
 from dupq.types import PairScore
@@ -56,6 +57,7 @@ class Explanation:
         unread: The number of words of each question beyond `MAX_WORDS`, which were not compared.
         vectors: True if words near in meaning were compared.
         result: The pipeline's score and decision; None without a decision.
+        asked: The span of a long text in which the other question is asked; None without a network that finds it.
     """
 
     question1: str
@@ -67,6 +69,7 @@ class Explanation:
     unread: tuple[int, int] = (0, 0)
     vectors: bool = False
     result: PairScore | None = None
+    asked: Asked | None = None
 
     @property
     def unmatched1(self) -> tuple[int, ...]:
@@ -93,14 +96,19 @@ class Explanation:
             (self.unread[1], self.unread[0]),
             self.vectors,
             _exchanged(self.result),
+            None if self.asked is None else self.asked.mirrored(),
         )
 
     # ---- data -----------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the explanation as plain data for JSON; words are given by text and by index, from 0."""
+        """Return the explanation as plain data for JSON; words are given by text and by index, from 0.
+
+        The key "asked" is there only where the span was found.
+        """
         result = self.result
         return {
+            **({} if self.asked is None else {"asked": asdict(self.asked)}),
             "question1": self.question1,
             "question2": self.question2,
             "words1": [_word_dict(word) for word in self.words1],
@@ -176,7 +184,7 @@ class Explanation:
         return self.to_text()
 
     def _summary(self) -> list[tuple[str, str]]:
-        """Return the matched and the unmatched words as rows of (title, text)."""
+        """Return the matched and the unmatched words, and the span asked, as rows of (title, text)."""
         rows = []
         for kind, title in _TITLES.items():
             texts = []
@@ -192,6 +200,9 @@ class Explanation:
         for side, words, indices in (("1", self.words1, self.unmatched1), ("2", self.words2, self.unmatched2)):
             if indices:
                 rows.append((f"only in {side}", ", ".join(_texts(words, indices))))
+        if self.asked is not None:
+            place = f"characters {self.asked.start:,} to {self.asked.end:,}"
+            rows.append((f"asked in {self.asked.side}", f"{self.asked.text} ({place})"))
         return rows
 
     def _conflict_texts(self, conflict: Conflict) -> str:
@@ -243,9 +254,12 @@ class Explanation:
             f'<td dir="auto">{_escape(text)}</td></tr>'
             for title, text in rows
         )
+        asked = self.asked
+        spans = [(asked.start, asked.end) if asked and asked.side == side else (0, 0) for side in (1, 2)]
         return _PAGE.format(
-            question1=_marked_html(self.question1, self.words1, kinds1, hints1),
-            question2=_marked_html(self.question2, self.words2, kinds2, hints2),
+            style="" if asked is None else _ASKED_STYLE,
+            question1=_marked_html(self.question1, self.words1, kinds1, hints1, spans[0]),
+            question2=_marked_html(self.question2, self.words2, kinds2, hints2, spans[1]),
             table=table,
             note=_escape(NOTE),
         )
@@ -265,13 +279,21 @@ class Explanation:
         return hints1, hints2
 
 
-def explain(question1: str, question2: str, embed: Embed | None = None, result: PairScore | None = None) -> Explanation:
+def explain(
+    question1: str,
+    question2: str,
+    embed: Embed | None = None,
+    result: PairScore | None = None,
+    locate: Locate | None = None,
+) -> Explanation:
     """Compare the words of two questions.
 
     Args:
         question1, question2: The texts.
         embed: The bi-encoder's `embed`, for vectors of single words; None: no words are matched by meaning.
         result: The pipeline's score of this pair, to be shown with it.
+        locate: The cross-encoder's `response_map`, to find the place in a long text at which the other question is
+            asked; None: it is not looked for.
 
     Returns:
         The explanation; with the questions exchanged it is the mirror image.
@@ -285,11 +307,19 @@ def explain(question1: str, question2: str, embed: Embed | None = None, result: 
         as_kind(result, PairScore, "result", "give that of pipeline.score")
     if embed is not None and not callable(embed):
         raise InputError(f"embed must be a function, got {type(embed).__name__}", hint="give that of an embedder")
+    if locate is not None and not callable(locate):
+        raise InputError(
+            f"locate must be a function, got {type(locate).__name__}", hint="give response_map of a cross-encoder"
+        )
     if question2 < question1:
         # A fixed order of the questions makes ties fall the same way for both.
-        return explain(question2, question1, embed, _exchanged(result)).mirrored()
+        return explain(question2, question1, embed, _exchanged(result), locate).mirrored()
     (words1, more1), (words2, more2) = first_words(question1, MAX_WORDS), first_words(question2, MAX_WORDS)
     matches = align(words1, words2, embed)
+    read = [
+        text[: words[-1].end] if more else text
+        for text, words, more in ((question1, words1, more1), (question2, words2, more2))
+    ]
     return Explanation(
         question1,
         question2,
@@ -300,6 +330,7 @@ def explain(question1: str, question2: str, embed: Embed | None = None, result: 
         (more1, more2),
         embed is not None,
         result,
+        None if locate is None else find_asked((read[0], read[1]), (words1, words2), locate),
     )
 
 
@@ -353,13 +384,23 @@ def _escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _marked_html(text: str, words: Sequence[Word], kinds: Sequence[str], hints: Sequence[str]) -> str:
-    return "".join(
-        _escape(piece)
-        if index is None
-        else f'<span class="{kinds[index]}" title="{_escape(hints[index])}">{_escape(piece)}</span>'
-        for piece, index in _pieces(text, words)
-    )
+def _marked_html(
+    text: str, words: Sequence[Word], kinds: Sequence[str], hints: Sequence[str], asked: tuple[int, int]
+) -> str:
+    marked, at = [], 0
+    for piece, index in _pieces(text, words):
+        inside = " asked" if asked[0] <= at < asked[1] else ""
+        at += len(piece)
+        if index is not None:
+            marked.append(
+                f'<span class="{kinds[index]}{inside}" title="{_escape(hints[index])}">{_escape(piece)}</span>'
+            )
+        else:
+            marked.append(f'<span class="asked">{_escape(piece)}</span>' if inside else _escape(piece))
+    return "".join(marked)
+
+
+_ASKED_STYLE = "\n.asked { outline: 2px solid light-dark(#8a6d00, #d9b84a); outline-offset: -1px; }"
 
 
 _PAGE = """<!doctype html>
@@ -378,7 +419,7 @@ body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 50rem; margin: 2rem aut
 .only {{ background: light-dark(#ffe9b8, #5a4300); }}
 .grammar {{ opacity: .7; }}
 .conflict, .flag td {{ color: light-dark(#a30f1d, #ff9a9f); font-weight: 700; }}
-.conflict {{ border-bottom: 3px double; }}
+.conflict {{ border-bottom: 3px double; }}{style}
 th {{ text-align: start; vertical-align: top; padding-inline-end: 1rem; font-weight: 600; white-space: nowrap; }}
 td {{ overflow-wrap: anywhere; }}
 </style>

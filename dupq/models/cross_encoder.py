@@ -23,6 +23,8 @@ from dupq.types import Progress
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
+    from dupq.models.pair_heads.template import ResponseMap
+
 
 class CrossEncoderScorer(ComparedByFingerprint):
     """Scorer that runs a stock sentence-transformers `CrossEncoder` with one output.
@@ -83,6 +85,12 @@ class CrossEncoderScorer(ComparedByFingerprint):
 
     def score(self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         return symmetric_scores(self._logits, left, right, self.symmetry, progress, self.long_pairs)
+
+    def response_map(self, question1: str, question2: str) -> ResponseMap | None:
+        """Slide the shorter question over the longer one; see `dupq.models.pair_heads.template.response_map`."""
+        from dupq.models.pair_heads.template import response_map
+
+        return response_map(self.model, question1, question2)
 
     def _logits(self, pairs: list[tuple[str, str]], progress: Progress | None) -> NDArray[np.float64]:
         import torch

@@ -168,6 +168,16 @@ class FoundConflict(Answer):
     why: str
 
 
+class AskedSpan(Answer):
+    """Span of a long text in which the other question is asked."""
+
+    side: Literal[1, 2] = Field(description="The long text")
+    start: int = Field(description="First character")
+    end: int = Field(description="Character after the last one")
+    text: str
+    response: float = Field(description="Response of the network there, from -1 to 1")
+
+
 class Explained(Answer):
     """Two questions word by word, and their score. The words play no part in the score."""
 
@@ -183,6 +193,7 @@ class Explained(Answer):
     vectors: bool = Field(description="True if words near in meaning were compared")
     note: str
     result: ScoredPair | None
+    asked: AskedSpan | None = Field(None, description="Span of a long text in which the other question is asked")
 
 
 # ---- flags ----------------------------------------------------------------------------------------------------------

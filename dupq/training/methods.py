@@ -40,6 +40,7 @@ class Method:
         network: Class of the pair head behind the encoder; "two-branch"; "" = none.
         needs_dropout: True where the loss compares views that differ by dropout.
         metric: Metric that is fitted in closed form in place of training, or None.
+        completion: True: in place of training, similarities are completed and a student is fitted to them.
     """
 
     name: str
@@ -50,6 +51,12 @@ class Method:
     network: str = ""
     needs_dropout: bool = False
     metric: Metric | None = None
+    completion: bool = False
+
+    @property
+    def closed_form(self) -> bool:
+        """True for a method that is fitted to all pairs at once, without steps."""
+        return self.completion or self.metric is not None
 
     @property
     def unsupervised(self) -> bool:
@@ -196,6 +203,13 @@ _METHODS = (
         "Su et al. 2015",
         ("components", lambda st, own, model: own.MultiViewLoss(model)),
     ),
+    Method(
+        "spiral",
+        "bi-encoder",
+        "no training: linear map to embeddings that complete the labels and cosines of few pairs",
+        "Lei et al. 2017 (SPIRAL)",
+        completion=True,
+    ),
     Method("classification", "cross-encoder", "both questions in one input (default)", "Vo & Hays 2016; Devlin 2019"),
     Method(
         "r-drop",
@@ -244,6 +258,24 @@ _METHODS = (
     ),
     _pair_head("arc-1", "convolutions of each question, then a classifier", "Hu et al. 2014 (ARC-I)", "ArcApart"),
     _pair_head("arc-2", "convolutions of all pairs of segments", "Hu et al. 2014 (ARC-II)", "ArcMerged"),
+    _pair_head(
+        "template",
+        "the shorter question slid over the longer, by cross-correlation of tokens",
+        "Bertinetto et al. 2016",
+        "TemplateMatching",
+    ),
+    _pair_head(
+        "pseudo-siamese",
+        "two branches without shared weights, both assignments averaged",
+        "Zagoruyko & Komodakis 2015",
+        "PseudoSiamese",
+    ),
+    _pair_head(
+        "two-channel",
+        "aligned tokens of both questions as channels of one convolution",
+        "Zagoruyko & Komodakis 2015",
+        "TwoChannel",
+    ),
     _metric("euclidean", "no training: distance of the encoder's embeddings", "-"),
     _metric("mahalanobis", "no training: distance by the inverse covariance", "Mahalanobis 1936"),
     _metric("fisher", "no training: distance along the most discriminative directions", "Fisher 1936"),

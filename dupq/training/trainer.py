@@ -209,15 +209,19 @@ def train(
     from dupq.training.base_models import open_base
     from dupq.training.callbacks import CollapseCallback
     from dupq.training.metric_learning import fit_metric_network
+    from dupq.training.similarity_completion import fit_completed_network
 
     start = time.time()
     checkpoint = last_checkpoint(work) if started is not None else None
     try:
         with no_loading_bar():
             model = open_base(chosen, settings)
+            log: list[dict[str, Any]] = []
             if chosen.metric:
                 fit_metric_network(model, chosen.metric, pairs, settings.batch_size)
-                log = []
+            elif chosen.completion:
+                targets = pairs.labels.astype(np.float64) if soft_labels is None else soft_labels
+                fit_completed_network(model, pairs, targets, settings.seed, settings.batch_size)
             else:
                 trainer = _build_trainer(chosen, model, pairs, soft_labels, validation, settings, work, bfloat16, quiet)
                 collapse = CollapseCallback(model)

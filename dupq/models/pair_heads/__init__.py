@@ -10,6 +10,8 @@ from __future__ import annotations
 from dupq.models.pair_heads.convolution import ArcApart, ArcMerged
 from dupq.models.pair_heads.generative import GenerativeResidualPairs
 from dupq.models.pair_heads.pairs import PairEncoder, PairHead, VectorPairHead
+from dupq.models.pair_heads.streams import PseudoSiamese, TwoChannel
+from dupq.models.pair_heads.template import TemplateMatching
 from dupq.models.pair_heads.tokens import NeighbourhoodDifferences, NormalisedCorrelation, RecurrentComparator
 from dupq.models.pair_heads.vectors import (
     ConditionalSimilarity,
@@ -30,9 +32,12 @@ PAIR_HEADS: dict[str, type[PairHead]] = {
         LearnedMetric,
         NeighbourhoodDifferences,
         NormalisedCorrelation,
+        PseudoSiamese,
         RecurrentComparator,
         ResidualPairs,
         SimilarityNetwork,
+        TemplateMatching,
+        TwoChannel,
     )
 }
 """Pair head classes by name."""
@@ -53,8 +58,11 @@ __all__ = [
     "NormalisedCorrelation",
     "PairEncoder",
     "PairHead",
+    "PseudoSiamese",
     "RecurrentComparator",
     "ResidualPairs",
     "SimilarityNetwork",
+    "TemplateMatching",
+    "TwoChannel",
     "VectorPairHead",
 ]

@@ -36,7 +36,7 @@ async def score(body: ScoreRequest, caller: Reader, service: Served) -> list[dic
     return [answers.scored(pair, decider, model) for pair in found]
 
 
-@router.post("/explain", operation_id="explain", response_model=Explained)
+@router.post("/explain", operation_id="explain", response_model=Explained, response_model_exclude_unset=True)
 async def explain(body: ExplainRequest, caller: Reader, service: Served) -> dict[str, Any]:
     """Explain a pair: matching words, differences and conflicts, beside its score."""
     found = await service.executor.run(lambda: service.pipeline.explain(body.question1, body.question2))
