@@ -19,11 +19,16 @@ CROSS_ENCODERS: dict[str, Stage] = {
     "neighbourhood": "early",
     "correlation": "early",
     "arc-2": "early",
+    "template": "early",
+    "two-channel": "early",
+    "r-drop": "early",
     "hybrid": "merged",
     "similarity": "merged",
     "conditional": "merged",
     "residual": "merged",
     "arc-1": "merged",
+    "pseudo-siamese": "merged",
+    "residual-generative": "merged",
 }
 """Stage of every trained cross-encoder: a new one needs a row here. All else compares late."""
 
