@@ -58,6 +58,10 @@ def make_threads(work: WorkFolder) -> Work:
     return lambda unit: f"{worker_threads()} {os.environ.get('OMP_NUM_THREADS')}".encode()
 
 
+def make_pid(work: WorkFolder) -> Work:
+    return lambda unit: str(os.getpid()).encode()
+
+
 def squares(count: int, **special: dict[str, Any]) -> list[Unit]:
     """Units "squares/000" to the last one; `u003={"fails": 1}` adds to the description of a unit."""
     return [Unit(f"squares/{n:03}", {"number": n, **special.get(f"u{n:03}", {})}) for n in range(count)]

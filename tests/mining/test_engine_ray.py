@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
+from dupq.engine import ray as ray_module
 from dupq.engine.local import LocalEngine
 from dupq.engine.ray import RayEngine
 from dupq.engine.work_folder import WorkFolder
@@ -20,16 +20,11 @@ from tests.mining.test_engine import assert_same, contents
 from tests.mining.test_find_duplicates import forum
 
 pytestmark = pytest.mark.ray
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[RayEngine]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        with RayEngine(cpus=4, actors=2) as started:
-            yield started
+def engine(ray_engine: RayEngine) -> RayEngine:
+    return ray_engine
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +63,7 @@ def test_streams_on_ray_give_equal_files(engine: RayEngine, shipped: DuplicatePi
 def test_an_address_that_does_not_answer_is_one_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
-
-    ray.shutdown()  # else the engine takes the Ray that this process has joined
+    monkeypatch.setattr(ray_module, "_is_joined", lambda: False)  # the Ray of the other tests is not seen
     monkeypatch.chdir(tmp_path)
     write_rows("questions.csv", [{"id": at, "text": text} for at, text in enumerate(forum())], ["id", "text"])
     address = ["--engine", "ray", "--address", "127.0.0.1:1", "--work", "work"]
