@@ -42,6 +42,7 @@ SLOW_START = {
     "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_health_check_failure_threshold": "20",
+    "RAY_worker_niceness": "0",  # Ray's 15 leaves its workers next to nothing beside other processes
 }
 """Environment of a Ray that is started here: on a busy machine its processes take longer than Ray's defaults allow."""
 
@@ -217,7 +218,9 @@ def _check_answer(address: str) -> None:
         try:
             socket.create_connection((url.hostname or "", port or 10001), ANSWER_SECONDS).close()
         except OSError as error:
-            raise _late(address, ANSWER_SECONDS) from error
+            if isinstance(error, TimeoutError):
+                raise _late(address, ANSWER_SECONDS) from error
+            raise _not_joined(address, _first_line(error)) from error
     if client:
         return
     try:
