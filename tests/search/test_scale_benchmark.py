@@ -46,7 +46,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, pipeline: DuplicatePipeline) -
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(DuplicatePipeline, "from_pretrained", lambda *_, **__: pipeline)
             patched.setattr(benchmark, "apart", memory.with_memory)
-            patched.setattr(benchmark, "BUDGET", 400)
+            patched.setattr(benchmark, "BUDGET", 120)
             patched.setattr(engines, "ENGINES", {"none": (None, 0), "local-1": (engines._local, 1), "ray-1": (none, 1)})
             patched.setattr(peers, "find_spec", lambda name: None if name == "faiss" else True)
             benchmark.Benchmark(benchmark.options().parse_args(arguments)).run()
@@ -159,8 +159,8 @@ def test_a_whole_run_is_in_part_extrapolated(report: Any) -> None:
     assert embedding["all_s"] == pytest.approx(16 * embedding["seconds"])
     assert searching["all_s"] == searching["seconds"]
     assert searching["recall"]["value"] >= 0.9
-    assert (judging["measured"], judging["of"]) == (100, 400)
-    assert judging["all_s"] == pytest.approx(4 * judging["seconds"] + judging["select_s"])
+    assert (judging["measured"], judging["of"]) == (100, 120)
+    assert judging["all_s"] == pytest.approx(1.2 * judging["seconds"] + judging["select_s"])
     table = tables.end_to_end(report)
     assert "| 800 | embedding | 50 of 800 texts |" in table
     assert table.count("| extrapolated |") == 3
