@@ -105,6 +105,8 @@ def test_what_ends_a_run_at_once(engine: RayEngine, work: WorkFolder) -> None:
     with pytest.raises(OutputError, match="No space left on device"):
         engine.run(Task("full", make_full), squares(3), work)
     assert not work.names("squares")
+    with pytest.raises(OutputError, match=r"squares/002 could not be written \(No space left on device\)"):
+        engine.run(SQUARES, squares(3, u002={"full": True}), work)  # on one of the workers
     engine.run(SQUARES, squares(3), work)
     assert parts(work) == right(3)
 
