@@ -175,7 +175,7 @@ class RayEngine:
                     **_QUIET,
                 )
                 return
-            except Exception as error:
+            except Exception as error:  # Ray raises no class of its own here
                 ray.shutdown()
                 _end_processes(self._temporary)
                 self.close()
@@ -322,7 +322,7 @@ class _Run:
         self.members.append(_Member(actor, actor.start.remote(self.task, self.work), kept=kept is not None))
 
     def _is_late(self, seconds: float) -> bool:
-        """Return True if so many seconds without an answer are too many."""
+        """Return True if these seconds without an answer exceed the limit."""
         running = any(member.unit is not None for member in self.members)
         return seconds > (self.engine.timeout_s if running else START_SECONDS)
 

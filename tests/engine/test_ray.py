@@ -252,6 +252,7 @@ if __name__ == "__main__":
 def cluster(log: Path) -> Iterator[tuple[int, int]]:
     """Start a head in a session of its own; yield the ports of the head and of its client server."""
     environment = {**os.environ, **ray_engine.SLOW_START, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    environment["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"
     for _ in range(ray_engine.STARTS):  # Ray gives up where one of its processes takes 15 seconds
         head, client, folder = free_port(), free_port(), tempfile.mkdtemp(dir="/tmp")  # a socket's path is short
         start = [
