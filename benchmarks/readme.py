@@ -298,6 +298,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "service_pressure": lambda: service_tables.pressure(optional("service")),
     "service_starts": lambda: service_tables.starts(optional("service")),
     "scale_costs": lambda: scale.costs(optional("scale")),
+    "scale_end_to_end": lambda: scale.end_to_end(optional("scale")),
     "scale_engines": lambda: scale.engines(optional("scale")),
     "scale_peers": lambda: scale.peers(optional("scale")),
     "scale_recalls": lambda: scale.recalls(optional("scale")),

@@ -68,6 +68,18 @@ def postgres_server() -> Iterator[Any]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def ray_engine() -> Iterator[Any]:
+    """The Ray of all tests, with 4 logical CPUs and 2 actors; it fails, and does not skip, where there is none."""
+    from dupq.engine.ray import RayEngine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # for the actors, which import the tests
+        with RayEngine(cpus=4, actors=2) as started:
+            yield started
+
+
 @pytest.fixture
 def postgres_url(postgres_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of an index that does not exist yet, in a schema of its own; caches are in `tmp_path`."""

@@ -8,8 +8,9 @@ recombinations of two of them with the mean of their vectors and a little noise.
 
 Figures of each size: `exact` (seconds of the exact search), `cells` (recall, work and seconds by the number of cells
 and the overlap), `peers` (other packages on the same vectors or texts; those that are not installed are left out).
-Figures of all: `networks` (seconds of embedding and judging), `engines` (one mining run without and with engines),
-`cost` (a model fitted to the searches, and what it extrapolates).
+Figures of all: `networks` (seconds of embedding and judging), `engines` (one mining run without and with engines, at
+each of --engine-sizes), `end_to_end` (a run of --end-to-end-size questions, in part extrapolated), `cost` (a model
+fitted to the searches, and what it extrapolates).
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ import numpy as np
 from benchmarks.index.corpus import BLOCK, made, parts
 from benchmarks.index.places import LeftOutError
 from benchmarks.readme import RESULTS
-from benchmarks.scale import cells, engines, peers
-from benchmarks.scale.cost import cost
+from benchmarks.scale import cells, end_to_end, engines, peers
+from benchmarks.scale.cost import BUDGET, cost
+from benchmarks.scale.memory import apart
 from dupq.data.writing import write_json, written_beside
 from dupq.decisions.decider import embedder_of
 from dupq.pipeline import DuplicatePipeline
@@ -46,9 +48,12 @@ TIMED = (4, 8)
 ROWS_IN_A_CELL = 16
 """Fewer rows a cell on average are not measured."""
 EXACT_UP_TO = 224_000
-ENGINE_SIZE = 100_000
+ENGINE_SIZES = (100_000, 224_000)
+END_TO_END_SIZE = 1_000_000
+END_TO_END_TEXTS, END_TO_END_PAIRS = 20_000, 10_000
+"""Texts that are embedded and pairs that are judged; the rest is extrapolated."""
 NETWORK_TEXTS = 2000
-FIGURES = ("exact", "cells", "peers", "networks", "engines", "cost")
+FIGURES = ("exact", "cells", "peers", "networks", "engines", "end_to_end", "cost")
 
 
 class Benchmark:
@@ -63,12 +68,14 @@ class Benchmark:
         self.reasons = dict(args.leave_out or [])
         self.sizes = sorted(args.sizes)
         wanted = {"exact", "cells", "peers"} & {*(args.only or FIGURES)}
-        engine = args.engine_size if "engines" in (args.only or FIGURES) else 0
-        self.corpus = made(self.scratch, max(*(self.sizes if wanted else []), engine, 2), args.model, args.clusters)
+        sizes = [2, *(self.sizes if wanted else [])]
+        sizes += args.engine_sizes if "engines" in (args.only or FIGURES) else []
+        sizes += [args.end_to_end_size] if "end_to_end" in (args.only or FIGURES) else []
+        self.corpus = made(self.scratch, max(sizes), args.model, args.clusters)
         settings = {
             "model": self.corpus.fingerprint,
             "dimensions": int(self.corpus.vectors.shape[1]),
-            "real": len(self.corpus.real),
+            "clusters": args.clusters,
             "threshold": cells.THRESHOLD,
             "sample": args.sample,
             "threads": args.threads,
@@ -81,8 +88,9 @@ class Benchmark:
         }
         if self.output.exists():
             before = json.loads(self.output.read_text(encoding="utf-8"))
-            if before["settings"] == settings:
-                self.report |= {name: before[name] for name in ("sizes", "networks", "engines") if name in before}
+            if all(before["settings"].get(name) == value for name, value in settings.items()):
+                kept = ("sizes", "networks", "engines", "end_to_end")
+                self.report |= {name: before[name] for name in kept if name in before}
 
     def measure(self, held: dict[str, Any], name: str, path: str, figure: Callable[[], dict[str, Any]]) -> None:
         """Measure a figure that `held` lacks, or note the reason why it is left out.
@@ -124,6 +132,8 @@ class Benchmark:
             self.measure(self.report, "networks", "networks", self.networks)
         if "engines" in wanted:
             self.engines()
+        if "end_to_end" in wanted:
+            self.end_to_end()
         if "cost" in wanted:
             self.report["cost"] = cost(self.report)
         write_json(self.output, self.report)
@@ -141,20 +151,20 @@ class Benchmark:
         """Measure the exact search."""
         if size > self.args.exact_up_to:
             raise LeftOutError(f"more than {self.args.exact_up_to:,} questions (--exact-up-to)")
-        return cells.apart(cells.exact, path, str(self.scratch / f"exact-{size}.npy"))
+        return apart(cells.exact, path, str(self.scratch / f"exact-{size}.npy"))
 
     def grid(self, held: dict[str, Any], path: str, size: int) -> None:
         """Measure every number of cells that leaves enough rows in a cell."""
         counts = sorted({*self.args.cells, default_cells(size)})
         for count in (count for count in counts if count * ROWS_IN_A_CELL <= size):
             options = (path, count, self.args.overlaps, self.args.timed, self.args.sample)
-            self.measure(held, str(count), f"{size}/cells/{count}", partial(cells.apart, cells.grid, *options))
+            self.measure(held, str(count), f"{size}/cells/{count}", partial(apart, cells.grid, *options))
 
     def peer(self, name: str, path: str, size: int) -> dict[str, Any]:
         """Measure another package."""
         peers.check(name)
         texts: Sequence[str] = self.corpus.texts(0, size) if name == "datasketch" else ()
-        return cells.apart(peers.measured, name, path, texts, self.args.sample)
+        return apart(peers.measured, name, path, texts, self.args.sample)
 
     def networks(self) -> dict[str, Any]:
         """Measure embedding and judging of a sample of the real questions, seconds each."""
@@ -174,14 +184,26 @@ class Benchmark:
 
     def engines(self) -> None:
         """Measure one mining run without an engine and with each."""
-        held = self.report.setdefault("engines", {"questions": self.args.engine_size})
-        if held["questions"] != self.args.engine_size:
-            held = self.report["engines"] = {"questions": self.args.engine_size}
-        texts = self.corpus.texts(0, self.args.engine_size)
-        for name in engines.ENGINES:
-            self.measure(
-                held, name, f"engines/{name}", partial(engines.measured, name, texts, self.args.model, self.scratch)
-            )
+        for size in self.args.engine_sizes:
+            held = self.report.setdefault("engines", {}).setdefault(str(size), {})
+            texts = self.corpus.texts(0, size)
+            for name in engines.ENGINES:
+                figure = partial(apart, engines.measured, name, texts, self.args.model, self.scratch)
+                self.measure(held, name, f"engines/{size}/{name}", figure)
+
+    def end_to_end(self) -> None:
+        """Measure the stages of a run whose networks would take hours."""
+        size, args = self.args.end_to_end_size, self.args
+        held = self.report.setdefault("end_to_end", {}).setdefault(str(size), {})
+        source = (str(self.scratch), len(self.corpus), args.model, args.clusters)
+        path, pairs = str(self.vectors(size)), str(self.scratch / f"cells-{size}.npz")
+        stages = {
+            "embedding": (end_to_end.embedding, source, size, args.end_to_end_texts),
+            "searching": (end_to_end.search, path, pairs, args.sample, size > args.exact_up_to),
+            "judging": (end_to_end.judging, source, pairs, BUDGET, args.end_to_end_pairs),
+        }
+        for name, (figure, *arguments) in stages.items():
+            self.measure(held, name, f"end_to_end/{size}/{name}", partial(apart, figure, *arguments))
 
 
 def options() -> argparse.ArgumentParser:
@@ -197,14 +219,25 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, default=1000, help="questions of the recall (default: 1000)")
     parser.add_argument("--exact-up-to", type=int, default=EXACT_UP_TO, help="exact search (default: %(default)s)")
     parser.add_argument("--peers", nargs="+", choices=[*peers.PEERS], default=[*peers.PEERS], help="(default: all)")
-    parser.add_argument("--engine-size", type=int, default=ENGINE_SIZE, help="of the engines (default: %(default)s)")
+    parser.add_argument(
+        "--engine-sizes", type=int, nargs="+", default=[*ENGINE_SIZES], help="of the engines (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--end-to-end-size", type=int, default=END_TO_END_SIZE, help="of the whole run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--end-to-end-texts", type=int, default=END_TO_END_TEXTS, help="embedded ones of it (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--end-to-end-pairs", type=int, default=END_TO_END_PAIRS, help="judged pairs of it (default: %(default)s)"
+    )
     parser.add_argument("--only", nargs="+", choices=[*FIGURES], help="measure these figures only")
     parser.add_argument(
         "--leave-out",
         nargs=2,
         action="append",
         metavar=("NAME", "REASON"),
-        help="leave out a figure, such as datasketch, 1000000/peers or engines/ray-1",
+        help="leave out a figure, such as datasketch, 1000000/peers, ray-1 or engines/224000",
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of a product (default: 1)")
     parser.add_argument("--model", help="a calibrated pipeline (default: the shipped one)")

@@ -1,12 +1,8 @@
-"""Exact search and search by cells: recall, work, seconds and memory, on vectors in a file."""
+"""Exact search and search by cells: recall, work and seconds, on vectors in a file."""
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +26,6 @@ from dupq.search.vectors import StoredRows
 THRESHOLD = 0.8
 MAX_PAIRS = 20_000_000
 """As many as a machine with 8 GB holds; a search with more keeps the strongest."""
-MEGABYTE = 2**20
-
-
-def apart(figure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Measure a figure in a process of its own, and add the most memory that it held."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_with_memory, figure, *arguments).result()
-
-
-def _with_memory(figure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    before = _peak()
-    return {**figure(*arguments), "peak_mb": round(_peak()), "imported_mb": round(before)}
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
 
 
 def stored(path: str) -> StoredRows:

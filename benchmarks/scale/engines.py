@@ -1,4 +1,4 @@
-"""Seconds of the same mining run in this process and through engines, and whether the results are equal."""
+"""One mining run in this process and through engines: seconds, memory of its processes, and equal results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.index.places import LeftOutError
+from benchmarks.scale.memory import WorkerMemory
 from dupq.mining.find_duplicates import MiningSettings, find_duplicates
 from dupq.mining.results import MiningResult
 from dupq.pipeline import DuplicatePipeline
@@ -50,13 +51,13 @@ def measured(name: str, texts: Sequence[str], model: str | None, scratch: Path) 
     """Mine the texts through an engine, in an empty work folder.
 
     Returns:
-        Seconds in all and of each stage, and figures that are equal for equal results.
+        Seconds in all and of each stage, memory of the largest worker, and a hash that is equal for equal results.
     """
     start_engine, workers = ENGINES[name]
     pipeline, work = DuplicatePipeline.from_pretrained(model), scratch / f"work-{name}"
     shutil.rmtree(work, ignore_errors=True)
     stages: dict[str, float] = {}
-    with nullcontext(None) if start_engine is None else start_engine(workers) as engine:
+    with nullcontext(None) if start_engine is None else start_engine(workers) as engine, WorkerMemory() as memory:
         last = start = time.perf_counter()
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -75,7 +76,8 @@ def measured(name: str, texts: Sequence[str], model: str | None, scratch: Path) 
         )
         seconds = time.perf_counter() - start
     shutil.rmtree(work, ignore_errors=True)
-    return {"seconds": seconds, "workers": workers, "stages": stages, "equal": digest(found)}
+    held = {"worker_mb": round(memory.largest_mb)} if memory.largest_mb else {}
+    return {"seconds": seconds, "workers": workers, "stages": stages, "equal": digest(found)} | held
 
 
 def digest(found: MiningResult) -> str:

@@ -21,6 +21,9 @@ ENGINES = {
     "ray-1": "Ray, 1 worker",
     "ray-2": "Ray, 2 workers",
 }
+STAGES = ("embedding", "searching", "judging")
+END_TO_END = {"embedding": "texts", "searching": "questions", "judging": "pairs"}
+"""Stage -> what is counted."""
 
 
 def recalls(results: Any) -> str:
@@ -67,25 +70,60 @@ def peers(results: Any) -> str:
 
 
 def engines(results: Any) -> str:
-    """Return the seconds of one mining run through each engine."""
-    held = results.get("engines", {})
+    """Return seconds and memory of one mining run through each engine."""
     rows: Rows = []
-    base = held.get("none", {})
-    for name, title in ENGINES.items():
-        row = held.get(name, {})
-        if "seconds" in row:
-            over = f"{row['seconds'] / base['seconds'] - 1:+.0%}" if "seconds" in base and name != "none" else "-"
-            equal = "-" if name == "none" or "equal" not in base else "yes" if row["equal"] == base["equal"] else "NO"
-            rows.append([title, f"{row['seconds']:,.0f}", over, equal])
-    head = ["engine", "seconds", "against none", "equal result"]
-    text = table(head, rows) if rows else NOT_MEASURED
-    if rows:
-        text += f"\n{held['questions']:,} questions.\n"
-    return text + "".join(
-        f"\n{ENGINES[name]}: left out; {row['left_out']}.\n"
-        for name, row in held.items()
-        if isinstance(row, dict) and "left_out" in row
-    )
+    reasons = ""
+    for size, held in sorted(results.get("engines", {}).items(), key=lambda item: int(item[0])):
+        base, n = held.get("none", {}), f"{int(size):,}"
+        for name, title in ENGINES.items():
+            row = held.get(name, {})
+            if "seconds" in row:
+                over = f"{row['seconds'] / base['seconds'] - 1:+.0%}" if "seconds" in base and name != "none" else "-"
+                equal = (
+                    "-" if name == "none" or "equal" not in base else "yes" if row["equal"] == base["equal"] else "NO"
+                )
+                stages = [f"{row['stages'].get(stage, 0):,.0f}" for stage in STAGES]
+                memory = [f"{row[key]:,}" if key in row else "-" for key in ("peak_mb", "worker_mb")]
+                rows.append([n, title, f"{row['seconds']:,.0f}", over, *stages, equal, *memory])
+            elif "left_out" in row:
+                reasons += f"\n{n} questions, {title}: left out; {row['left_out']}.\n"
+    head = ["questions", "engine", "seconds", "against none", *STAGES, "equal result", "memory of the driver, MB"]
+    head.append("of the largest worker, MB")
+    return (table(head, rows) if rows else NOT_MEASURED) + reasons
+
+
+def end_to_end(results: Any) -> str:
+    """Return the stages of a whole run, in part extrapolated."""
+    rows: Rows = []
+    text = ""
+    for size, held in sorted(results.get("end_to_end", {}).items(), key=lambda item: int(item[0])):
+        n, whole = f"{int(size):,}", 0.0
+        for name, unit in END_TO_END.items():
+            row = held.get(name, {})
+            if "left_out" in row:
+                text += f"\n{n} questions, {name}: left out; {row['left_out']}.\n"
+            if "seconds" not in row:
+                continue
+            whole += row["all_s"]
+            part = f"{row['measured']:,} of {row['of']:,} {unit}"
+            how = "measured" if row["measured"] == row["of"] else "extrapolated"
+            seconds = f"{row['seconds'] + row.get('select_s', 0):,.0f}"
+            rows.append([n, name, part, seconds, f"{row['all_s']:,.0f}", how, f"{row['peak_mb']:,}"])
+        if all("seconds" in held.get(name, {}) for name in END_TO_END):
+            rows.append([n, "all", "-", "-", f"{whole:,.0f}", "extrapolated", "-"])
+        if "recall" in (row := held.get("searching", {})):
+            text += f"\n{n} questions: {row['pairs']:,} pairs from {row['complete_above']:.4f} on, "
+            text += f"{row['method']}, recall {_interval(row['recall'])}.\n"
+    head = [
+        "questions",
+        "stage",
+        "measured",
+        "seconds of these",
+        "seconds of all",
+        "of all: figures",
+        "memory, MB at most",
+    ]
+    return (table(head, rows) if rows else NOT_MEASURED) + text
 
 
 def costs(results: Any) -> str:

@@ -47,6 +47,7 @@ class Worker:
 
     def start(self, task: Task, work: WorkFolder) -> Answer:
         """Make the worker of the task; no answer is the error of a unit."""
+        self._compute = None  # networks of an earlier task are freed before this one opens its own
         with Attempt() as attempt:
             try:
                 self._work, self._compute = work, task.make(work, *task.arguments)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dupq import errors
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
-from dupq.mining import checkpoint, streams, units
+from dupq.engine.work_folder import WorkFolder
+from dupq.mining import checkpoint, stages, streams, units
 from dupq.pipeline import DuplicatePipeline
 from tests.fakes import WordEmbedder, WordScorer
 from tests.questions import INTENTS, THINGS, labelled_table
 
+open_pipeline = units.open_pipeline
+MINE = ["mine", "questions.csv", "-o", "mined.csv", "--work", "w", "--engine"]
 TEXTS = [phrase.format(thing=thing) for thing in THINGS[:5] for asked in INTENTS for phrase in asked]
 
 
@@ -148,3 +154,49 @@ def test_embed_writes_vectors_in_the_order_of_the_questions(
 )
 def test_what_is_wrong_gives_one_error(capsys: pytest.CaptureFixture[str], arguments: list[str], printed: str) -> None:
     assert printed in refused(capsys, *arguments)
+
+
+def test_a_missing_extra_is_named_with_its_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    for command in (MINE, ["score", "--pairs", "pairs.csv", "-o", "a.csv", "--work", "w", "--engine"]):
+        printed = refused(capsys, *command, "ray")
+        assert "the engine ray needs " in printed
+        assert "pip install 'dupq[ray]'" in printed
+
+
+def test_a_worker_without_the_model_is_one_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "open_pipeline", open_pipeline)
+    monkeypatch.setattr(stages, "write_pipeline", lambda pipeline, work: None)  # a folder that the worker does not see
+    printed = refused(capsys, *MINE, "local")
+    assert "a worker cannot read the pipeline" in printed
+    assert "every worker reaches" in printed
+    assert not Path("mined.csv").exists()
+
+
+def test_a_full_disk_is_one_error_and_the_same_command_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "00001.npy" in self.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        printed = refused(capsys, *MINE, "local")
+    assert "vectors/00001.npy could not be written (No space left on device)" in printed
+    assert "what is finished is kept" in printed
+    assert [path.name for path in Path("w/vectors").iterdir()] == ["00000.npy"]
+    run(capsys, *MINE, "local")
+
+
+def test_two_runs_in_one_folder_are_one_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with WorkFolder("w").hold({}):
+        printed = refused(capsys, *MINE, "local")
+    assert "another run is using this work folder" in printed

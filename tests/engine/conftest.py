@@ -59,9 +59,22 @@ def any_work(request: pytest.FixtureRequest) -> WorkFolder:
     return found
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "the condition did not come about"
         time.sleep(0.02)
+    return found
+
+
+def processes_of(group: int) -> list[str]:
+    """The command lines of the living processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == group and state != "Z":
+                found.append((folder / "cmdline").read_text().replace("\0", " ")[:120])
+        except (OSError, ValueError):
+            continue
     return found

@@ -23,6 +23,8 @@ def make_squares(work: WorkFolder) -> Work:
             os.kill(os.getpid(), signal.SIGKILL)
         if attempt <= unit.spec.get("fails", 0):
             raise ValueError(f"no square of {number}")
+        if unit.spec.get("full"):
+            fill_disk()
         if unit.spec.get("waits_for"):
             # The test acts while the unit runs, and then writes the part that it waits for.
             work.write(f"running/{os.getpid()}", unit.name.encode())
@@ -47,15 +49,25 @@ def make_killed(work: WorkFolder) -> Work:
 
 
 def make_full(work: WorkFolder) -> Work:
+    fill_disk()
+    return lambda unit: b"part"
+
+
+def fill_disk() -> None:
+    """Let every later write of this process fail."""
+
     def full(self: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     Path.write_bytes = full  # type: ignore[method-assign]
-    return lambda unit: b"part"
 
 
 def make_threads(work: WorkFolder) -> Work:
     return lambda unit: f"{worker_threads()} {os.environ.get('OMP_NUM_THREADS')}".encode()
+
+
+def make_pid(work: WorkFolder) -> Work:
+    return lambda unit: str(os.getpid()).encode()
 
 
 def squares(count: int, **special: dict[str, Any]) -> list[Unit]:

@@ -140,6 +140,15 @@ def test_a_full_disk_ends_the_run(work: WorkFolder, workers: int, monkeypatch: p
     assert parts(work) == right(3)
 
 
+def test_a_full_disk_of_one_worker_ends_the_run_and_is_one_error(work: WorkFolder) -> None:
+    with pytest.raises(OutputError, match=r"squares/003 could not be written \(No space left on device\)"):
+        LocalEngine(2).run(SQUARES, squares(9, u003={"full": True}), work)
+    assert "squares/003" not in work.names()
+    assert not list(Path(work.location).rglob("*.part"))
+    LocalEngine(2).run(SQUARES, squares(9), work)
+    assert parts(work) == right(9)
+
+
 def make_interrupted(work: WorkFolder) -> Work:
     def compute(unit: Unit) -> bytes:
         if unit.name == "squares/002":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dupq.cli.main import main
 from dupq.data.writing import write_rows
+from dupq.engine import ray as ray_module
 from dupq.engine.local import LocalEngine
 from dupq.engine.ray import RayEngine
 from dupq.engine.work_folder import WorkFolder
@@ -20,16 +20,11 @@ from tests.mining.test_engine import assert_same, contents
 from tests.mining.test_find_duplicates import forum
 
 pytestmark = pytest.mark.ray
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[RayEngine]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        with RayEngine(cpus=4, actors=2) as started:
-            yield started
+def engine(ray_engine: RayEngine) -> RayEngine:
+    return ray_engine
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +60,38 @@ def test_streams_on_ray_give_equal_files(engine: RayEngine, shipped: DuplicatePi
         assert contents(tmp_path / f"ray-{command}") == contents(tmp_path / f"local-{command}")
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.suffix in (".npy", ".csv")}
+
+
+def test_commands_on_ray_write_the_files_of_one_process(
+    engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = forum()[:100]
+    write_rows("questions.csv", [{"id": at, "text": text} for at, text in enumerate(texts)], ["id", "text"])
+    pairs = [{"question1": a, "question2": b} for a, b in zip(texts, texts[5:], strict=False)]
+    write_rows("judge.csv", pairs, ["question1", "question2"])
+    commands = {
+        "mine": ["questions.csv", "--min-cosine", "0.7", "-o", "{}/pairs.csv", "--groups", "{}/groups.csv"],
+        "score": ["--pairs", "judge.csv", "-o", "{}/scores.csv"],
+        "embed": ["questions.csv", "-o", "{}/vectors"],
+    }
+    for name, options in commands.items():
+        for folder, more in (("one", []), ("ray", ["--engine", "ray", "--workers", "2"])):
+            Path(folder).mkdir(exist_ok=True)
+            work = ["--work", f"work-{name}"] if more and name != "embed" else []
+            filled = [option.format(folder) for option in options]
+            assert main([name, *filled, "--threads", "1", *more, *work]) == 0, capsys.readouterr().err
+    one = files_of(Path("one"))
+    assert {*one} >= {"pairs.csv", "groups.csv", "scores.csv", "00000.npy", "00001.npy"}
+    assert files_of(Path("ray")) == one
+
+
 def test_an_address_that_does_not_answer_is_one_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
-
-    ray.shutdown()  # else the engine takes the Ray that this process has joined
+    monkeypatch.setattr(ray_module, "_is_joined", lambda: False)  # the Ray of the other tests is not seen
     monkeypatch.chdir(tmp_path)
     write_rows("questions.csv", [{"id": at, "text": text} for at, text in enumerate(forum())], ["id", "text"])
     address = ["--engine", "ray", "--address", "127.0.0.1:1", "--work", "work"]
