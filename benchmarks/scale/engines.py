@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +34,10 @@ def _ray(workers: int) -> AbstractContextManager[Any]:
         raise LeftOutError("ray is not installed")
     from dupq.engine.ray import RayEngine
 
-    # Ray hangs where its actors take every CPU.
-    return RayEngine(actors=workers, cpus=workers + 1)
+    # Each worker has its share of the threads, as with the local engine; Ray hangs where its actors take every CPU.
+    cores = os.cpu_count() or 1
+    threads = max(1, cores // workers)
+    return RayEngine(actors=workers, cpus_per_actor=threads, cpus=threads * workers + 1)
 
 
 ENGINES: dict[str, tuple[Callable[[int], AbstractContextManager[Any]] | None, int]] = {

@@ -128,8 +128,9 @@ def _run_in_processes(task: Task, queue: UnitQueue, work: WorkFolder, count: int
                 break
     finally:
         for worker in workers:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # an idle one ends by it
+            if worker.unit is not None or not worker.ready:
+                worker.process.terminate()
         for worker in workers:
             _end(worker)
 
