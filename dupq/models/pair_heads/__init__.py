@@ -8,6 +8,7 @@ classes are not its own; dupq opens it without, because they are in `MODULE_CLAS
 from __future__ import annotations
 
 from dupq.models.pair_heads.convolution import ArcApart, ArcMerged
+from dupq.models.pair_heads.joint import JointLayers
 from dupq.models.pair_heads.pairs import PairEncoder, PairHead, VectorPairHead
 from dupq.models.pair_heads.tokens import NeighbourhoodDifferences, NormalisedCorrelation, RecurrentComparator
 from dupq.models.pair_heads.vectors import (
@@ -25,6 +26,7 @@ PAIR_HEADS: dict[str, type[PairHead]] = {
         ArcMerged,
         ConditionalSimilarity,
         Hybrid,
+        JointLayers,
         LearnedMetric,
         NeighbourhoodDifferences,
         NormalisedCorrelation,
@@ -45,6 +47,7 @@ __all__ = [
     "ArcMerged",
     "ConditionalSimilarity",
     "Hybrid",
+    "JointLayers",
     "LearnedMetric",
     "NeighbourhoodDifferences",
     "NormalisedCorrelation",

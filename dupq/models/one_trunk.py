@@ -1,0 +1,87 @@
+"""Networks of one trunk and two heads: an embedding of each question, and a score of each pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dupq.errors import ModelFolderError, require_extra
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from torch import Tensor
+
+    from dupq.models.pair_heads.joint import JointLayers
+    from dupq.models.pair_heads.pairs import PairEncoder
+
+
+def decompose(encoder: PairEncoder, layers: int) -> JointLayers:
+    """Move the upper layers of a BERT encoder into a pair head.
+
+    Source: Cao et al. 2020 (DeFormer).
+
+    Args:
+        encoder: Encoder of N layers, of which the lowest N - layers stay.
+        layers: Number of layers to move, in [1, N).
+
+    Returns:
+        The pair head; its pooler is the encoder's where that has one.
+
+    Raises:
+        ModelFolderError: The encoder is no BERT, or has too few layers.
+    """
+    bert: Any = encoder.model
+    kept = len(bert.encoder.layer) - layers if bert.config.model_type == "bert" else 0
+    if kept < 1:
+        raise ModelFolderError(
+            f"joint layers need a BERT of at least {layers + 1} layers, got a {bert.config.model_type} of "
+            f"{bert.config.num_hidden_layers}",
+            hint="use another base encoder",
+        )
+    head = joint_layers(bert, layers)
+    head.copy_bert(bert.encoder.layer[kept:])
+    if bert.pooler is not None:
+        head.pooler.load_state_dict(bert.pooler.dense.state_dict())
+    cut_layers(bert, list(range(kept)))
+    return head
+
+
+def joint_layers(bert: Any, layers: int) -> JointLayers:
+    """Return new joint layers of the width of a `BertModel`."""
+    from dupq.models.pair_heads.joint import JointLayers
+
+    config = bert.config
+    return JointLayers(config.hidden_size, layers, config.num_attention_heads, config.intermediate_size)
+
+
+def cut_layers(bert: Any, kept: list[int]) -> None:
+    """Keep only the given layers of a `BertModel`."""
+    from torch.nn import ModuleList
+
+    bert.encoder.layer = ModuleList(bert.encoder.layer[layer] for layer in kept)
+    bert.config.num_hidden_layers = len(kept)
+
+
+def embedding_network(network: CrossEncoder, projection: Tensor | None = None) -> SentenceTransformer:
+    """Return the trunk of a pair network as a bi-encoder that shares its weights.
+
+    Its embedding is the mean of the token states, projected, of unit length.
+
+    Args:
+        network: A stock `CrossEncoder` whose first module is a `PairEncoder`.
+        projection: Linear map, (e, d); None for none.
+    """
+    require_extra("train", "a network in its stock form")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+    trunk: Any = network[0]
+    # The same module as a class of sentence-transformers, which a stock loader opens without code of dupq.
+    stock = Transformer.__new__(Transformer)
+    stock.__dict__ = trunk.__dict__
+    modules: list[Any] = [stock, Pooling(trunk.get_embedding_dimension(), pooling_mode="mean")]
+    if projection is not None:
+        e, d = projection.shape
+        weight = projection.detach().clone()
+        modules.append(Dense(d, e, bias=False, activation_function=None, init_weight=weight))
+    return SentenceTransformer(modules=[*modules, Normalize()], device=str(network.device))
