@@ -14,34 +14,33 @@ if TYPE_CHECKING:
     from dupq.models.pair_heads.pairs import PairEncoder
 
 
-def decompose(encoder: PairEncoder, layers: int) -> JointLayers:
-    """Move the upper layers of a BERT encoder into a pair head.
+def decompose(encoder: PairEncoder) -> JointLayers:
+    """Move the upper third of the layers of a BERT encoder into a pair head.
 
     Source: Cao et al. 2020 (DeFormer).
 
     Args:
-        encoder: Encoder of N layers, of which the lowest N - layers stay.
-        layers: Number of layers to move, in [1, N).
+        encoder: Encoder of N layers, of which max(1, N // 3) move.
 
     Returns:
-        The pair head; its pooler is the encoder's where that has one.
+        The pair head, with the pooler of the encoder where that has one.
 
     Raises:
-        ModelFolderError: The encoder is no BERT, or has too few layers.
+        ModelFolderError: The encoder is no BERT, or has fewer than two layers.
     """
     bert: Any = encoder.model
-    kept = len(bert.encoder.layer) - layers if bert.config.model_type == "bert" else 0
-    if kept < 1:
+    count = int(bert.config.num_hidden_layers)
+    if bert.config.model_type != "bert" or count < 2:
         raise ModelFolderError(
-            f"joint layers need a BERT of at least {layers + 1} layers, got a {bert.config.model_type} of "
-            f"{bert.config.num_hidden_layers}",
-            hint="use another base encoder",
+            f"the base must be a BERT of at least 2 layers, got a {bert.config.model_type} of {count}",
+            hint="use a BERT such as sentence-transformers/all-MiniLM-L6-v2, or another method",
         )
-    head = joint_layers(bert, layers)
-    head.copy_bert(bert.encoder.layer[kept:])
+    moved = max(1, count // 3)
+    head = joint_layers(bert, moved)
+    head.copy_bert(bert.encoder.layer[-moved:])
     if bert.pooler is not None:
         head.pooler.load_state_dict(bert.pooler.dense.state_dict())
-    cut_layers(bert, list(range(kept)))
+    cut_layers(bert, list(range(count - moved)))
     return head
 
 

@@ -38,6 +38,7 @@ class Method:
         losses: Rows, and the loss over them. Empty: binary cross-entropy on labelled pairs.
         network: Class of the pair head behind the encoder; "two-branch"; "" = none.
         metric: Metric that is fitted in closed form in place of training, or None.
+        decomposes: The pair head is made of the base's upper layers, not of random ones.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Method:
     losses: tuple[tuple[Rows, Loss], ...] = ()
     network: str = ""
     metric: Metric | None = None
+    decomposes: bool = False
 
     @property
     def unsupervised(self) -> bool:
@@ -167,6 +169,14 @@ _METHODS = (
         ("texts", lambda st, own, model: st.MultipleNegativesRankingLoss(model)),
     ),
     Method("classification", "cross-encoder", "both questions in one input (default)", "Vo & Hays 2016; Devlin 2019"),
+    Method(
+        "decomposed",
+        "cross-encoder",
+        "lower layers read each question by itself, the upper third both together",
+        "Cao et al. 2020 (DeFormer); MacAvaney et al. 2020 (PreTTR)",
+        network="JointLayers",
+        decomposes=True,
+    ),
     _pair_head("hybrid", "classifier on the sum, difference and product of two vectors", "Vo & Hays 2016", "Hybrid"),
     _pair_head(
         "similarity",

@@ -45,30 +45,36 @@ class JointLayer(nn.Module):
         self.other = nn.Parameter(torch.zeros(heads))
 
     def forward(self, states: Tensor, mask: Tensor, first_only: bool = False) -> Tensor:
-        """Return new states, (2n, tokens, dimensions), or with `first_only` those of the first tokens.
+        """Return the new states of all tokens, (m, dimensions), or with `first_only` of first tokens, (2n, dimensions).
 
-        Rows i and i + n of `states` and of the bool mask (2n, tokens) are the questions of a pair. Each row attends to
-        its own tokens, then to those of the other row, so that its result does not depend on which of both it is.
+        Args:
+            states: States of the m tokens of 2n questions, (m, dimensions), without padding.
+            mask: Their places, bool (2n, tokens). Rows i and i + n are the questions of a pair. A row attends to its
+                own tokens, then to those of the other row, so its result does not depend on which of both it is.
+            first_only: Compute the states of first tokens alone.
         """
-        asking = states[:, :1] if first_only else states
-        query = self._by_head(self.query(asking))
-        keys, values = (self._by_head(_and_other(product(states))) for product in (self.key, self.value))
-        own, other = self._bias(mask)
-        logits = query @ keys.transpose(2, 3) / query.shape[3] ** 0.5
-        weights = (logits + torch.cat([own, other], dim=3)).softmax(3)
-        mixed = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
+        asking = states[_first_tokens(mask)] if first_only else states
+        asked = torch.ones_like(mask[:, :1]) if first_only else mask
+        query = self._by_head(self.query(asking), asked)
+        keys, values = (self._by_head(product(states), mask) for product in (self.key, self.value))
+        logits = query @ _and_other(keys).transpose(2, 3) / query.shape[3] ** 0.5
+        weights = (logits + self._bias(mask)).softmax(3)
+        mixed = (weights.to(values.dtype) @ _and_other(values)).transpose(1, 2).flatten(2)[asked]
         mixed = self.mixed_norm(self.mix(mixed) + asking)
         new: Tensor = self.norm(self.down(functional.gelu(self.up(mixed))) + mixed)
         return new
 
-    def _by_head(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+    def _by_head(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Pad tokens: (m, dimensions) to (2n, heads, tokens, dimensions / heads)."""
+        padded = tokens.new_zeros(*mask.shape, tokens.shape[1])
+        padded[mask] = tokens
+        return padded.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
-    def _bias(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is added to the attention logits of own tokens, and of those of the other question."""
+    def _bias(self, mask: Tensor) -> Tensor:
+        """Return what is added to the attention logits, (2n, heads, 1, 2 tokens)."""
         padding = torch.zeros_like(mask, dtype=self.other.dtype).masked_fill(~mask, torch.finfo(self.other.dtype).min)
         own = padding[:, None, None].expand(-1, self.heads, -1, -1)
-        return own, own.roll(len(mask) // 2, 0) + self.other[:, None, None]
+        return torch.cat([own, own.roll(len(mask) // 2, 0) + self.other[:, None, None]], dim=3)
 
     def copy_bert(self, layer: nn.Module) -> None:
         """Copy the weights of a `BertLayer`; `other` becomes 0."""
@@ -81,8 +87,14 @@ _KINDS = ("weight", "bias")
 
 
 def _and_other(tokens: Tensor) -> Tensor:
-    """Append the tokens of the other question of the pair: (2n, t, d) to (2n, 2t, d)."""
-    return torch.cat([tokens, tokens.roll(len(tokens) // 2, 0)], dim=1)
+    """Append the tokens of the other question of the pair: (2n, h, t, d) to (2n, h, 2t, d)."""
+    return torch.cat([tokens, tokens.roll(len(tokens) // 2, 0)], dim=2)
+
+
+def _first_tokens(mask: Tensor) -> Tensor:
+    """Return the rows of first tokens among all tokens, (2n,)."""
+    lengths = mask.sum(1)
+    return lengths.cumsum(0) - lengths
 
 
 class JointLayers(PairHead):
@@ -121,12 +133,11 @@ class JointLayers(PairHead):
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """Return the pooled vectors of n pairs, float32 (n, dimensions), from states (2n, tokens, dimensions)."""
-        # Padding may hold anything, and 0 times that must be 0.
-        states = states.masked_fill(~mask.unsqueeze(2), 0)
+        tokens = states[mask]
         for layer in self.layers:
-            states = layer(states, mask, first_only=layer is self.layers[-1])
+            tokens = layer(tokens, mask, first_only=layer is self.layers[-1])
         with torch.autocast(states.device.type, enabled=False):
-            left, right = states[:, 0].float().chunk(2)
+            left, right = tokens.float().chunk(2)
             pooled: Tensor = self.pooler((left + right) / 2).tanh()
         return pooled
 
