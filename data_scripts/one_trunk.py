@@ -1,7 +1,7 @@
 """Distil the shipped pipeline into one network of one trunk and two heads.
 
     python -m data_scripts.one_trunk --work DIR --paws FILE --mrpc FILE --twitter FILE --posts FILE... --pairs FILE \\
-        --other DIR [--layers L,K] [--trunk cross-encoder|bi-encoder] [--epochs N] [--max-steps N]
+        --other DIR [--layers L,K] [--trunk cross-encoder|bi-encoder] [--from NAME] [--name NAME] [--rows N]
 
 The trunk of L layers embeds each question; K joint layers score a pair from its states of both. Stages: prepare
 (splits, rows, outputs of the teacher), start (a network made of the shipped weights) and distil. Run again after an
@@ -46,8 +46,9 @@ from dupq.training.samplers import LengthBucketedBatchSampler
 SHIPPED = Path(__file__).resolve().parent.parent / "dupq" / "pretrained"
 TEACHER_SHARE = 0.7
 """Share of the teacher's probability in the soft label of a labelled pair; the rest is its label."""
-LEARNING_RATE, BATCH_SIZE, MAX_LENGTH = 2e-4, 64, 128
+LEARNING_RATE, BATCH_SIZE, MAX_LENGTH = 1.5e-4, 64, 256
 CHECKPOINT_SECONDS = 300.0
+LOGGED_STEPS = 50
 ROWS = 240_000
 """Labelled rows."""
 FITTED_TEXTS = 4_096
@@ -128,6 +129,12 @@ def start(shape: Shape, shipped: Path, texts: list[str], vectors: NDArray[np.flo
     return network, fit_projection(network, texts[:FITTED_TEXTS], vectors[:FITTED_TEXTS])
 
 
+def open_both(folder: Path) -> tuple[CrossEncoder, torch.Tensor]:
+    """Open a network that `save_both` wrote, and the projection of its embedding head."""
+    bi_encoder = open_stock("bi-encoder", str(folder / "bi-encoder"), "cpu")
+    return open_stock("cross-encoder", str(folder / "cross-encoder"), "cpu"), bi_encoder[2].linear.weight.detach()
+
+
 def fit_projection(network: CrossEncoder, texts: list[str], vectors: NDArray[np.float32]) -> torch.Tensor:
     """Return the linear map of the trunk's mean token states nearest to the given vectors, (e, d)."""
     trunk: Any = network[0]
@@ -180,7 +187,13 @@ class Watch(TrainerCallback):
 
 
 def distil(
-    network: CrossEncoder, loss: OneTrunkLoss, taught: Taught, checkpoints: Path, epochs: float, max_steps: int
+    network: CrossEncoder,
+    loss: OneTrunkLoss,
+    taught: Taught,
+    checkpoints: Path,
+    epochs: float,
+    max_steps: int = -1,
+    learning_rate: float = LEARNING_RATE,
 ) -> None:
     """Train a network, from its last checkpoint if there is one."""
     columns = {"sentence1": taught.left, "sentence2": taught.right, "label": list(range(len(taught.left)))}
@@ -194,7 +207,7 @@ def distil(
         num_train_epochs=epochs,
         max_steps=max_steps,
         per_device_train_batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
+        learning_rate=learning_rate,
         weight_decay=0.01,
         warmup_steps=0.05,
         lr_scheduler_type="linear",
@@ -203,7 +216,7 @@ def distil(
         batch_sampler=LongerTextSampler,
         save_strategy="no",
         save_total_limit=2,
-        logging_steps=50,
+        logging_steps=LOGGED_STEPS,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
@@ -237,20 +250,29 @@ def main() -> None:
     parser.add_argument("--near", type=int, default=0, help="unlabelled near pairs (default: 0)")
     parser.add_argument("--layers", default="6,3", help="layers of the trunk, joint layers (default: 6,3)")
     parser.add_argument("--trunk", choices=("cross-encoder", "bi-encoder"), default="bi-encoder")
+    parser.add_argument("--from", dest="previous", metavar="NAME", help="continue from this network of WORK")
+    parser.add_argument("--name", help="name of the network (default: by its shape)")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--max-steps", type=int, default=-1)
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     args = parser.parse_args()
     lower, joint = map(int, args.layers.split(","))
     shape = Shape(lower, joint, args.trunk)
-    folder = args.work / shape.name
+    folder = args.work / (args.name or shape.name)
+    if (folder / "bi-encoder").is_dir():
+        return
     taught = prepare(args)
     torch.manual_seed(0)
-    network, projection = start(shape, args.work / "shipped", taught.texts, taught.vectors)
+    if args.previous:
+        network, projection = open_both(args.work / args.previous)
+    else:
+        network, projection = start(shape, args.work / "shipped", taught.texts, taught.vectors)
     if not (folder / "start").is_dir():
         save_both(network, projection, folder / "start")
     loss = OneTrunkLoss(network, teacher_table(taught), projection)
-    distil(network, loss, taught, folder / "checkpoints", args.epochs, args.max_steps)
+    distil(network, loss, taught, folder / "checkpoints", args.epochs, args.max_steps, args.learning_rate)
     save_both(network.eval(), projection, folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 if __name__ == "__main__":

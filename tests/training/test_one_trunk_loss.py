@@ -179,7 +179,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
                 return compare(outputs, rows)
 
             monkeypatch.setattr(loss, "compare", killed)
-        one_trunk.distil(network, loss, given, checkpoints, epochs=2, max_steps=-1)
+        one_trunk.distil(network, loss, given, checkpoints, epochs=2)
         return weights(network)
 
     through = run(tmp_path / "through")
