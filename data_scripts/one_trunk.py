@@ -16,7 +16,6 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,9 +221,7 @@ def distil(
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    trainer = CrossEncoderTrainer(
-        model=network, args=arguments, train_dataset=Dataset.from_dict(columns), loss=loss
-    )
+    trainer = CrossEncoderTrainer(model=network, args=arguments, train_dataset=Dataset.from_dict(columns), loss=loss)
     trainer.add_callback(StopIfNotFinite())
     trainer.add_callback(Watch(loss))
     checkpoint = last_checkpoint(checkpoints)

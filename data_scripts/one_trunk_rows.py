@@ -95,9 +95,7 @@ def prepare_rows(sources: mix.Sources, teacher: Path, folder: Path, count: int, 
 def _near_pairs(rows: mix.Rows, vectors: _Known, count: int, file: Path) -> PairTable:
     if not file.is_file():
         near = [row for row in rows if row["source"] in ("quora", "worlds")]
-        found = candidate_pairs(
-            _table(near), vectors, count, min_cosine=MIN_COSINE, seed=mix.SEED, progress=_print
-        )
+        found = candidate_pairs(_table(near), vectors, count, min_cosine=MIN_COSINE, seed=mix.SEED, progress=_print)
         _write(file, mix.table_rows(found, "near"))
     return _table(mix.read(file))
 

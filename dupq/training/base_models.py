@@ -63,8 +63,8 @@ def open_base(method: Method, settings: TrainSettings) -> BaseModel:
 def _build_network(method: Method, settings: TrainSettings, model_kwargs: dict[str, Any]) -> BaseModel:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
-    from dupq.models.pair_heads import PAIR_HEADS
     from dupq.models.one_trunk import decompose
+    from dupq.models.pair_heads import PAIR_HEADS
     from dupq.models.pair_heads.pairs import PairEncoder, PairHead
 
     model: BaseModel

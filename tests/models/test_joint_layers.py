@@ -95,7 +95,9 @@ def test_a_large_bias_restricts_attention_to_the_other_question(head: JointLayer
                     part = slice(number * HIDDEN // 4, (number + 1) * HIDDEN // 4)
                     query = layer.query(state)[part]
                     keys, values = ([product(x)[:, part] for x in both] for product in (layer.key, layer.value))
-                    logits = [keys[of] @ query / (HIDDEN / 4) ** 0.5 + (of != side) * layer.other[number] for of in (0, 1)]
+                    logits = [
+                        keys[of] @ query / (HIDDEN / 4) ** 0.5 + (of != side) * layer.other[number] for of in (0, 1)
+                    ]
                     weights = torch.cat(logits).softmax(0)
                     mixed.append(weights @ torch.cat(values))
                 state = layer.mixed_norm(layer.mix(torch.cat(mixed)) + state)

@@ -11,7 +11,6 @@ from sentence_transformers.base.modules import Module, Transformer
 from torch import Tensor
 from torch.nn import functional
 
-
 ROWS = 32
 """Texts of nearly the same length that are encoded together on a CPU."""
 
