@@ -68,7 +68,7 @@ class JointLayer(nn.Module):
         """Pad tokens: (m, dimensions) to (2n, heads, tokens, dimensions / heads)."""
         padded = tokens.new_zeros(*mask.shape, tokens.shape[1])
         padded[mask] = tokens
-        return padded.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return padded.view(*mask.shape, self.heads, -1).transpose(1, 2)
 
     def _bias(self, mask: Tensor) -> Tensor:
         """Return what is added to the attention logits, (2n, heads, 1, 2 tokens)."""

@@ -40,7 +40,7 @@ class PairEncoder(Transformer):
         On a CPU a batch is encoded in parts of similar lengths, because padding costs as much as text.
         """
         mask = features["attention_mask"]
-        if mask.device.type != "cpu" or len(mask) <= ROWS or self.tokenizer.padding_side != "right":
+        if mask.device.type != "cpu" or len(mask) <= ROWS or getattr(self.tokenizer, "padding_side", "") != "right":
             encoded: dict[str, Any] = super().forward(features, **kwargs)
             return encoded
         lengths = mask.sum(1)
