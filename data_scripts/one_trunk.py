@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from transformers import TrainerCallback
 
@@ -79,7 +79,7 @@ class Shape:
         """
         if self.source == "cross-encoder":
             return list(range(self.trunk))
-        return np.linspace(0, layers - 1, self.trunk).round().astype(int).tolist()
+        return [int(layer) for layer in np.linspace(0, layers - 1, self.trunk).round()]
 
 
 def prepare(args: argparse.Namespace) -> Taught:
@@ -105,7 +105,7 @@ def run(*arguments: str | Path) -> None:
 def start(shape: Shape, shipped: Path, texts: list[str], vectors: NDArray[np.float32]) -> tuple[CrossEncoder, Any]:
     """Return a network made of the shipped weights, and the projection of its embedding head."""
     upper = open_stock("cross-encoder", str(shipped / "cross-encoder"), "cpu")[0].model
-    bi_encoder: SentenceTransformer = open_stock("bi-encoder", str(shipped / "bi-encoder"), "cpu")
+    bi_encoder = open_stock("bi-encoder", str(shipped / "bi-encoder"), "cpu")
     encoder = PairEncoder(
         str(shipped / shape.source),
         max_seq_length=MAX_LENGTH,
@@ -113,8 +113,6 @@ def start(shape: Shape, shipped: Path, texts: list[str], vectors: NDArray[np.flo
         config_kwargs={"num_labels": 1},
     )
     bert: Any = encoder.model
-    bert = getattr(bert, "bert", bert)
-    encoder.model = bert
     kept = shape.trunk_layers(len(bert.encoder.layer))
     whole = len(kept) == len(bert.encoder.layer)
     cut_layers(bert, kept)
@@ -144,7 +142,8 @@ def fit_projection(network: CrossEncoder, texts: list[str], vectors: NDArray[np.
             pooled.append(masked_mean(features["token_embeddings"], features["attention_mask"]))
     states, targets = torch.cat(pooled).double(), torch.from_numpy(vectors).double()
     ridge = 1e-3 * states.square().mean() * len(states) * torch.eye(states.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(states.T @ states + ridge, states.T @ targets).T.float().contiguous()
+    solution: torch.Tensor = torch.linalg.solve(states.T @ states + ridge, states.T @ targets)
+    return solution.T.float().contiguous()
 
 
 def teacher_table(taught: Taught) -> TeacherTable:
@@ -196,7 +195,8 @@ def distil(
 ) -> None:
     """Train a network, from its last checkpoint if there is one."""
     columns = {"sentence1": taught.left, "sentence2": taught.right, "label": list(range(len(taught.left)))}
-    network[0].model.get_input_embeddings().weight.requires_grad_(False)
+    trunk: Any = network[0]
+    trunk.model.get_input_embeddings().weight.requires_grad_(False)
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -33,7 +33,7 @@ PART = 8_192
 """Pairs, or texts, of a part of the teacher's outputs."""
 COLUMNS = ["question1", "question2", "label", "source"]
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
