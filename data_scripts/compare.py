@@ -24,15 +24,17 @@ from dupq.training.precision import bfloat16_is_faster
 from dupq.types import Scorer
 
 MAX_PAIRS = 1_000
+WIDTH = 36
+"""Characters of the column of names."""
 OTHER = ("semantoneg", "syntactic_swaps", "text2sql_questions", "parade_train")
 
 
-def held_out_sets(work: Path, other: Path) -> dict[str, mix.Rows]:
-    """Return held-out rows by name."""
+def held_out_sets(work: Path, other: Path, max_pairs: int = MAX_PAIRS) -> dict[str, mix.Rows]:
+    """Return held-out rows by name, at most `max_pairs` of each."""
     sets = {"worlds": mix.cluster_rows(True), "posts": mix.post_rows(True)}
     sets |= {name: mix.other_rows(other, name, held_out=True) for name in OTHER}
     sets |= {name: mix.labelled_rows(work / name / "validation.jsonl", name) for name in ("splits", "paws", "twitter")}
-    return {name: mix.sample(rows, MAX_PAIRS) for name, rows in sets.items()}
+    return {name: mix.sample(rows, max_pairs) for name, rows in sets.items()}
 
 
 def open_scorer(folder: Path) -> Scorer:
@@ -48,9 +50,10 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", type=Path, metavar="NETWORK")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--other", type=Path, required=True)
+    parser.add_argument("--max-pairs", type=int, default=MAX_PAIRS, help=f"pairs of each set (default: {MAX_PAIRS})")
     args = parser.parse_args()
-    sets = held_out_sets(args.work, args.other)
-    print("network".ljust(24), *(f"{name[:9]:>9}" for name in sets))
+    sets = held_out_sets(args.work, args.other, args.max_pairs)
+    print("network".ljust(WIDTH), *(f"{name[:9]:>9}" for name in sets))
     for folder in args.networks:
         scorer, figures = open_scorer(folder), []
         for name, rows in sets.items():
@@ -59,7 +62,7 @@ def main() -> None:
                 scores = scorer.score(left, right)
             measure = average_precision_score if name in ("splits", "paws", "twitter") else roc_auc_score
             figures.append(measure(np.array(labels), scores))
-        print(folder.name.ljust(24), *(f"{figure:9.4f}" for figure in figures), flush=True)
+        print("/".join(folder.parts[-2:]).ljust(WIDTH), *(f"{figure:9.4f}" for figure in figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -134,8 +134,8 @@ def test_the_recipe_runs_from_its_start_to_a_pipeline_that_decides(
     compare.main()
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "network",
-        "bi-encoder",
-        "cross-encoder",
+        "work/bi-encoder",
+        "work/cross-encoder",
     ]
 
 

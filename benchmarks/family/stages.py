@@ -22,6 +22,7 @@ CROSS_ENCODERS: dict[str, Stage] = {
     "template": "early",
     "two-channel": "early",
     "r-drop": "early",
+    "decomposed": "early",
     "hybrid": "merged",
     "similarity": "merged",
     "conditional": "merged",

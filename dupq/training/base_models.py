@@ -63,8 +63,9 @@ def open_base(method: Method, settings: TrainSettings) -> BaseModel:
 def _build_network(method: Method, settings: TrainSettings, model_kwargs: dict[str, Any]) -> BaseModel:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
+    from dupq.models.one_trunk import decompose
     from dupq.models.pair_heads import PAIR_HEADS
-    from dupq.models.pair_heads.pairs import PairEncoder
+    from dupq.models.pair_heads.pairs import PairEncoder, PairHead
 
     model: BaseModel
     if method.kind == "bi-encoder":
@@ -81,10 +82,14 @@ def _build_network(method: Method, settings: TrainSettings, model_kwargs: dict[s
             model_kwargs=model_kwargs,
             config_kwargs={"num_labels": 1},
         )
-        sizes = {"dimensions": encoder.get_embedding_dimension()}
-        if method.metric:
-            sizes |= {"rank": sizes["dimensions"]}
-        model = CrossEncoder(modules=[encoder, PAIR_HEADS[method.network](**sizes)])
+        if method.decomposes:
+            head: PairHead = decompose(encoder)
+        else:
+            sizes = {"dimensions": encoder.get_embedding_dimension()}
+            if method.metric:
+                sizes |= {"rank": sizes["dimensions"]}
+            head = PAIR_HEADS[method.network](**sizes)
+        model = CrossEncoder(modules=[encoder, head])
     return model
 
 

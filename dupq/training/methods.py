@@ -41,6 +41,7 @@ class Method:
         needs_dropout: True where the loss compares views that differ by dropout.
         metric: Metric that is fitted in closed form in place of training, or None.
         completion: True: in place of training, similarities are completed and a student is fitted to them.
+        decomposes: The pair head is made of the base's upper layers, not of random ones.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Method:
     needs_dropout: bool = False
     metric: Metric | None = None
     completion: bool = False
+    decomposes: bool = False
 
     @property
     def closed_form(self) -> bool:
@@ -218,6 +220,14 @@ _METHODS = (
         "Liang et al. 2021",
         (("pairs", lambda st, own, model: own.RDropLoss(model)),),
         needs_dropout=True,
+    ),
+    Method(
+        "decomposed",
+        "cross-encoder",
+        "lower layers read each question by itself, the upper third both together",
+        "Cao et al. 2020 (DeFormer); MacAvaney et al. 2020 (PreTTR)",
+        network="JointLayers",
+        decomposes=True,
     ),
     _pair_head("hybrid", "classifier on the sum, difference and product of two vectors", "Vo & Hays 2016", "Hybrid"),
     _pair_head(

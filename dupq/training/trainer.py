@@ -318,13 +318,14 @@ def _build_trainer(
     card: Any = model.model_card_data
     card.widget = [{"text": "none"}]  # skips drawing examples for a card, which is not written
     parts = assemble(method, model, pairs, soft_labels, validation)
+    new = method.network and not method.decomposes
     arguments = parts.arguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        learning_rate_mapping={NEW_MODULES: NEW_MODULE_RATE * settings.learning_rate} if method.network else {},
+        learning_rate_mapping={NEW_MODULES: NEW_MODULE_RATE * settings.learning_rate} if new else {},
         weight_decay=settings.weight_decay,
         warmup_steps=0.1,
         lr_scheduler_type="linear",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dupq.models.pair_heads.convolution import ArcApart, ArcMerged
 from dupq.models.pair_heads.generative import GenerativeResidualPairs
+from dupq.models.pair_heads.joint import JointLayers
 from dupq.models.pair_heads.pairs import PairEncoder, PairHead, VectorPairHead
 from dupq.models.pair_heads.streams import PseudoSiamese, TwoChannel
 from dupq.models.pair_heads.template import TemplateMatching
@@ -29,6 +30,7 @@ PAIR_HEADS: dict[str, type[PairHead]] = {
         ConditionalSimilarity,
         GenerativeResidualPairs,
         Hybrid,
+        JointLayers,
         LearnedMetric,
         NeighbourhoodDifferences,
         NormalisedCorrelation,
@@ -53,6 +55,7 @@ __all__ = [
     "ConditionalSimilarity",
     "GenerativeResidualPairs",
     "Hybrid",
+    "JointLayers",
     "LearnedMetric",
     "NeighbourhoodDifferences",
     "NormalisedCorrelation",

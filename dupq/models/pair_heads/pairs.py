@@ -11,6 +11,9 @@ from sentence_transformers.base.modules import Module, Transformer
 from torch import Tensor
 from torch.nn import functional
 
+ROWS = 32
+"""Texts of nearly the same length that are encoded together on a CPU."""
+
 
 class PairEncoder(Transformer):
     """First module of a pair network: an encoder that both questions share.
@@ -30,6 +33,27 @@ class PairEncoder(Transformer):
             texts = [first for first, _ in ordered] + [second for _, second in ordered]
         features: dict[str, Any] = super().preprocess(texts, *args, **kwargs)
         return features
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add `token_embeddings`, (2n, tokens, dimensions), to the output of `preprocess`.
+
+        On a CPU a batch is encoded in parts of similar lengths, because padding costs as much as text.
+        """
+        mask = features["attention_mask"]
+        if mask.device.type != "cpu" or len(mask) <= ROWS or getattr(self.tokenizer, "padding_side", "") != "right":
+            encoded: dict[str, Any] = super().forward(features, **kwargs)
+            return encoded
+        lengths = mask.sum(1)
+        order = lengths.argsort(stable=True)
+        parts = []
+        for rows in order.split(ROWS):
+            part = {
+                name: value[rows, : int(lengths[rows[-1]])] if torch.is_tensor(value) and value.ndim == 2 else value
+                for name, value in features.items()
+            }
+            tokens = super().forward(part, **kwargs)["token_embeddings"]
+            parts.append(functional.pad(tokens, (0, 0, 0, mask.shape[1] - tokens.shape[1])))
+        return {**features, "token_embeddings": torch.cat(parts)[order.argsort()]}
 
 
 class PairHead(Module):
