@@ -70,6 +70,7 @@ class Benchmark:
         wanted = {"exact", "cells", "peers"} & {*(args.only or FIGURES)}
         sizes = [2, *(self.sizes if wanted else [])]
         sizes += args.engine_sizes if "engines" in (args.only or FIGURES) else []
+        sizes += [NETWORK_TEXTS] if "networks" in (args.only or FIGURES) else []
         sizes += [args.end_to_end_size] if "end_to_end" in (args.only or FIGURES) else []
         self.corpus = made(self.scratch, max(sizes), args.model, args.clusters)
         settings = {
