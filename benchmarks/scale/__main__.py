@@ -168,7 +168,7 @@ class Benchmark:
         return apart(peers.measured, name, path, texts, self.args.sample)
 
     def networks(self) -> dict[str, Any]:
-        """Measure embedding and judging of a sample of the real questions, seconds each."""
+        """Measure embedding and judging of a sample of the real questions, seconds each, on all cores."""
         pipeline = DuplicatePipeline.from_pretrained(self.args.model)
         real = self.corpus.real
         texts = [real[at] for at in np.random.default_rng(0).permutation(len(real))[:NETWORK_TEXTS].tolist()]
@@ -181,7 +181,8 @@ class Benchmark:
         start = time.perf_counter()
         pipeline.raw_scores(texts[:-1], texts[1:])
         judged = time.perf_counter() - start
-        return {"texts": len(texts), "embed_s": embedded / len(texts), "judge_s": judged / (len(texts) - 1)}
+        seconds = {"embed_s": embedded / len(texts), "judge_s": judged / (len(texts) - 1)}
+        return {"texts": len(texts), "cores": os.cpu_count() or 1, **seconds}
 
     def engines(self) -> None:
         """Measure one mining run without an engine and with each."""

@@ -110,10 +110,11 @@ def cost(report: dict[str, Any]) -> dict[str, Any]:
             row["pairs"] = shape["pair_share"] * n * (n - 1) / 2
             row["pairs_bytes"] = PAIR_BYTES * row["pairs"]
         if "embed_s" in networks:
-            row["embed_core_h"] = networks["embed_s"] * n * threads / 3600
-            row["judge_budget_core_h"] = networks["judge_s"] * BUDGET * threads / 3600
+            cores = networks["cores"]
+            row["embed_core_h"] = networks["embed_s"] * n * cores / 3600
+            row["judge_budget_core_h"] = networks["judge_s"] * BUDGET * cores / 3600
             if shape:
-                row["judge_core_h"] = networks["judge_s"] * row["pairs"] * threads / 3600
+                row["judge_core_h"] = networks["judge_s"] * row["pairs"] * cores / 3600
         result["rows"].append(row)
     return result | {"shape": shape}
 
