@@ -308,9 +308,7 @@ def explain(
     if embed is not None and not callable(embed):
         raise InputError(f"embed must be a function, got {type(embed).__name__}", hint="give that of an embedder")
     if locate is not None and not callable(locate):
-        raise InputError(
-            f"locate must be a function, got {type(locate).__name__}", hint="give response_map of a cross-encoder"
-        )
+        raise InputError(f"locate must be a function, got {type(locate).__name__}", hint="give that of a cross-encoder")
     if question2 < question1:
         # A fixed order of the questions makes ties fall the same way for both.
         return explain(question2, question1, embed, _exchanged(result), locate).mirrored()
