@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,10 +170,14 @@ def open_question_files(args: argparse.Namespace, sources: Sequence[str], report
     """Read the questions of one file after the other; ids must be unique over all.
 
     Raises:
-        InputError: As `open_questions`.
+        InputError: A file is given twice, or as `open_questions`.
     """
-    ids = ReadIds()
+    ids, places = ReadIds(), set[str]()
     for source in sources:
+        place = os.path.realpath(source)
+        if place in places:
+            raise InputError("the file is given twice", location=source, hint="name each file once")
+        places.add(place)
         yield from open_questions(args, source, report, ids=ids)
 
 

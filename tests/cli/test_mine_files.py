@@ -107,6 +107,7 @@ def test_one_file_in_parts_gives_what_it_gives_whole(capsys: pytest.CaptureFixtu
     [
         (["a.jsonl", "bad.jsonl"], "bad.jsonl, row 1"),
         (["a.jsonl", "missing.jsonl"], "missing.jsonl"),
+        (["a.jsonl", "./a.jsonl"], "./a.jsonl: the file is given twice"),
         (["a.jsonl", "bare.csv"], "all files must have ids, or none of them, got none after ids in a.jsonl"),
         (["bare.csv", "a.jsonl"], "got ids after none in bare.csv"),
         (["a.jsonl", "b.parquet", "--representative", "oldest", "--date-format", "%d"], "created, question 0"),
