@@ -26,6 +26,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sklearn.metrics import average_precision_score
 from transformers import TrainerCallback
 
 from data_scripts import mix
@@ -52,6 +53,8 @@ ROWS = 240_000
 """Labelled rows."""
 FITTED_TEXTS = 4_096
 """Texts that the first projection is fitted on."""
+FITTED_PAIRS = 8_192
+"""Labelled pairs that the first readout of the pair head is fitted on."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def run(*arguments: str | Path) -> None:
         sys.exit(1)
 
 
-def start(shape: Shape, shipped: Path, texts: list[str], vectors: NDArray[np.float32]) -> tuple[CrossEncoder, Any]:
+def start(shape: Shape, shipped: Path, taught: Taught) -> tuple[CrossEncoder, Any]:
     """Return a network made of the shipped weights, and the projection of its embedding head."""
     upper = open_stock("cross-encoder", str(shipped / "cross-encoder"), "cpu")[0].model
     bi_encoder = open_stock("bi-encoder", str(shipped / "bi-encoder"), "cpu")
@@ -121,9 +124,10 @@ def start(shape: Shape, shipped: Path, texts: list[str], vectors: NDArray[np.flo
     head.pooler.load_state_dict(upper.bert.pooler.dense.state_dict())
     head.classifier.load_state_dict(upper.classifier.state_dict())
     network = CrossEncoder(modules=[encoder, head], device="cpu")
+    fit_readout(network, taught)
     if shape.source == "bi-encoder" and whole and len(bi_encoder) > 3:
         return network, bi_encoder[2].linear.weight.detach().clone()
-    return network, fit_projection(network, texts[:FITTED_TEXTS], vectors[:FITTED_TEXTS])
+    return network, fit_projection(network, taught.texts[:FITTED_TEXTS], taught.vectors[:FITTED_TEXTS])
 
 
 def open_both(folder: Path) -> tuple[CrossEncoder, torch.Tensor]:
@@ -140,10 +144,40 @@ def fit_projection(network: CrossEncoder, texts: list[str], vectors: NDArray[np.
         for at in range(0, len(texts), 64):
             features = trunk(trunk.preprocess(texts[at : at + 64]))
             pooled.append(masked_mean(features["token_embeddings"], features["attention_mask"]))
-    states, targets = torch.cat(pooled).double(), torch.from_numpy(vectors).double()
-    ridge = 1e-3 * states.square().mean() * len(states) * torch.eye(states.shape[1], dtype=torch.float64)
-    solution: torch.Tensor = torch.linalg.solve(states.T @ states + ridge, states.T @ targets)
-    return solution.T.float().contiguous()
+    return ridge_regression(torch.cat(pooled), torch.from_numpy(vectors)).T.float().contiguous()
+
+
+def fit_readout(network: CrossEncoder, taught: Taught) -> None:
+    """Fit what the pair head reads its pooled vector from to the teacher's pooled vectors, by ridge regression."""
+    trunk: Any = network[0]
+    head: Any = network[1]
+    fitted = np.arange(min(FITTED_PAIRS, len(taught.left)))
+    fitted = fitted[np.argsort([max(len(taught.left[row]), len(taught.right[row])) for row in fitted], kind="stable")]
+    read = []
+    with torch.inference_mode():
+        for part in np.array_split(fitted, -(-len(fitted) // BATCH_SIZE)):
+            features = trunk(trunk.preprocess([(taught.left[row], taught.right[row]) for row in part]))
+            read.append(torch.cat(head.read(features["token_embeddings"], features["attention_mask"].bool()), dim=1))
+    inputs = torch.cat(read)
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    targets = torch.from_numpy(taught.pooled[fitted]).float().clamp(-0.99, 0.99).atanh()
+    solution = ridge_regression(inputs, targets).T.float()
+    width = head.pooler.in_features
+    with torch.no_grad():
+        head.pooler.weight.copy_(solution[:, :width])
+        head.agreement.weight.copy_(solution[:, width:-1])
+        head.pooler.bias.copy_(solution[:, -1])
+        scores = head.classifier(torch.tanh(inputs @ solution.T)).squeeze(1).double().numpy()
+    labels = taught.labels[fitted]
+    found = average_precision_score(labels[labels >= 0], scores[labels >= 0])
+    print(f"the fitted readout has an average precision of {found:.3f} on its own {len(fitted):,} pairs", flush=True)
+
+
+def ridge_regression(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the linear map of inputs (n, d) nearest to targets (n, e), float64 (d, e)."""
+    inputs, targets = inputs.double(), targets.double()
+    ridge = 1e-3 * inputs.square().mean() * len(inputs) * torch.eye(inputs.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ targets)
 
 
 def teacher_table(taught: Taught) -> TeacherTable:
@@ -263,7 +297,7 @@ def main() -> None:
     if args.previous:
         network, projection = open_both(args.work / args.previous)
     else:
-        network, projection = start(shape, args.work / "shipped", taught.texts, taught.vectors)
+        network, projection = start(shape, args.work / "shipped", taught)
     if not (folder / "start").is_dir():
         save_both(network, projection, folder / "start")
     loss = OneTrunkLoss(network, teacher_table(taught), projection)

@@ -78,6 +78,27 @@ def test_without_a_bias_they_are_bert_on_both_questions_in_one_input(head: Joint
     assert np.std(expected) > 0.01
 
 
+def test_the_means_of_both_questions_are_compared(head: JointLayers) -> None:
+    """By a loop over pairs; without its weights the result is another."""
+    tokens, mask = states(LENGTHS)
+    first = head.read(tokens, mask)[0]
+    with torch.no_grad():
+        head.agreement.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
+        scores = head.compare(*tokens.chunk(2), *mask.chunk(2)).tolist()
+        swapped = head.compare(*reversed(tokens.chunk(2)), *reversed(mask.chunk(2))).tolist()
+        expected = []
+        for row in range(n := len(LENGTHS)):
+            m, other = (tokens[side][mask[side]].mean(0) for side in (row, row + n))
+            both = torch.cat([(m - other).abs(), m * other])
+            pooled = torch.tanh(head.pooler.weight @ first[row] + head.agreement.weight @ both + head.pooler.bias)
+            expected.append(float(head.classifier.weight[0] @ pooled + head.classifier.bias))
+        head.agreement.weight.zero_()
+        without = head.compare(*tokens.chunk(2), *mask.chunk(2)).tolist()
+    assert scores == pytest.approx(expected, abs=1e-4)
+    assert scores == swapped
+    assert scores != pytest.approx(without, abs=1e-2)
+
+
 def test_a_large_bias_restricts_attention_to_the_other_question(head: JointLayers, bert: BertModel) -> None:
     """By a slow loop over heads and tokens, of the first layer."""
     tokens, mask = states([(3, 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("source", "kept"), [("cross-encoder", [0, 1]), ("bi-encoder", [0, 3])])
 def test_a_network_starts_from_the_layers_of_the_shipped_ones(source: str, kept: list[int], shipped: Path) -> None:
     given = taught()
-    network, projection = one_trunk.start(one_trunk.Shape(2, 1, source), shipped, given.texts, given.vectors)
+    network, projection = one_trunk.start(one_trunk.Shape(2, 1, source), shipped, given)
     whole = one_trunk.open_stock("cross-encoder", str(shipped / "cross-encoder"), "cpu")[0].model
     for layer, number in enumerate(kept):
         found = network[0].model.encoder.layer[layer].output.dense.weight
@@ -147,13 +148,28 @@ def test_a_network_starts_from_the_layers_of_the_shipped_ones(source: str, kept:
 
 def test_the_first_projection_fits_the_teachers_vectors(shipped: Path) -> None:
     given = taught()
-    network, _ = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given.texts, given.vectors)
+    network, _ = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given)
     features = network[0](network[0].preprocess(given.texts))
     tokens, mask = features["token_embeddings"].detach(), features["attention_mask"]
     truth = torch.randn(DIMENSIONS, HIDDEN)
     targets = embed(tokens, mask, truth)
     found = one_trunk.fit_projection(network, given.texts, targets.numpy())
     assert float((embed(tokens, mask, found) * targets).sum(1).mean()) > 0.9
+
+
+def test_the_first_readout_fits_the_teachers_pooled_vectors(shipped: Path) -> None:
+    given = taught()
+    network, _ = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given)
+    with torch.no_grad():
+        network[1].pooler.weight.normal_(0, 0.3)
+        network[1].agreement.weight.normal_(0, 3)
+    features = network(network.preprocess(list(zip(given.left, given.right, strict=True))))
+    known = replace(given, pooled=features["pooled"].detach().numpy())
+    network, _ = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, known)
+    found = network(network.preprocess(list(zip(given.left, given.right, strict=True))))["pooled"]
+    truth = features["pooled"].detach()
+    spread = float(truth.var(0).mean())
+    assert float((found.detach() - truth).square().mean()) < 0.1 * spread
 
 
 def weights(network: Any) -> dict[str, Tensor]:
@@ -170,7 +186,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
     def run(checkpoints: Path, steps_until_kill: int = 0) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        network, projection = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given.texts, given.vectors)
+        network, projection = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given)
         loss = OneTrunkLoss(network, one_trunk.teacher_table(given), projection)
         if steps_until_kill:
             compare, calls = loss.compare, iter(range(1000))
@@ -189,7 +205,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         run(tmp_path / "stopped", steps_until_kill=5)
     assert one_trunk.last_checkpoint(tmp_path / "stopped") is not None
     resumed = run(tmp_path / "stopped")
-    first = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given.texts, given.vectors)[0]
+    first = one_trunk.start(one_trunk.Shape(2, 1, "bi-encoder"), shipped, given)[0]
     moved = [name for name, value in weights(first).items() if not torch.equal(value, through[name])]
     assert {name.split(".")[0] for name in moved} == {"0", "1"}
     assert all(torch.equal(value, resumed[name]) for name, value in through.items())

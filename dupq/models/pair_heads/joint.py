@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dupq.models.pair_heads.pairs import PairHead
+from dupq.models.pair_heads.pairs import PairHead, masked_mean
 
 EPSILON = 1e-12
 """Epsilon of the layer normalisations, that of BERT."""
@@ -101,10 +101,13 @@ class JointLayers(PairHead):
     """Upper layers of a decomposed transformer: they read the token states of both questions together.
 
     The encoder reads each question by itself, so that its states can be kept; these layers compare two. Every token
-    attends to both questions, a learned bias marks the other one, and the score is read from the mean of both first
-    tokens: score = w · tanh(W (h + h') / 2 + b) + c. No question comes first, so a pair has no order.
+    attends to both questions, and a learned bias marks the other one. The score is read from the mean of both first
+    tokens, h and h', and from how the means m and m' of the encoder's states differ and agree:
+    score = w · tanh(W (h + h') / 2 + U [|m - m'|, m ∘ m'] + b) + c. No question comes first, so a pair has no order.
+    U starts at 0.
 
-    Sources: Cao et al. 2020 (DeFormer); MacAvaney et al. 2020 (PreTTR). Prefer it where each question is in many pairs.
+    Sources: Cao et al. 2020 (DeFormer); MacAvaney et al. 2020 (PreTTR); for U, Conneau et al. 2017 (InferSent). Prefer
+    it where each question is in many pairs.
 
     Args:
         dimensions: Dimensions of a token state.
@@ -118,6 +121,8 @@ class JointLayers(PairHead):
         super().__init__(dimensions=dimensions, layers=layers, heads=heads, inner=inner)
         self.layers = nn.ModuleList(JointLayer(dimensions, heads, inner) for _ in range(layers))
         self.pooler, self.classifier = nn.Linear(dimensions, dimensions), nn.Linear(dimensions, 1)
+        self.agreement = nn.Linear(2 * dimensions, dimensions, bias=False)
+        nn.init.zeros_(self.agreement.weight)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `scores`, raw logits (n, 1), and `pooled`, what they are read from, (n, dimensions).
@@ -133,13 +138,19 @@ class JointLayers(PairHead):
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """Return the pooled vectors of n pairs, float32 (n, dimensions), from states (2n, tokens, dimensions)."""
+        first, compared = self.read(states, mask)
+        with torch.autocast(states.device.type, enabled=False):
+            return torch.tanh(self.pooler(first) + self.agreement(compared))
+
+    def read(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the pooled vectors are read from, float32: (n, dimensions) and (n, 2 * dimensions)."""
         tokens = states[mask]
         for layer in self.layers:
             tokens = layer(tokens, mask, first_only=layer is self.layers[-1])
         with torch.autocast(states.device.type, enabled=False):
             left, right = tokens.float().chunk(2)
-            pooled: Tensor = self.pooler((left + right) / 2).tanh()
-        return pooled
+            mean_left, mean_right = masked_mean(states.float(), mask).chunk(2)
+            return (left + right) / 2, torch.cat([(mean_left - mean_right).abs(), mean_left * mean_right], dim=1)
 
     def _classify(self, pooled: Tensor) -> Tensor:
         with torch.autocast(pooled.device.type, enabled=False):
