@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OPSET = 23
 """The first version with `Attention` as one node."""
 
-_CONTRIB = "com.microsoft"
+CONTRIB = "com.microsoft"
 """Domain of onnxruntime's own operators."""
 
 OUTPUTS: Mapping[Kind, str] = {"bi-encoder": "embeddings", "cross-encoder": "scores"}
@@ -42,46 +42,75 @@ def build_graph(bert: Bert, products: Mapping[str, Int8Product] | None = None, t
     Raises:
         ImportError: onnx is not installed.
     """
-    graph = _Graph()
+    graph = Graph()
     averaged = bert.kind == "bi-encoder" and bert.pooling == "mean"
-    hidden = graph.normalise(_embed(graph, bert, products is not None), bert, "embeddings.LayerNorm")
+    hidden = embed(graph, bert, products is not None)
     for layer in range(bert.layers):
-        prefix, at = f"encoder.layer.{layer}", f"{layer}."
         # Where only the first token is used in the end, the last layer queries that one only.
-        last = layer == bert.layers - 1 and not averaged
-        query, key, value = graph.product(hidden, bert, at + "qkv", products, taps, parts=3, first_query=last)
-        hidden = graph.first(hidden) if last else hidden
-        mixed = graph.node("Attention", query, key, value, q_num_heads=bert.heads, kv_num_heads=bert.heads)
-        mixed = graph.product(mixed, bert, at + "mix", products, taps)[0]
-        hidden = graph.normalise(graph.node("Add", mixed, hidden), bert, f"{prefix}.attention.output.LayerNorm")
-        inner = graph.node("Gelu", graph.product(hidden, bert, at + "up", products, taps)[0])
-        inner = graph.product(inner, bert, at + "down", products, taps)[0]
-        hidden = graph.normalise(graph.node("Add", inner, hidden), bert, f"{prefix}.output.LayerNorm")
+        first = graph.constant("first", np.array([0])) if layer == bert.layers - 1 and not averaged else ""
+        hidden = add_layer(graph, bert, layer, hidden, products, taps, queried=first)
     if averaged:
-        result = _mean(graph, hidden)
+        result = mean(graph, hidden)
     else:
         result = graph.node("Squeeze", hidden, graph.constant("one", np.array([1])))
         result = _classify(graph, bert, result) if bert.kind == "cross-encoder" else result
     if PROJECTION in bert.tensors:
-        result = _project(graph, bert, result)
+        result = project(graph, bert, result)
     graph.name_output(result, OUTPUTS[bert.kind])
     return graph.model(bert)
 
 
-def _embed(graph: _Graph, bert: Bert, int8: bool) -> str:
-    """Sum token, position and type embeddings.
+def add_layer(
+    graph: Graph,
+    bert: Bert,
+    layer: int,
+    hidden: str,
+    products: Mapping[str, Int8Product] | None = None,
+    taps: bool = False,
+    *,
+    queried: str = "",
+    bias: str = "",
+) -> str:
+    """Add one layer, and return its output.
+
+    Args:
+        graph: The graph.
+        bert: The network.
+        layer: Its number.
+        hidden: Token states, (b, l, d).
+        products: The int8 form of every product; None for float32.
+        taps: Add the input of each product to the outputs, under its name.
+        queried: Places of the tokens whose new states are computed, (q,); all if empty.
+        bias: What is added to the attention logits, broadcast to (b, heads, q or l, l); nothing if empty.
+    """
+    prefix, at = f"encoder.layer.{layer}", f"{layer}."
+    query, key, value = graph.product(hidden, bert, at + "qkv", products, taps, parts=3, queried=queried)
+    hidden = graph.at(hidden, queried)
+    biases = [bias] if bias else []
+    mixed = graph.node("Attention", query, key, value, *biases, q_num_heads=bert.heads, kv_num_heads=bert.heads)
+    mixed = graph.product(mixed, bert, at + "mix", products, taps)[0]
+    hidden = graph.normalise(graph.node("Add", mixed, hidden), bert, f"{prefix}.attention.output.LayerNorm")
+    inner = graph.node("Gelu", graph.product(hidden, bert, at + "up", products, taps)[0])
+    inner = graph.product(inner, bert, at + "down", products, taps)[0]
+    return graph.normalise(graph.node("Add", inner, hidden), bert, f"{prefix}.output.LayerNorm")
+
+
+def embed(graph: Graph, bert: Bert, int8: bool) -> str:
+    """Add the normalised sum of token, position and type embeddings, (b, l, d).
 
     An int8 graph gets its `EmbeddingTable` as inputs.
     """
-    if not int8:
-        words = graph.constant("words", bert.tensors["embeddings.word_embeddings.weight"])
-        return _add_positions(graph, bert, graph.node("Gather", words, "ids"))
-    graph.has_table = True
-    rows, scales = (graph.node("Gather", table, "ids") for table in TABLE_INPUTS)
-    return _add_positions(graph, bert, graph.node("Mul", graph.node("Cast", rows, to=1), scales))
+    if int8:
+        graph.has_table = True
+        rows, scales = (graph.node("Gather", table, "ids") for table in TABLE_INPUTS)
+        words = graph.node("Mul", graph.node("Cast", rows, to=1), scales)
+    else:
+        table = graph.constant("words", bert.tensors["embeddings.word_embeddings.weight"])
+        words = graph.node("Gather", table, "ids")
+    return graph.normalise(_add_positions(graph, bert, words), bert, "embeddings.LayerNorm")
 
 
-def _add_positions(graph: _Graph, bert: Bert, summed: str) -> str:
+def _add_positions(graph: Graph, bert: Bert, summed: str) -> str:
     """Add the position and type embeddings."""
     positions = bert.tensors["embeddings.position_embeddings.weight"][: bert.max_length]
     types = bert.tensors["embeddings.token_type_embeddings.weight"]
@@ -94,7 +123,7 @@ def _add_positions(graph: _Graph, bert: Bert, summed: str) -> str:
     return graph.node("Add", summed, graph.node("Slice", graph.constant("positions", positions), start, length))
 
 
-def _mean(graph: _Graph, hidden: str) -> str:
+def mean(graph: Graph, hidden: str) -> str:
     """Average (b, l, d) to (b, d).
 
     By a product, because the rounding of ReduceMean depends on the batch.
@@ -106,7 +135,7 @@ def _mean(graph: _Graph, hidden: str) -> str:
     return graph.node("Squeeze", graph.node("MatMul", shares, hidden), one)
 
 
-def _project(graph: _Graph, bert: Bert, vectors: str) -> str:
+def project(graph: Graph, bert: Bert, vectors: str) -> str:
     """Project (b, d) to (b, fewer).
 
     One product a vector, so that a vector does not depend on its batch.
@@ -116,7 +145,7 @@ def _project(graph: _Graph, bert: Bert, vectors: str) -> str:
     return graph.node("Squeeze", graph.node("MatMul", weight, graph.node("Unsqueeze", vectors, last)), last)
 
 
-def _classify(graph: _Graph, bert: Bert, first: str) -> str:
+def _classify(graph: Graph, bert: Bert, first: str) -> str:
     for name in ("pooler.dense", "classifier"):
         weight = graph.constant(f"{name}.weight", bert.weight(name))
         first = graph.node("Gemm", first, weight, graph.constant(f"{name}.bias", bert.tensors[f"{name}.bias"]))
@@ -125,7 +154,7 @@ def _classify(graph: _Graph, bert: Bert, first: str) -> str:
     return graph.node("Squeeze", first, graph.constant("last_axis", np.array([1])))
 
 
-class _Graph:
+class Graph:
     """Nodes and constants of a graph."""
 
     def __init__(self) -> None:
@@ -163,11 +192,11 @@ class _Graph:
         products: Mapping[str, Int8Product] | None,
         taps: bool,
         parts: int = 1,
-        first_query: bool = False,
+        queried: str = "",
     ) -> list[str]:
         """Add a product and its bias, with its columns divided into parts.
 
-        With `first_query`, the first part is computed for the first token only.
+        With `queried`, the first part is computed for the tokens at those places only.
         """
         weight, bias = bert.product(name)
         if taps:
@@ -182,7 +211,7 @@ class _Graph:
                     self.node("MatMul", source, self.constant(f"{part}.weight", weight[:, some])),
                     self.constant(f"{part}.bias", bias[some]),
                 )
-                for source, (part, some) in zip(self.sources(value, parts, first_query), columns, strict=True)
+                for source, (part, some) in zip(self.sources(value, parts, queried), columns, strict=True)
             ]
         int8 = products[name]
         if int8.scale is None:
@@ -191,7 +220,7 @@ class _Graph:
             value = self.node("Mul", value, self.constant(f"{name}.smoothing", 1 / int8.smoothing))
         scale = self.constant(f"{name}.scale", np.array(int8.scale, dtype=np.float32))
         zero = self.constant(f"{name}.zero", np.array(int8.zero_point, dtype=np.uint8))
-        rounded = self.node("QuantizeLinear", value, scale, zero, domain=_CONTRIB)
+        rounded = self.node("QuantizeLinear", value, scale, zero, domain=CONTRIB)
         return [
             self.node(
                 "MatMulIntegerToFloat",
@@ -202,19 +231,18 @@ class _Graph:
                 zero,
                 self.constant(f"{part}.zeros", np.zeros(width, dtype=np.int8)),
                 self.constant(f"{part}.bias", bias[some]),
-                domain=_CONTRIB,
+                domain=CONTRIB,
             )
-            for source, (part, some) in zip(self.sources(rounded, parts, first_query), columns, strict=True)
+            for source, (part, some) in zip(self.sources(rounded, parts, queried), columns, strict=True)
         ]
 
-    def sources(self, value: str, parts: int, first_query: bool) -> list[str]:
+    def sources(self, value: str, parts: int, queried: str) -> list[str]:
         """Return the input of each part of a product."""
-        return [self.first(value) if first_query and part == 0 else value for part in range(parts)]
+        return [self.at(value, queried) if part == 0 else value for part in range(parts)]
 
-    def first(self, value: str) -> str:
-        """Slice the first token: (b, l, d) to (b, 1, d)."""
-        zero, one = self.constant("zero", np.array([0])), self.constant("one", np.array([1]))
-        return self.node("Slice", value, zero, one, one)
+    def at(self, value: str, places: str) -> str:
+        """Take tokens at places (q,), all if empty: (b, l, d) to (b, q, d)."""
+        return self.node("Gather", value, places, axis=1) if places else value
 
     def row_product(self, value: str, name: str, int8: Int8Product, bias: NDArray[np.float32]) -> str:
         """Add a product in which each token has its own scale."""
@@ -227,7 +255,7 @@ class _Graph:
             "Expand", self.constant("row_zeros", np.array([ROW_ZERO], dtype=np.uint8)), self.node("Shape", flat_scales)
         )
         flat = self.node("Reshape", value, self.constant(f"{name}.flat", np.array([-1, len(int8.weight)])))
-        rounded = self.node("QuantizeLinear", flat, flat_scales, zeros, domain=_CONTRIB, axis=0)
+        rounded = self.node("QuantizeLinear", flat, flat_scales, zeros, domain=CONTRIB, axis=0)
         product = self.node(
             "MatMulIntegerToFloat",
             self.node("Reshape", rounded, self.node("Shape", value)),
@@ -236,7 +264,7 @@ class _Graph:
             self.constant(f"{name}.scales", int8.weight_scales),
             self.constant("row_zero", np.array(ROW_ZERO, dtype=np.uint8)),
             self.constant(f"{name}.zeros", np.zeros(len(bias), dtype=np.int8)),
-            domain=_CONTRIB,
+            domain=CONTRIB,
         )
         return self.node("Add", self.node("Mul", product, scales), self.constant(f"{name}.bias", bias))
 
@@ -255,5 +283,5 @@ class _Graph:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
             [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in self.constants.items()],
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_CONTRIB, 1)]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)

@@ -13,7 +13,7 @@ from dupq.models.pair_heads.pairs import PairHead, masked_mean
 
 EPSILON = 1e-12
 """Epsilon of the layer normalisations, that of BERT."""
-_BERT_NAMES = {
+BERT_NAMES = {
     "query": "attention.self.query",
     "key": "attention.self.key",
     "value": "attention.self.value",
@@ -79,7 +79,7 @@ class JointLayer(nn.Module):
     def copy_bert(self, layer: nn.Module) -> None:
         """Copy the weights of a `BertLayer`; `other` becomes 0."""
         weights = layer.state_dict()
-        own = {f"{name}.{kind}": weights[f"{_BERT_NAMES[name]}.{kind}"] for name in _BERT_NAMES for kind in _KINDS}
+        own = {f"{name}.{kind}": weights[f"{BERT_NAMES[name]}.{kind}"] for name in BERT_NAMES for kind in _KINDS}
         self.load_state_dict({**own, "other": torch.zeros_like(self.other)})
 
 

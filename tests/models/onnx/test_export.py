@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from dupq.errors import InputError, MissingExtraError, ModelFolderError
 from dupq.models.onnx.bert_weights import Bert, product_names, read_bert
 from dupq.models.onnx.export import _stock_tokenizer, export
-from dupq.models.onnx.graph import OUTPUTS, _Graph, build_graph
+from dupq.models.onnx.graph import OUTPUTS, Graph, build_graph
 from dupq.models.onnx.quantise import (
     Activations,
     Int8Product,
@@ -209,7 +209,7 @@ def test_a_token_with_a_scale_of_its_own_is_rounded_alike_in_any_company() -> No
     rows[1, 4] = -0.16  # and one whose every value is small and negative
     weight, bias = draw.normal(size=(8, 4)).astype(np.float32), draw.normal(size=4).astype(np.float32)
     product = Int8Product(*quantise_weight(weight))
-    graph = _Graph()
+    graph = Graph()
     graph.nodes.append(helper.make_node("Identity", ["ids"], ["rows"]))
     graph.name_output(graph.row_product("rows", "down", product, bias), OUTPUTS["cross-encoder"])
     model = graph.model(Bert("cross-encoder", {}, 1, 1, 1e-12, 8))
