@@ -80,9 +80,12 @@ def main() -> None:
     splits = {name: load_pairs(Path(args.splits) / f"{name}.jsonl") for name in ("validation", "calibration", "test")}
     bi_encoder = CosineScorer(load_bi_encoder(form_of(args.bi_encoder), Path(args.bi_encoder), long_texts="lead"))
     cross_encoder = load_cross_encoder(form_of(args.cross_encoder), Path(args.cross_encoder))
-    bi, cross = score("bi-encoder", bi_encoder, splits), score("cross-encoder, one order", cross_encoder, splits)
+    bi, cross = (
+        score("bi-encoder", bi_encoder, splits),
+        score("cross-encoder, one order (canonical)", cross_encoder, splits),
+    )
     doubtful, twice = with_symmetry(cross_encoder, "adaptive"), with_symmetry(cross_encoder, "both")
-    first = score("cross-encoder, both orders where it matters", doubtful, splits)
+    first = score("cross-encoder, both orders where it matters (adaptive)", doubtful, splits)
     members, labels = [first, bi], splits["validation"].labels
     # A plain mean, each first put on the scale of log-odds by itself.
     alone = [fit_weights(member["scores"]["validation"][None], labels) for member in members]
@@ -95,10 +98,10 @@ def main() -> None:
         return combined(name, weights, offset, list(rows))
 
     rows = [
-        *(score(f"untrained {Path(base).name} (cosine)", CosineScorer(BiEncoder(base)), splits) for base in args.base),
+        *(score(f"{Path(base).name} as published", CosineScorer(BiEncoder(base)), splits) for base in args.base),
         bi,
         cross,
-        score("cross-encoder, the mean of both orders", twice, splits),
+        score("cross-encoder, the mean of both orders (both)", twice, splits),
         first,
         combined("that and the bi-encoder, averaged logits", halves, constant, members),
         stacked("that and the bi-encoder, stacked logits", *members),

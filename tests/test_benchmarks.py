@@ -24,19 +24,19 @@ def rows_of(table: str) -> list[list[str]]:
 
 def test_a_kind_of_text_without_results_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert [row[2] for row in rows_of(readme.overview())] == ["average precision", "accuracy", "ECE (0 is best)"]
-    assert {len(row) for row in rows_of(readme.overview())} == {4}
+    assert [row[3] for row in rows_of(readme.overview())] == ["average precision", "accuracy", "ECE (0 is best)"]
+    assert {len(row) for row in rows_of(readme.overview())} == {5}
 
 
 def test_every_kind_of_text_with_results_has_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorers = {"dupq": BOTH, "all-mpnet-base-v2": {**BOTH, "roc_auc": METRIC | {"value": 0.25}}}
-    clusters = {"pairs": 1234, "scorers": scorers, "accuracy": METRIC}
+    clusters = {"pairs": 1234, "scorers": scorers, "duplicates": 0.25}
     ours = {**BOTH, "recall_at_10": METRIC}
     results = {
         "worlds": {"worlds_dev": clusters, "posts_dev": [clusters, clusters | {"pairs": 9}]},
-        "elsewhere": {"rows": [{"name": "PARADE", "pairs": 7, "metrics": ours, "encoders": {}}]},
-        "contrast": {"rows": [{"kind": "all", "pairs": 8, "error": METRIC}]},
-        "mined": {"metrics": {"precision": METRIC, "recall": METRIC}},
+        "elsewhere": {"rows": [{"name": "PARADE", "pairs": 7, "duplicates": 0.5, "metrics": ours, "encoders": {}}]},
+        "contrast": {"rows": [{"kind": "all", "pairs": 8, "duplicates": 0.45, "error": METRIC}]},
+        "mined": {"base_rate": 0.044, "metrics": {"precision": METRIC, "recall": METRIC}},
         "retrieval": {"texts": 5000, "queries": 100, "rows": {"dupq": ours, "all-MiniLM-L6-v2": ours}},
     }
     for name, result in results.items():
@@ -44,16 +44,14 @@ def test_every_kind_of_text_with_results_has_its_rows(tmp_path: Path, monkeypatc
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     cells = "0.500 (0.400-0.600)"
     assert rows_of(readme.overview())[3:] == [
-        ["paraphrases and near misses", "1,234", "ROC AUC", cells, "-", "0.250"],
-        ["", "", "average precision", cells, "-", "0.500"],
-        ["", "", "accuracy", cells, "-", "-"],
-        ["forum posts, up to 260 words", "1,234", "ROC AUC", cells, "-", "0.250"],
-        ["", "", "accuracy", cells, "-", "-"],
-        ["definitions (PARADE)", "7", "ROC AUC", cells, "-", "-"],
-        ["one word or role changed by rule", "8", "decided wrongly (0 is best)", cells, "-", "-"],
-        ["pairs mined from Quora", "-", "precision of flagged pairs", cells, "-", "-"],
-        ["", "", "share of duplicates flagged", cells, "-", "-"],
-        ["search among 5,000 texts", "100", "recall@10", cells, "0.500", "-"],
+        ["paraphrases and near misses", "1,234", "25%", "ROC AUC", cells, "-", "0.250"],
+        ["", "", "", "average precision", cells, "-", "0.500"],
+        ["forum posts, up to 260 words", "1,234", "25%", "ROC AUC", cells, "-", "0.250"],
+        ["definitions (PARADE)", "7", "50%", "ROC AUC", cells, "-", "-"],
+        ["one word or role changed by rule", "8", "45%", "decided wrongly (0 is best)", cells, "-", "-"],
+        ["pairs mined from Quora", "-", "4%", "precision of flagged pairs", cells, "-", "-"],
+        ["", "", "", "share of duplicates flagged", cells, "-", "-"],
+        ["search among 5,000 texts", "100", "-", "recall@10", cells, "0.500", "-"],
     ]
 
 

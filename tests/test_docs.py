@@ -115,8 +115,12 @@ def test_the_python_of_the_pages(
 def test_everyday_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The operator's tutorial, on a small forum."""
+    """The operator's tutorial from the first to the last command, on a small forum with answers that agree."""
     monkeypatch.chdir(tmp_path)
+    pairs = [(f"How do I clean a {name} lamp?", f"How is a {name} lamp cleaned?", 1) for name in "abcdefghijkl"]
+    pairs += [(f"How do I clean a {name} lamp?", f"Where is the {name} lamp from?", 0) for name in "mnopqrstuvwx"]
+    lines = [f"{left},{right},{label},2\n" for left, right, label in pairs]
+    (tmp_path / "judged.csv").write_text("question1,question2,label,weight\n" + "".join(lines), encoding="utf-8")
     texts = ["How old are you?", "What is your age?", "Why is the sky blue?", "how old are you", "Why is grass green?"]
     rows = "".join(f'{number},"{text}"\n' for number, text in enumerate(texts, 1))
     for name in ("questions.csv", "new_questions.csv"):
@@ -124,9 +128,12 @@ def test_everyday_commands_run(
     page = "docs/tutorials/operator.md"
     lines = [line for found, line in ((named(p), line) for p, line in command_lines()) if found == page]
     for line in lines:
-        if "--model" not in line:
-            assert main(shlex.split(line)) == 0, f"{line}\n{capsys.readouterr().err}"
+        assert main(shlex.split(line)) == 0, f"{line}\n{capsys.readouterr().err}"
+    adapted = dupq.DuplicatePipeline.from_pretrained(tmp_path / "adapted").candidate_calibration
+    assert adapted is not None
+    assert adapted.pairs == len(pairs)
     assert (tmp_path / "pairs.csv").is_file()
+    assert (tmp_path / "all_pairs.csv").is_file()
     assert (tmp_path / "groups.csv").is_file()
 
 

@@ -46,6 +46,32 @@ def loads(results: Any) -> str:
     return text + " ".join(lines) + "\n"
 
 
+def latency(results: Any) -> str:
+    """Return the time of one request, in a sentence."""
+    found = dict(_figures(results, "flag")), dict(_figures(results, "score_1"))
+    if not all("dupq" in part and "1" in part["dupq"]["clients"] for part in found):
+        return NOT_MEASURED
+    flag, score = (part["dupq"]["clients"]["1"]["p50_ms"] for part in found)
+    cores = results["machine"]["cores"]
+    return (
+        f"On {cores} processor cores, a single client waits {flag:,.0f} ms for a flag at the median, and {score:,.0f}"
+        " ms for the score of\none pair.\n"
+    )
+
+
+def capacity(results: Any) -> str:
+    """Return the flags a second of one process, in a sentence."""
+    found = dict(_figures(results, "flag"))
+    if "dupq" not in found:
+        return NOT_MEASURED
+    rates = sorted(row["per_second"] for row in found["dupq"]["clients"].values())
+    questions, cores = results["settings"]["questions"], results["machine"]["cores"]
+    return (
+        f"One process answered {rates[0]:,.1f} to {rates[-1]:,.1f} flags a second among {questions:,} questions on"
+        f" {cores} processor cores:\n[How the service works](../explanation/service.md#figures).\n"
+    )
+
+
 def starts(results: Any) -> str:
     """Return start to ready, and memory."""
     rows = []
@@ -74,7 +100,8 @@ def pressure(results: Any) -> str:
                         f"{row['per_second']:,.1f}",
                         _latency(row),
                         f"{row['refused_share']:.0%}",
-                        f"{_errors_of(row):,}",
+                        f"{row['statuses'].get('lost', 0):,}",
+                        f"{_errors_of(row) - row['statuses'].get('lost', 0):,}",
                         _latency(row["refused"]) if row["refused"] else "-",
                         f"{row['least_mb']:,.0f} to {row['most_mb']:,.0f}",
                         f"{row['last_less_first_mb']:+,.1f}",
@@ -86,6 +113,7 @@ def pressure(results: Any) -> str:
         "answered/s",
         "p50 / p99, ms",
         "refused (429)",
+        "no connection",
         "errors",
         "refused in, p50 / p99, ms",
         "memory, MB",

@@ -38,7 +38,10 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     networks.add_argument("--bi-encoder", metavar="DIR|ID", help="trained bi-encoder (default: none)")
     networks.add_argument("--cross-encoder", metavar="DIR|ID", help="trained cross-encoder (default: none)")
     networks.add_argument(
-        "--model", metavar="DIR|ID", help="pipeline to calibrate again, with its networks (default: none)"
+        "--model",
+        metavar="DIR|ID",
+        help="pipeline to calibrate again, with its networks (default: none; with --add, --candidates and "
+        "--candidates-from, the shipped model)",
     )
     networks.add_argument(
         "--add", metavar="FILE", help="adapt --model to 50 or more labelled pairs of your own forum (default: none)"
@@ -220,7 +223,8 @@ def run_calibrate(args: argparse.Namespace) -> int:
     from dupq.hub.folder import require_place
     from dupq.pipeline import DuplicatePipeline
 
-    if bool(args.model) == bool(args.bi_encoder or args.cross_encoder):
+    named = bool(args.model), bool(args.bi_encoder or args.cross_encoder)
+    if all(named) or not (any(named) or args.add or args.candidates or args.candidates_from):
         raise InputError(
             "either --model, or --bi-encoder and/or --cross-encoder, is needed",
             hint="dupq calibrate SPLITS --cross-encoder DIR",
@@ -284,10 +288,7 @@ def _run_adapt(args: argparse.Namespace) -> int:
     from dupq.data.pairs import load_pairs
     from dupq.pipeline import DuplicatePipeline
 
-    if args.pairs is not None or not args.model:
-        raise InputError(
-            "--add needs --model, and excludes PAIRS", hint="dupq calibrate --model DIR --add VERDICTS -o NEW"
-        )
+    _refuse_others(args, "--add", "VERDICTS")
     _refuse_policies(args, "--add")
     options = pair_options(args)
     verdicts = load_pairs(args.add, **options)
@@ -308,6 +309,16 @@ def _run_adapt(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_others(args: argparse.Namespace, mode: str, values: str) -> None:
+    """Refuse other labels and other networks beside those that a mode adapts to."""
+    others = {"PAIRS": args.pairs, "--add": args.add, "--bi-encoder": args.bi_encoder}
+    others["--cross-encoder"] = args.cross_encoder
+    if given := [name for name, value in others.items() if value is not None and name != mode]:
+        raise InputError(
+            f"{mode} excludes {' and '.join(given)}", hint=f"dupq calibrate --model DIR {mode} {values} -o NEW"
+        )
+
+
 def _refuse_policies(args: argparse.Namespace, mode: str) -> None:
     for name in ("policy", "miss_rate", "delta"):
         if getattr(args, name) is not None:
@@ -324,11 +335,7 @@ def _run_fit_candidates(args: argparse.Namespace) -> int:
     from dupq.mining.candidate_fit import fit_candidate_rule
     from dupq.pipeline import DuplicatePipeline
 
-    if args.pairs is not None or args.add or not args.model:
-        raise InputError(
-            "--candidates-from needs --model, and excludes PAIRS and --add",
-            hint="dupq calibrate --model DIR --candidates-from PAIRS --among QUESTIONS -o NEW",
-        )
+    _refuse_others(args, "--candidates-from", "PAIRS --among QUESTIONS")
     _refuse_policies(args, "--candidates-from")
     recall = 0.9 if args.candidate_recall is None else args.candidate_recall
     as_number(recall, "candidate_recall", 0, 1, above=True, hint="try 0.9")
@@ -348,11 +355,7 @@ def _run_candidates(args: argparse.Namespace) -> int:
     from dupq.data.judged import load_judged
     from dupq.pipeline import DuplicatePipeline
 
-    if args.pairs is not None or args.add or not args.model:
-        raise InputError(
-            "--candidates needs --model, and excludes PAIRS and --add",
-            hint="dupq calibrate --model DIR --candidates JUDGED -o NEW",
-        )
+    _refuse_others(args, "--candidates", "JUDGED")
     for name in ("miss_rate", "delta"):
         if getattr(args, name) is not None:
             raise InputError(

@@ -241,7 +241,10 @@ def _external_results(content: Mapping[str, Any]) -> str:
         for row in rows
     ]
     header = ("other questions", "pairs", "duplicates", *(METRICS[name][1] for name in chosen))
-    text = "At its own threshold, with nothing fitted there; 95 % intervals over question groups"
+    text = (
+        f"At its own threshold and base rate of {content['base_rate']:.1%}, with nothing fitted there; 95 % intervals"
+    )
+    text += " over question groups"
     if not all(has_interval(row["sample"]) for row in rows):
         text += " (none where these are too few, or one of them holds most of the pairs)"
     return f"{text}:\n\n{_table(header, table)}{left_out}"
@@ -257,15 +260,33 @@ def _conflicts(decisions: _Decisions) -> str:
             f"{row['distinct']:.1%}",
             f"{row['error']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
             "-" if row["false_flags"] is None else f"{row['false_flags']:.1%}",
+            _missed(row),
         )
         for row in decisions.report.conflicts
     ]
-    header = ("conflict", "pairs", "distinct", "decided wrongly (95 % interval)", "distinct, but flagged")
-    return (
-        "Contrast cases among the pairs it was measured on: pairs of the same words except for a number, a negation, a "
-        "name, an order, an opposite or a choice that conflicts, as `dupq explain` finds it. The last column is the "
-        "share of the distinct ones that it flags:\n\n" + _table(header, rows)
+    header = (
+        "conflict",
+        "pairs",
+        "distinct",
+        "decided wrongly (95 % interval)",
+        "distinct, flagged",
+        "duplicates, missed",
     )
+    return (
+        "Contrast cases among the pairs it was measured on, with the labels that people gave them: pairs of the same "
+        "words except for a number, a negation, a name, an order, an opposite or a choice that conflicts, as `dupq "
+        "explain` finds it. The last columns are the share of the distinct ones that it flags, and of the duplicates "
+        "that it misses:\n\n" + _table(header, rows)
+    )
+
+
+def _missed(row: Mapping[str, Any]) -> str:
+    """Return the share of duplicates that are not flagged, from that of all errors."""
+    duplicates = 1 - row["distinct"]
+    if duplicates <= 0:
+        return "-"
+    wrong = row["error"] - row["distinct"] * (row["false_flags"] or 0.0)
+    return f"{min(max(wrong / duplicates, 0.0), 1.0):.1%}"
 
 
 def _records(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Find all duplicates within a collection of questions, or between two."""
+"""Find likely duplicates within a collection of questions, or between two."""
 
 from __future__ import annotations
 

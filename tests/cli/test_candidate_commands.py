@@ -86,7 +86,7 @@ def test_a_later_adaptation_names_what_it_leaves_alone(
         (["--label-column", "times"], "no judged candidate of a weight above 0 is a distinct pair"),
         (["--miss-rate", "0.1"], "--miss-rate has no effect with --candidates"),
         (["--policy", "best"], "unknown policy"),
-        (["--add", "verdicts.csv"], "excludes PAIRS and --add"),
+        (["--add", "verdicts.csv"], "--candidates excludes --add"),
     ],
 )
 def test_what_cannot_serve_is_refused(

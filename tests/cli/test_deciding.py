@@ -235,7 +235,7 @@ def test_the_candidate_rule_is_fitted_alone(capsys: pytest.CaptureFixture[str], 
     for arguments, told in (
         ((*fitted, "--candidate-recall", "0"), "candidate_recall must be a number in (0, 1], got 0.0"),
         ((*fitted, "--policy", "f1"), "--policy has no effect with --candidates-from"),
-        ((*fitted, "--add", pairs), "--candidates-from needs --model, and excludes PAIRS and --add"),
+        ((*fitted, "--add", pairs), "--candidates-from excludes --add"),
         (("calibrate", pairs, "--model", model, "--among", forum, "-o", tmp_path / "x"), "needs --candidates-from"),
     ):
         status, _, err = run(capsys, *arguments)

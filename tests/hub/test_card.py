@@ -254,12 +254,12 @@ def test_figures_on_other_questions_are_of_this_pipeline_or_left_out(folder: Pat
 
 def test_contrast_cases_stand_where_it_fails(folder: Path) -> None:
     report = read_report(folder)
-    shown = {"kind": "negation", "pairs": 40, "distinct": 0.9, "error": 0.125, "low": 0.05, "high": 0.25}
-    rows = [{**shown, "false_flags": 0.5}, {**shown, "kind": "none", "distinct": 0.0, "false_flags": None}]
+    shown = {"kind": "negation", "pairs": 40, "distinct": 0.9, "error": 0.375, "low": 0.05, "high": 0.5}
+    rows = [{**shown, "false_flags": 0.4}, {**shown, "kind": "none", "distinct": 0.0, "false_flags": None}]
     card = render_card(open_folder(folder), replace(report, conflicts=rows))
     assert tables(card)["conflict"] == [
-        ["negation", "40", "90.0%", "12.5% (5.0% to 25.0%)", "50.0%"],
-        ["none", "40", "0.0%", "12.5% (5.0% to 25.0%)", "-"],
+        ["negation", "40", "90.0%", "37.5% (5.0% to 50.0%)", "40.0%", "15.0%"],
+        ["none", "40", "0.0%", "37.5% (5.0% to 50.0%)", "-", "37.5%"],
     ]
     assert "conflict" not in tables(render_card(open_folder(folder), replace(report, conflicts=())))
 
