@@ -75,7 +75,7 @@ def files(tmp_path: Path) -> Path:
         ["explain", "How old are you?", "How old is your dog?"],
         ["mine", "questions.csv", "-o", "duplicates.csv", "--groups", "groups.csv"],
         ["index", "add", "forum.db", "questions.csv"],
-        ["calibrate", "--model", SHIPPED, "--add", "pairs.csv", "-o", "adapted"],
+        ["calibrate", "--add", "pairs.csv", "-o", "adapted"],
         ["evaluate", SHIPPED, "pairs.csv"],
     ],
     ids=lambda command: " ".join(command[:2]),

@@ -236,6 +236,12 @@ def test_the_candidate_rule_is_fitted_alone(capsys: pytest.CaptureFixture[str], 
         ((*fitted, "--candidate-recall", "0"), "candidate_recall must be a number in (0, 1], got 0.0"),
         ((*fitted, "--policy", "f1"), "--policy has no effect with --candidates-from"),
         ((*fitted, "--add", pairs), "--candidates-from excludes --add"),
+        ((*fitted, pairs), "--candidates-from excludes PAIRS"),
+        (
+            ("calibrate", "--cross-encoder", model, "--add", pairs, "-o", tmp_path / "x"),
+            "--add excludes --cross-encoder",
+        ),
+        (("calibrate", pairs, "-o", tmp_path / "x"), "either --model, or"),
         (("calibrate", pairs, "--model", model, "--among", forum, "-o", tmp_path / "x"), "needs --candidates-from"),
     ):
         status, _, err = run(capsys, *arguments)

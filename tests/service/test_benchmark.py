@@ -256,7 +256,7 @@ def test_the_tables_have_both_servers_and_the_reasons() -> None:
 
     loads = {"clients": {"1": load(80.0, s200=9), "8": load(1234.56, s200=9, s500=7)}, "peak_mb": 512.3}
     busy = {
-        **load(90.0, s200=10, s429=30),
+        **load(90.0, s200=10, s429=30, slost=6, s500=2),
         "refused": {"p50_ms": 1.0, "p99_ms": 9.0},
         "refused_share": 0.75,
         "least_mb": 400.0,
@@ -291,10 +291,12 @@ def test_the_tables_have_both_servers_and_the_reasons() -> None:
     assert "| dupq | 1.5 | 1.6 | 1.7 | 300 | 512 | - | 512 |" in tables.starts(results)
     assert "| FastAPI and sentence-transformers | - | 9.0 | 1.7 | 300 | 512 | - | - |" in tables.starts(results)
     rows = tables.pressure(results).splitlines()
-    assert rows[2] == "| dupq | wait for Retry-After | 90.0 | 12 / 34 | 75% | 0 | - | 400 to 404 | +0.3 |"
-    assert rows[3] == "| dupq | ask again after 0.1 s | 90.0 | 12 / 34 | 75% | 0 | 1 / 9 | 400 to 404 | +0.3 |"
+    assert rows[2] == "| dupq | wait for Retry-After | 90.0 | 12 / 34 | 75% | 6 | 2 | - | 400 to 404 | +0.3 |"
+    assert rows[3] == "| dupq | ask again after 0.1 s | 90.0 | 12 / 34 | 75% | 6 | 2 | 1 / 9 | 400 to 404 | +0.3 |"
     assert "| 10 | 20 | 12,345 | 0 | 0 | 0 | 0 | 0 | 7 | 3 |" in tables.crashes(results)
-    for table in (tables.loads, tables.starts, tables.pressure, tables.crashes):
+    assert tables.capacity(results).startswith("One process answered 80.0 to 1,234.6 flags a second among 100,000")
+    assert tables.latency(results).startswith("On 2 processor cores, a single client waits 12 ms for a flag")
+    for table in (tables.loads, tables.starts, tables.pressure, tables.crashes, tables.capacity, tables.latency):
         assert table({}) == tables.NOT_MEASURED
 
 
