@@ -1,4 +1,4 @@
-"""Score question pairs, and find the duplicates of a whole forum.
+"""Score question pairs, and find likely duplicates in a whole forum.
 
 Every public name is imported when it is first used, so that `import dupq` itself loads no network library.
 """

@@ -1,4 +1,4 @@
-"""`dupq mine`: find the duplicates of a whole collection of questions."""
+"""`dupq mine`: find likely duplicates in a whole collection of questions."""
 
 from __future__ import annotations
 
