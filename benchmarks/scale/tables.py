@@ -21,6 +21,8 @@ ENGINES = {
     "ray-1": "Ray, 1 worker",
     "ray-2": "Ray, 2 workers",
 }
+EARLIER = "bfloat16 scan"
+"""Kernel of results before the int8 one."""
 STAGES = ("embedding", "searching", "judging")
 END_TO_END = {"embedding": "texts", "searching": "questions", "judging": "pairs"}
 """Stage -> what is counted."""

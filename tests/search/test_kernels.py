@@ -172,6 +172,14 @@ def test_a_pair_that_lies_on_the_threshold_is_found(kernel: Kernel, fewer: bool)
 
 
 def test_a_large_search_measures_its_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, clock = kernels.int8_product, [0]
+
+    def product(output: str, left: NDArray[np.int8], columns: NDArray[np.int8], least: NDArray[np.int32]) -> object:
+        clock[0] += left.shape[1]
+        return whole(output, left, columns, least)
+
+    monkeypatch.setattr(kernels, "int8_product", product)
+    monkeypatch.setattr("dupq.search.kernels.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(kernels, "_CHOSEN", {})
     monkeypatch.setattr(exact, "MIN_MEASURED_PAIRS", 1)
     draw = np.random.default_rng(0)
@@ -184,6 +192,7 @@ def test_a_large_search_measures_its_projection(monkeypatch: pytest.MonkeyPatch)
     assert len(kernels._CHOSEN) == 1
     chosen = [*kernels._CHOSEN.values()]
     assert chosen[0].projection is not None
+    assert chosen[0].projection.dimensions == 64
     similar_pairs(vectors[::-1].copy(), threshold=0.8)
     assert [*kernels._CHOSEN.values()] == chosen  # not measured again
     similar_pairs(vectors[:, ::-1].copy(), threshold=0.8)
