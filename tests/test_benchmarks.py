@@ -106,7 +106,7 @@ def test_the_table_of_the_exact_search_has_the_median_ratio_of_whole_rounds() ->
         return {"seconds": seconds, "cpu_seconds": 2 * seconds, "missed": missed, "peak_mb": 9}
 
     rounds = [{"dupq": row(1, 0), "paraphrase_mining": row(ratio, 3)} for ratio in (10, 30, 20)] + [{"dupq": row(1, 0)}]
-    settings = {"questions": 7, "dimensions": 4, "threshold": 0.8, "threads": 1}
+    settings = {"questions": 7, "dimensions": 4, "threshold": 0.8, "threads": 1, "top_k": 100}
     settings |= {"versions": {"dupq": "0", "sentence-transformers": "6"}}
     text = search_tables.speed(
         {"rounds": rounds, "settings": settings, "truth": {"pairs": 5, "most_neighbours": 2, "seconds": 1}}

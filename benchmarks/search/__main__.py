@@ -4,9 +4,10 @@ PAIRS holds question pairs; their first --questions distinct questions are embed
 vectors are kept in DIR. Rounds alternate which of the two goes first. Each search runs in a process of its own, that
 has the vectors in memory and its libraries loaded when the clock starts; the choice of a kernel counts.
 
-Both find the pairs with a cosine of at least 0.8. `paraphrase_mining_embeddings` has no threshold: it has its default
-`top_k` of 100 and, where more pairs reach the threshold than its default `max_pairs`, that number. The truth is
-computed by NumPy: one product in float32, and double precision where that is near the threshold or above.
+Both find the pairs with a cosine of at least 0.8. `paraphrase_mining_embeddings` has no threshold: it reads the --top-k
+nearest of each question (its default: 100) and misses pairs of a question with more. Where more pairs reach the
+threshold than its default `max_pairs`, it has that number. The truth is computed by NumPy: one product in float32, and
+double precision where that is near the threshold or above.
 
 Results are written to `benchmarks/results/search.json` after each search, and a later run goes on where this one
 stopped; delete the file to measure again. `python -m benchmarks.readme` writes the table of the documentation.
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         "dimensions": dimensions,
         "vectors": Path(path).stem,
         "threshold": THRESHOLD,
-        "top_k": TOP_K,
+        "top_k": args.top_k,
         "threads": args.threads,
         "versions": {package: version(package) for package in SEARCHES.values()},
     }
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         report["rounds"][number : number + 1] = held
         for name in [*SEARCHES][:: 1 if number % 2 == 0 else -1]:
             if name not in held[0]:
-                held[0][name] = apart(measured, name, path)
+                held[0][name] = apart(measured, name, path, args.top_k)
                 print(number + 1, name, json.dumps(held[0][name]), flush=True)
                 write_json(output, report)
 
@@ -96,6 +97,9 @@ def main() -> None:
     parser.add_argument("pairs", metavar="PAIRS", help="a file of question pairs")
     parser.add_argument("--scratch", required=True, metavar="DIR", help="keeps the vectors and the true pairs")
     parser.add_argument("--questions", type=int, default=100_000, metavar="N", help="(default: 100000)")
+    parser.add_argument(
+        "--top-k", type=int, default=TOP_K, metavar="K", help="neighbours that paraphrase_mining reads (default: 100)"
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: 5)")
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of each search (default: all cores)"

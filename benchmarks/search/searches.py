@@ -42,7 +42,7 @@ def truth_file(path: str) -> Path:
     return Path(path).with_suffix(".pairs.npy")
 
 
-def by_dupq(vectors: NDArray[np.float32], pairs: int) -> Search:
+def by_dupq(vectors: NDArray[np.float32], pairs: int, top_k: int) -> Search:
     """Prepare dupq's exact search with its defaults."""
     import onnxruntime  # noqa: F401
 
@@ -51,7 +51,7 @@ def by_dupq(vectors: NDArray[np.float32], pairs: int) -> Search:
     return lambda: similar_pairs(vectors, threshold=THRESHOLD), lambda found: (found.left, found.right)
 
 
-def by_paraphrase_mining(vectors: NDArray[np.float32], pairs: int) -> Search:
+def by_paraphrase_mining(vectors: NDArray[np.float32], pairs: int, top_k: int) -> Search:
     """Prepare sentence-transformers' utility, which keeps at least as many pairs as there are."""
     import torch
     from sentence_transformers.util import paraphrase_mining_embeddings
@@ -59,15 +59,15 @@ def by_paraphrase_mining(vectors: NDArray[np.float32], pairs: int) -> Search:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     rows, most = torch.from_numpy(vectors), max(MAX_PAIRS, pairs)
     return (
-        lambda: paraphrase_mining_embeddings(rows, top_k=TOP_K, max_pairs=most),
+        lambda: paraphrase_mining_embeddings(rows, top_k=top_k, max_pairs=most),
         lambda found: tuple(np.array([pair[1:] for pair in found], np.int64).reshape(-1, 2).T),
     )
 
 
-def measured(name: str, path: str) -> dict[str, Any]:
+def measured(name: str, path: str, top_k: int) -> dict[str, Any]:
     """Measure one search: wall and processor seconds, and the true pairs that it missed."""
     vectors, true = np.load(path), np.load(truth_file(path))
-    search, columns = (by_dupq if name == "dupq" else by_paraphrase_mining)(vectors, true.shape[1])
+    search, columns = (by_dupq if name == "dupq" else by_paraphrase_mining)(vectors, true.shape[1], top_k)
     wall, processor = time.perf_counter(), time.process_time()
     found = search()
     row = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processor}

@@ -39,5 +39,6 @@ def speed(report: Any) -> str:
     return text + (
         f"\n{settings['questions']:,} questions of {settings['dimensions']} dimensions; {true['pairs']:,} pairs have a "
         f"cosine of at least {settings['threshold']}, at most {true['most_neighbours']:,} of them with one question. "
+        f"Neighbours that paraphrase_mining reads: {settings['top_k']}. "
         f"Threads: {threads}; paired rounds: {rounds}. Median ratio (range): {', '.join(times)}.\n"
     )
