@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.index import tables
 from benchmarks.scale import tables as scale
+from benchmarks.search import tables as search_tables
 from benchmarks.service import tables as service_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -303,6 +304,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale_peers": lambda: scale.peers(optional("scale")),
     "scale_recalls": lambda: scale.recalls(optional("scale")),
     "scale_scans": lambda: scale.scans(optional("scale")),
+    "search_speed": lambda: search_tables.speed(optional("search")),
     "shipped": shipped,
     "verdicts": verdicts,
 }
