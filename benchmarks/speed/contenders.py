@@ -48,7 +48,10 @@ class Worker:
             text=True,
             env=env,
         )
-        self.ready = self._read()
+        try:
+            self.ready = self._read()
+        except RuntimeError as error:  # such as for want of memory
+            self.ready = {"error": str(error)}
 
     def ask(self, **job: Any) -> dict[str, Any]:
         self.process.stdin.write(json.dumps(job) + "\n")

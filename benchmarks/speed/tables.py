@@ -38,8 +38,9 @@ def readme(held: dict[str, Any]) -> str:
     rows += [
         [f"`{row['name'].removesuffix(FLOAT32)}`", _rate(row), _times(row)] for row in fresh if FLOAT32 in row["name"]
     ]
-    note = f"{held['pairs']['cores']} cores of an {held['pairs']['cpu']}; fresh pairs of Quora"
-    return table(["network", "pairs/s", "dupq, fresh pairs: times as fast"], rows) + f"\n{note}, medians (min-max).\n"
+    part, link = held["pairs"], "[All figures](docs/explanation/speed.md)"
+    note = f"Medians (min-max) on {part['cores']} cores of an {part['cpu']}, on pairs of Quora. {link}."
+    return table(["network", "pairs/s", "dupq, fresh pairs: times as fast"], rows) + f"\n{note}\n"
 
 
 def pairs(held: dict[str, Any]) -> str:

@@ -229,6 +229,9 @@ def test_a_contender_that_cannot_start_has_its_reason() -> None:
     assert failed.ready["error"]
     failed.close()
     assert worker.opened({"kind": "nothing"})[1]["error"].startswith("KeyError")
+    killed = contenders.Worker({}, python="false")
+    assert killed.ready["error"] == "a contender died with status 1"
+    killed.close()
 
 
 def test_a_contender_is_a_process_of_its_own() -> None:
