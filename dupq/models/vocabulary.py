@@ -100,4 +100,4 @@ def load_tokenizer(content: bytes) -> Tokenizer:
 @lru_cache(maxsize=8)
 def largest_token(content: bytes) -> int:
     """Return the largest token id of the vocabulary of a tokenizer's JSON; 0 if it is empty."""
-    return max(load_tokenizer(content).get_vocab().values(), default=0)
+    return int(max(load_tokenizer(content).get_vocab().values(), default=0))
