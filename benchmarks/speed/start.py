@@ -6,10 +6,10 @@ A new process finds its files in the cache of the system and its modules compile
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,17 @@ PREDICT = (
     "import sys\nfrom sentence_transformers import CrossEncoder\n"
     "CrossEncoder(sys.argv[1], device='cpu').predict([(sys.argv[2], sys.argv[3])])"
 )
+
+LAUNCH = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - began
+process.returncode = os.waitstatus_to_exitcode(status)
+used = usage.ru_utime + usage.ru_stime
+print(json.dumps([seconds, used, usage.ru_maxrss / 1024, process.returncode]))
+"""
 
 
 def start(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,11 +72,10 @@ def run(command: list[str], args: argparse.Namespace) -> tuple[float, float, flo
     """Wall seconds, processor seconds and peak memory in MB of a command."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(args.scratch / "bytecode"), "HF_HUB_OFFLINE": "1"}
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command[:4])} ... ended with {process.returncode}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    # A process counts the memory of the one that started it, up to its own first page, so a small one starts it.
+    words = [sys.executable, "-S", "-c", LAUNCH, *command]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, check=True)
+    seconds, used, memory, status = json.loads(done.stdout)
+    if status:
+        raise SystemExit(f"{' '.join(command[:4])} ... ended with {status}")
+    return seconds, used, memory
