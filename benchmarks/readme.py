@@ -22,6 +22,7 @@ from benchmarks.index import tables
 from benchmarks.scale import tables as scale
 from benchmarks.search import tables as search_tables
 from benchmarks.service import tables as service_tables
+from benchmarks.speed import tables as speed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,7 +30,7 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale")),
+    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale", "speed")),
     ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
@@ -306,6 +307,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale_scans": lambda: scale.scans(optional("scale")),
     "search_speed": lambda: search_tables.speed(optional("search")),
     "shipped": shipped,
+    "speed": lambda: speed.readme(speed.results(RESULTS)),
+    "speed_energy": lambda: speed.energy(speed.results(RESULTS)),
+    "speed_flags": lambda: speed.flags(speed.results(RESULTS), optional("index")),
+    "speed_mining": lambda: speed.mining(speed.results(RESULTS)),
+    "speed_pairs": lambda: speed.pairs(speed.results(RESULTS)),
+    "speed_sentences": lambda: speed.sentences(speed.results(RESULTS)),
+    "speed_start": lambda: speed.start(speed.results(RESULTS)),
+    "speed_stored": lambda: speed.stored(speed.results(RESULTS)),
+    "speed_training": lambda: speed.training(speed.results(RESULTS)),
     "verdicts": verdicts,
 }
 
@@ -315,18 +325,23 @@ def rendered(text: str) -> str:
     return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
+def write_pages(check: bool = False) -> bool:
+    """Write every page whose tables differ from their results, or only look for one; return True if there was one."""
     stale = False
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         fresh = rendered(text)
         stale |= fresh != text
-        if not args.check:
+        if fresh != text and not check:
             page.write_text(fresh, encoding="utf-8")
-    return int(args.check and stale)
+    return stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    return int(write_pages(args.check) and args.check)
 
 
 if __name__ == "__main__":

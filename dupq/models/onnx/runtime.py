@@ -34,7 +34,7 @@ from dupq.models.per_process import PerProcess
 from dupq.models.safety import read_json
 from dupq.models.symmetry import Symmetry, symmetric_scores
 from dupq.models.truncation import UNCUT
-from dupq.models.vocabulary import Vocabulary
+from dupq.models.vocabulary import Vocabulary, largest_token, load_tokenizer
 from dupq.types import Progress
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Runner:
                 network, f"the output of a {kind} must be {OUTPUTS[kind]}, got {outputs[0].name}, a {outputs[0].type}"
             )
         if network.table is not None:
-            largest = max(self.tokenizer.get_vocab().values(), default=0)
+            largest = largest_token(network.tokenizer)
             if largest >= len(network.table.rows):
                 raise ModelFolderError(
                     f"token {largest} of the tokenizer must have an embedding, got {len(network.table.rows)} rows",
@@ -331,10 +331,8 @@ def _available_threads() -> int:
 
 
 def _load_tokenizer(network: RuntimeNetwork) -> TokenReader:
-    from tokenizers import Tokenizer
-
     try:
-        return TokenReader(Tokenizer.from_buffer(network.tokenizer), network.settings["max_length"])
+        return TokenReader(load_tokenizer(network.tokenizer), network.settings["max_length"])
     except ValueError as error:
         raise ModelFolderError(
             f"it is damaged ({_first_line(error)})",

@@ -25,6 +25,8 @@ from dupq.models.onnx.runtime import (
     _equal_lengths,
     unit_rows,
 )
+from dupq.models.vocabulary import largest_token, load_tokenizer
+from dupq.pipeline import DuplicatePipeline
 from tests.networks import HIDDEN
 from tests.questions import labelled_table
 
@@ -161,3 +163,14 @@ def test_a_newer_format_and_the_wrong_kind_are_refused(cross_network: RuntimeNet
 def test_unit_rows_leaves_a_row_of_zeros() -> None:
     vectors = unit_rows(np.array([[3, 4], [0, 0]], dtype=np.float32))
     np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 0]], atol=1e-7)
+
+
+def test_the_networks_of_a_pipeline_share_one_tokenizer() -> None:
+    load_tokenizer.cache_clear()
+    largest_token.cache_clear()
+    pipeline = DuplicatePipeline.from_pretrained()
+    assert pipeline.score("How old are you?", "What is your age?").warnings == ()
+    networks = [pipeline.cross_encoder, pipeline.bi_encoder]
+    assert all(isinstance(network, (RuntimeCrossEncoder, RuntimeBiEncoder)) for network in networks)
+    assert len({id(network._runner.tokenizer) for network in networks}) == 1
+    assert load_tokenizer.cache_info().misses == largest_token.cache_info().misses == 1
