@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import int8_tables
 from benchmarks.index import tables
+from benchmarks.roofline import tables as roofline
 from benchmarks.scale import tables as scale
 from benchmarks.service import tables as service_tables
 
@@ -28,8 +30,10 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale")),
+    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale", "roofline")),
     ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
+    ROOT / "docs" / "decisions" / "0009-own-graph.md",
+    ROOT / "docs" / "experiments.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
 """Encoders that were not trained by us, whose cosine stands beside our figures."""
@@ -284,6 +288,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "elsewhere": elsewhere,
     "elsewhere_auc": elsewhere_auc,
     "elsewhere_calibration": elsewhere_calibration,
+    "int8": lambda: int8_tables.contenders(optional("int8")),
     "index_adds": lambda: tables.adds(optional("index")),
     "index_busy": lambda: tables.busy(optional("index")),
     "index_crashes": lambda: tables.crashes(optional("index")),
@@ -293,6 +298,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "quality": quality,
     "output_score": output_score,
+    "roofline_batches": lambda: roofline.batches(optional("roofline")),
+    "roofline_operators": lambda: roofline.operators(optional("roofline")),
+    "roofline_padding": lambda: roofline.padding(optional("roofline")),
+    "roofline_peaks": lambda: roofline.peaks(optional("roofline")),
+    "roofline_pruning": lambda: roofline.pruning(optional("roofline")),
+    "roofline_shares": lambda: roofline.shares(optional("roofline")),
+    "roofline_threads": lambda: roofline.threads(optional("roofline")),
     "service_crashes": lambda: service_tables.crashes(optional("service")),
     "service_loads": lambda: service_tables.loads(optional("service")),
     "service_pressure": lambda: service_tables.pressure(optional("service")),
@@ -313,6 +325,11 @@ def rendered(text: str) -> str:
     return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
+def rewrite(page: Path) -> None:
+    """Write the tables of one page again."""
+    page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
@@ -323,7 +340,7 @@ def main() -> int:
         fresh = rendered(text)
         stale |= fresh != text
         if not args.check:
-            page.write_text(fresh, encoding="utf-8")
+            rewrite(page)
     return int(args.check and stale)
 
 
