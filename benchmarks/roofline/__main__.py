@@ -59,18 +59,18 @@ Tokens = list[tuple[list[int], list[int]]]
 
 
 class Network:
-    """A shipped network and its batches."""
+    """An int8 network and its batches."""
 
-    def __init__(self, kind: str, pairs: PairTable) -> None:
+    def __init__(self, network: RuntimeNetwork, pairs: PairTable) -> None:
         from tokenizers import Tokenizer
 
-        self.network = RuntimeNetwork.read(SHIPPED / kind)
+        self.network = network
         assert self.network.table is not None
         self.tables = {"words": self.network.table.rows, "word_scales": self.network.table.scales}
         reader = TokenReader(Tokenizer.from_buffer(self.network.tokenizer), self.network.settings["max_length"])
         rows = list(zip(pairs.left, pairs.right, strict=True))
         inputs: list[Any] = [(min(row), max(row)) for row in rows]
-        if kind == "bi-encoder":
+        if network.settings["kind"] == "bi-encoder":
             inputs = list(dict.fromkeys(text for row in rows for text in row))
         self.tokens = reader.read(inputs)
         self.lengths = np.array([len(ids) for ids, _ in self.tokens])
@@ -95,7 +95,7 @@ class Bench:
 
     @cached_property
     def cross_encoder(self) -> Network:
-        return Network("cross-encoder", self.pairs)
+        return Network(RuntimeNetwork.read(SHIPPED / "cross-encoder"), self.pairs)
 
     def rounds(self, contenders: Mapping[str, tuple[Any, list[tuple[Any, Feeds]]]]) -> dict[str, list[float]]:
         """Return CPU seconds of each session over its batches, in rounds."""
@@ -144,7 +144,7 @@ def measure_shares(bench: Bench) -> Any:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for kind in ("cross-encoder", "bi-encoder"):
-            network = bench.cross_encoder if kind == "cross-encoder" else Network(kind, bench.pairs)
+            network = Network(RuntimeNetwork.read(SHIPPED / kind), bench.pairs)
             batches = [feeds for _, feeds in network.batches()]
             found[kind] = {
                 "inputs": len(network.tokens),

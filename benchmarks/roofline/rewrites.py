@@ -128,11 +128,18 @@ def q_attention(graph: Any) -> None:
 
 
 def packed_attention(graph: Any) -> None:
-    """Give the attention in sequences without padding; onnxruntime has it on CUDA alone."""
-    multi_head_attention(graph)
+    """Read sequences one after the other, without padding, as onnxruntime has it on CUDA alone."""
+    from onnx import helper
+
+    offsets = add_constant(graph, "packed.offsets", np.zeros((1, 1), np.int32))
+    ends = add_constant(graph, "packed.ends", np.array([0, 1], np.int32))
     for node in graph.node:
-        if node.op_type == "MultiHeadAttention":
-            node.op_type = "PackedMultiHeadAttention"
+        if node.op_type == "Attention":
+            heads = heads_of(node)
+            node.op_type, node.domain = "PackedMultiHeadAttention", CONTRIB
+            node.input.extend(["", offsets, ends])
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("num_heads", heads))
 
 
 OPERATORS: dict[str, Rewrite] = {
