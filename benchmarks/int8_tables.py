@@ -39,6 +39,30 @@ def contenders(results: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
+def reading(results: Any) -> str:
+    """Return the findings of the cross-encoder in sentences."""
+    network = results.get("networks", {}).get("cross-encoder") if results else None
+    if not network:
+        return "It is not measured yet.\n"
+    rows = {row["name"]: row for row in network["rows"]}
+    static = [row for name, row in rows.items() if name.startswith("static")]
+    ours, dynamic = rows["our graph"], rows["dynamic"]
+    best = max(static, key=lambda row: float(row["average_precision"]["value"]))
+    lines = [
+        f"- *Speed:* for the cross-encoder, static QDQ takes {min(row['ratio'] for row in static):.2f} to "
+        f"{max(row['ratio'] for row in static):.2f} times the work of our graph, dynamic quantisation "
+        f"{dynamic['ratio']:.2f} times.",
+        f"- *Quality:* the error of a logit (root mean square) is {ours['rms_to_float']:.3f} in our graph, "
+        f"{best['rms_to_float']:.3f} in the better static form, {dynamic['rms_to_float']:.3f} in the dynamic one. "
+        f"Average precision of the better static form differs by {_signed(best['difference'])}, of the dynamic one by "
+        f"{_signed(dynamic['difference'])}.",
+        f"- *Batches:* a logit of the dynamic form moves by up to "
+        f"{_change(dynamic['largest_change']['equal_lengths'])} with the pairs beside it. Fixed scales keep a score "
+        "its own, in a stock graph too.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _signed(metric: dict[str, float]) -> str:
     return f"{metric['value']:+.4f} ({metric['low']:+.4f} to {metric['high']:+.4f})"
 

@@ -98,3 +98,18 @@ def test_labelled_pairs_share_no_group_with_those_measured() -> None:
         assert len(labelled) == elsewhere.LABELS
         assert len(rest) >= 900 - elsewhere.LABELS - 2
         assert not set(pairs.groups[labelled]) & set(pairs.groups[rest])
+
+
+def test_pages_without_results_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    names = [name for name in readme.TABLES if name.startswith(("roofline_", "int8"))]
+    assert len(names) == 10
+    assert {readme.TABLES[name]() for name in names} == {"It is not measured yet.\n"}
+
+
+def test_a_benchmark_rewrites_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(readme.TABLES, "int8", lambda: "fresh\n")
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- table:int8 -->\nstale\n<!-- end -->\nb\n", encoding="utf-8")
+    readme.rewrite(page)
+    assert page.read_text(encoding="utf-8") == "a\n<!-- table:int8 -->\nfresh\n<!-- end -->\nb\n"
