@@ -102,14 +102,14 @@ def test_labelled_pairs_share_no_group_with_those_measured() -> None:
 
 def test_pages_without_results_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    names = [name for name in readme.TABLES if name.startswith(("roofline_", "int8"))]
+    names = [name for name in readme.TABLES if name.startswith(("roofline_", "own_graph"))]
     assert len(names) == 10
     assert {readme.TABLES[name]() for name in names} == {"It is not measured yet.\n"}
 
 
 def test_a_benchmark_rewrites_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(readme.TABLES, "int8", lambda: "fresh\n")
+    monkeypatch.setitem(readme.TABLES, "own_graph", lambda: "fresh\n")
     page = tmp_path / "page.md"
-    page.write_text("a\n<!-- table:int8 -->\nstale\n<!-- end -->\nb\n", encoding="utf-8")
+    page.write_text("a\n<!-- table:own_graph -->\nstale\n<!-- end -->\nb\n", encoding="utf-8")
     readme.rewrite(page)
-    assert page.read_text(encoding="utf-8") == "a\n<!-- table:int8 -->\nfresh\n<!-- end -->\nb\n"
+    assert page.read_text(encoding="utf-8") == "a\n<!-- table:own_graph -->\nfresh\n<!-- end -->\nb\n"

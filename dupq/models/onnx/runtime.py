@@ -199,7 +199,8 @@ class Runner:
     def _batches(self, inputs: Inputs) -> Iterator[tuple[Rows, Feeds]]:
         for part in _windows(inputs):
             tokens = self._reader.read(inputs[part])
-            for rows in equal_lengths(np.fromiter((len(ids) for ids, _ in tokens), np.int64, len(tokens))):
+            lengths = np.fromiter((len(ids) for ids, _ in tokens), np.int64, len(tokens))
+            for rows in equal_lengths(lengths, BATCH_TOKENS):
                 feeds = {"ids": np.array([tokens[row][0] for row in rows]), **self.tables}
                 if "types" in self.inputs:
                     feeds["types"] = np.array([tokens[row][1] for row in rows])
