@@ -133,13 +133,19 @@ def packed_attention(graph: Any) -> None:
 
     offsets = add_constant(graph, "packed.offsets", np.zeros((1, 1), np.int32))
     ends = add_constant(graph, "packed.ends", np.array([0, 1], np.int32))
+    makers, tensors = {node.output[0]: node for node in graph.node}, constants(graph)
+    nodes: list[Any] = []
     for node in graph.node:
         if node.op_type == "Attention":
-            heads = heads_of(node)
-            node.op_type, node.domain = "PackedMultiHeadAttention", CONTRIB
-            node.input.extend(["", offsets, ends])
-            del node.attribute[:]
-            node.attribute.append(helper.make_attribute("num_heads", heads))
+            width = tensors[makers[node.input[0]].input[1]].shape[1]
+            flat = add_constant(graph, f"{node.name}.flat", np.array([-1, width]))
+            heads, names = heads_of(node), [f"{name}.flat" for name in node.input]
+            for name, given in zip(names, node.input, strict=True):
+                nodes.append(helper.make_node("Reshape", [given, flat], [name]))
+            inputs, outputs = [*names, "", offsets, ends], list(node.output)
+            node = helper.make_node("PackedMultiHeadAttention", inputs, outputs, domain=CONTRIB, num_heads=heads)
+        nodes.append(node)
+    replace_nodes(graph, nodes)
 
 
 OPERATORS: dict[str, Rewrite] = {
