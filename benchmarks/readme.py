@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import int8_tables
 from benchmarks.index import tables
+from benchmarks.roofline import tables as roofline
 from benchmarks.scale import tables as scale
 from benchmarks.search import tables as search_tables
 from benchmarks.service import tables as service_tables
@@ -30,8 +32,10 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale", "speed")),
+    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "index", "service", "scale", "speed", "roofline")),
     ROOT / "docs" / "how-to" / "learn-from-verdicts.md",
+    ROOT / "docs" / "decisions" / "0009-own-graph.md",
+    ROOT / "docs" / "experiments.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
 """Encoders that were not trained by us, whose cosine stands beside our figures."""
@@ -286,6 +290,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "elsewhere": elsewhere,
     "elsewhere_auc": elsewhere_auc,
     "elsewhere_calibration": elsewhere_calibration,
+    "own_graph": lambda: int8_tables.contenders(optional("int8")),
+    "own_graph_reading": lambda: int8_tables.reading(optional("int8")),
     "index_adds": lambda: tables.adds(optional("index")),
     "index_busy": lambda: tables.busy(optional("index")),
     "index_crashes": lambda: tables.crashes(optional("index")),
@@ -295,6 +301,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "quality": quality,
     "output_score": output_score,
+    "roofline_batches": lambda: roofline.batches(optional("roofline")),
+    "roofline_operators": lambda: roofline.operators(optional("roofline")),
+    "roofline_padding": lambda: roofline.padding(optional("roofline")),
+    "roofline_peaks": lambda: roofline.peaks(optional("roofline")),
+    "roofline_pruning": lambda: roofline.pruning(optional("roofline")),
+    "roofline_reading": lambda: roofline.reading(optional("roofline")),
+    "roofline_shares": lambda: roofline.shares(optional("roofline")),
+    "roofline_threads": lambda: roofline.threads(optional("roofline")),
     "service_crashes": lambda: service_tables.crashes(optional("service")),
     "service_loads": lambda: service_tables.loads(optional("service")),
     "service_pressure": lambda: service_tables.pressure(optional("service")),
@@ -323,6 +337,11 @@ TABLES: dict[str, Callable[[], str]] = {
 def rendered(text: str) -> str:
     """Return the text of a page with every table written again from its results."""
     return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
+def rewrite(page: Path) -> None:
+    """Write the tables of one page again."""
+    page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def write_pages(check: bool = False) -> bool:

@@ -118,3 +118,18 @@ def test_the_table_of_the_exact_search_has_the_median_ratio_of_whole_rounds() ->
     assert "20.0 (10.0-30.0) in seconds" in text
     assert "paired rounds: 3." in text
     assert "Not measured" in search_tables.speed({})
+
+
+def test_pages_without_results_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    names = [name for name in readme.TABLES if name.startswith(("roofline_", "own_graph"))]
+    assert len(names) == 10
+    assert {readme.TABLES[name]() for name in names} == {"It is not measured yet.\n"}
+
+
+def test_a_benchmark_rewrites_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(readme.TABLES, "own_graph", lambda: "fresh\n")
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- table:own_graph -->\nstale\n<!-- end -->\nb\n", encoding="utf-8")
+    readme.rewrite(page)
+    assert page.read_text(encoding="utf-8") == "a\n<!-- table:own_graph -->\nfresh\n<!-- end -->\nb\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.onnx.runtime import (
-    _BATCH_TOKENS,
+    BATCH_TOKENS,
     FORMAT,
     MODEL,
     SETTINGS,
@@ -22,7 +22,7 @@ from dupq.models.onnx.runtime import (
     RuntimeBiEncoder,
     RuntimeCrossEncoder,
     RuntimeNetwork,
-    _equal_lengths,
+    equal_lengths,
     unit_rows,
 )
 from dupq.models.vocabulary import largest_token, load_tokenizer
@@ -88,11 +88,11 @@ def test_nothing_to_score(cross_network: RuntimeNetwork, bi_network: RuntimeNetw
 
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=200))
 def test_equal_lengths_hold_equal_lengths_and_bounded_tokens(lengths: list[int]) -> None:
-    batches = list(_equal_lengths(np.array(lengths, dtype=np.int64)))
+    batches = list(equal_lengths(np.array(lengths, dtype=np.int64)))
     assert sorted(int(row) for rows in batches for row in rows) == list(range(len(lengths)))
     for rows in batches:
         assert len({lengths[row] for row in rows}) == 1
-        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= _BATCH_TOKENS
+        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= BATCH_TOKENS
 
 
 def test_more_inputs_than_a_window_come_in_windows(bi_network: RuntimeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
