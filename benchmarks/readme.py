@@ -18,9 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import int8_tables
 from benchmarks.index import tables
+from benchmarks.roofline import tables as roofline
 from benchmarks.scale import tables as scale
+from benchmarks.search import tables as search_tables
 from benchmarks.service import tables as service_tables
+from benchmarks.speed import tables as speed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,9 +32,14 @@ README = ROOT / "README.md"
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = (
     README,
-    *(EXPLANATION / f"{name}.md" for name in ("quality", "scope", "mining", "index", "service", "scale")),
+    *(
+        EXPLANATION / f"{name}.md"
+        for name in ("quality", "scope", "mining", "index", "service", "scale", "speed", "roofline")
+    ),
     *(ROOT / "docs" / "how-to" / f"{name}.md" for name in ("learn-from-verdicts", "run-the-service")),
     ROOT / "docs" / "tutorials" / "operator.md",
+    ROOT / "docs" / "decisions" / "0009-own-graph.md",
+    ROOT / "docs" / "experiments.md",
 )
 ENCODERS = {"all-MiniLM-L6-v2": "MiniLM", "all-mpnet-base-v2": "mpnet"}
 """Encoders as published, whose cosine stands beside our figures."""
@@ -99,9 +108,8 @@ def overview() -> str:
     if "with_a_training_question" in mined:
         lines += [
             "",
-            f"{mined['with_a_training_question']:,} of the {mined['pairs']:,} mined pairs hold a question of the"
-            " training. The shipped calibrator of candidates was fitted\non these pairs; its figures are of"
-            f" {mined['folds']} folds, each left out of the fit.",
+            f"Mined: {mined['with_a_training_question']:,} of {mined['pairs']:,} pairs hold a training question; the"
+            f" calibrator of candidates was fitted on them (figures: {mined['folds']} folds).",
         ]
     return "\n".join(lines) + "\n"
 
@@ -400,6 +408,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "elsewhere": elsewhere,
     "elsewhere_auc": elsewhere_auc,
     "elsewhere_calibration": elsewhere_calibration,
+    "own_graph": lambda: int8_tables.contenders(optional("int8")),
+    "own_graph_reading": lambda: int8_tables.reading(optional("int8")),
     "index_adds": lambda: tables.adds(optional("index")),
     "index_busy": lambda: tables.busy(optional("index")),
     "index_crashes": lambda: tables.crashes(optional("index")),
@@ -412,6 +422,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "quality": quality,
     "output_score": output_score,
     "retrieval": retrieval,
+    "roofline_batches": lambda: roofline.batches(optional("roofline")),
+    "roofline_operators": lambda: roofline.operators(optional("roofline")),
+    "roofline_padding": lambda: roofline.padding(optional("roofline")),
+    "roofline_peaks": lambda: roofline.peaks(optional("roofline")),
+    "roofline_pruning": lambda: roofline.pruning(optional("roofline")),
+    "roofline_reading": lambda: roofline.reading(optional("roofline")),
+    "roofline_shares": lambda: roofline.shares(optional("roofline")),
+    "roofline_threads": lambda: roofline.threads(optional("roofline")),
     "service_capacity": lambda: service_tables.capacity(optional("service")),
     "service_crashes": lambda: service_tables.crashes(optional("service")),
     "service_latency": lambda: service_tables.latency(optional("service")),
@@ -424,7 +442,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale_peers": lambda: scale.peers(optional("scale")),
     "scale_recalls": lambda: scale.recalls(optional("scale")),
     "scale_scans": lambda: scale.scans(optional("scale")),
+    "search_speed": lambda: search_tables.speed(optional("search")),
     "shipped": shipped,
+    "speed": lambda: speed.readme(speed.results(RESULTS)),
+    "speed_energy": lambda: speed.energy(speed.results(RESULTS)),
+    "speed_flags": lambda: speed.flags(speed.results(RESULTS), optional("index")),
+    "speed_mining": lambda: speed.mining(speed.results(RESULTS)),
+    "speed_pairs": lambda: speed.pairs(speed.results(RESULTS)),
+    "speed_sentences": lambda: speed.sentences(speed.results(RESULTS)),
+    "speed_start": lambda: speed.start(speed.results(RESULTS)),
+    "speed_stored": lambda: speed.stored(speed.results(RESULTS)),
+    "speed_training": lambda: speed.training(speed.results(RESULTS)),
     "verdicts": verdicts,
     "worlds": worlds,
     "worlds_kinds": worlds_kinds,
@@ -436,18 +464,28 @@ def rendered(text: str) -> str:
     return _TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
+def rewrite(page: Path) -> None:
+    """Write the tables of one page again."""
+    page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def write_pages(check: bool = False) -> bool:
+    """Write every page whose tables differ from their results, or only look for one; return True if there was one."""
     stale = False
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         fresh = rendered(text)
         stale |= fresh != text
-        if not args.check:
+        if fresh != text and not check:
             page.write_text(fresh, encoding="utf-8")
-    return int(args.check and stale)
+    return stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    return int(write_pages(args.check) and args.check)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import elsewhere, readme
+from benchmarks.search import tables as search_tables
 from dupq.calibration.calibrators import PlattCalibrator
 from dupq.data.pairs import PairTable
 from dupq.decisions.decider import Decider
@@ -96,3 +97,37 @@ def test_labelled_pairs_share_no_group_with_those_measured() -> None:
         assert len(labelled) == elsewhere.LABELS
         assert len(rest) >= 900 - elsewhere.LABELS - 2
         assert not set(pairs.groups[labelled]) & set(pairs.groups[rest])
+
+
+def test_the_table_of_the_exact_search_has_the_median_ratio_of_whole_rounds() -> None:
+    def row(seconds: float, missed: int) -> dict[str, float]:
+        return {"seconds": seconds, "cpu_seconds": 2 * seconds, "missed": missed, "peak_mb": 9}
+
+    rounds = [{"dupq": row(1, 0), "paraphrase_mining": row(ratio, 3)} for ratio in (10, 30, 20)] + [{"dupq": row(1, 0)}]
+    settings = {"questions": 7, "dimensions": 4, "threshold": 0.8, "threads": 1, "top_k": 100}
+    settings |= {"versions": {"dupq": "0", "sentence-transformers": "6"}}
+    text = search_tables.speed(
+        {"rounds": rounds, "settings": settings, "truth": {"pairs": 5, "most_neighbours": 2, "seconds": 1}}
+    )
+    assert rows_of(text)[:2] == [
+        ["dupq, exact search 0", "1.0", "2.0", "0", "9"],
+        ["sentence-transformers, paraphrase_mining 6", "20.0", "40.0", "3", "9"],
+    ]
+    assert "20.0 (10.0-30.0) in seconds" in text
+    assert "paired rounds: 3." in text
+    assert "Not measured" in search_tables.speed({})
+
+
+def test_pages_without_results_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    names = [name for name in readme.TABLES if name.startswith(("roofline_", "own_graph"))]
+    assert len(names) == 10
+    assert {readme.TABLES[name]() for name in names} == {"It is not measured yet.\n"}
+
+
+def test_a_benchmark_rewrites_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(readme.TABLES, "own_graph", lambda: "fresh\n")
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- table:own_graph -->\nstale\n<!-- end -->\nb\n", encoding="utf-8")
+    readme.rewrite(page)
+    assert page.read_text(encoding="utf-8") == "a\n<!-- table:own_graph -->\nfresh\n<!-- end -->\nb\n"

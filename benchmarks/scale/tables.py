@@ -21,6 +21,8 @@ ENGINES = {
     "ray-1": "Ray, 1 worker",
     "ray-2": "Ray, 2 workers",
 }
+EARLIER = "bfloat16 scan"
+"""Kernel of results before the int8 one."""
 STAGES = ("embedding", "searching", "judging")
 END_TO_END = {"embedding": "texts", "searching": "questions", "judging": "pairs"}
 """Stage -> what is counted."""
@@ -45,11 +47,13 @@ def recalls(results: Any) -> str:
 def scans(results: Any) -> str:
     """Return the seconds of the exact search."""
     rows = [
-        [n, f"{held['seconds']:,.0f}", f"{held['pairs']:,}", f"{held['peak_mb']:,}"]
+        [n, held["method"].partition(",")[0], f"{held['seconds']:,.0f}", f"{held['pairs']:,}", f"{held['peak_mb']:,}"]
         for n, figures in _sizes(results)
         if "seconds" in (held := figures.get("exact", {}))
     ]
-    return _or_not(results, "exact", ["questions", "seconds", "pairs from 0.8 on", "memory, MB at most"], rows)
+    return _or_not(
+        results, "exact", ["questions", "kernel", "seconds", "pairs from 0.8 on", "memory, MB at most"], rows
+    )
 
 
 def peers(results: Any) -> str:

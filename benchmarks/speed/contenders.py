@@ -1,4 +1,4 @@
-"""The contenders, each a process that is driven from here."""
+"""Contenders, each a process that is driven from here, and a race of them over the same rows."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import numpy as np
 
 from benchmarks.readme import ROOT
 from dupq.data.pairs import PairTable, load_pairs
-from dupq.pipeline import DuplicatePipeline
+from dupq.data.text import duplicate_key
+from dupq.hub.manifest import MANIFEST
+from dupq.pipeline import SHIPPED
 
 WORKER = Path(__file__).with_name("worker.py")
 WARM_UP = 64
+SEED = 0
+Rows = tuple[Sequence[str], Sequence[str]]
+"""Left and right texts; of sentences only the left."""
 
 
 class Worker:
     """A contender in a process of its own.
 
     Attributes:
-        ready: What it told of itself: versions, and, of a pipeline, its cascade; "error" where it could not start.
+        ready: Versions of its packages; "error" where it could not start.
     """
 
     def __init__(self, settings: dict[str, Any], threads: int | None = None, python: str = sys.executable) -> None:
@@ -40,7 +48,10 @@ class Worker:
             text=True,
             env=env,
         )
-        self.ready = self._read()
+        try:
+            self.ready = self._read()
+        except RuntimeError as error:  # such as for want of memory
+            self.ready = {"error": str(error)}
 
     def ask(self, **job: Any) -> dict[str, Any]:
         self.process.stdin.write(json.dumps(job) + "\n")
@@ -56,61 +67,145 @@ class Worker:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 @contextmanager
 def workers(
-    wanted: dict[str, dict[str, Any]], args: argparse.Namespace, pairs: PairTable
+    wanted: dict[str, dict[str, Any]], args: argparse.Namespace, warm_up: Rows
 ) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
     """Those that start, warmed up, and, by name, why the others did not."""
     with ExitStack() as stack:
         running, failed = {}, {}
-        for name, settings in wanted.items():
+
+        def started(settings: dict[str, Any]) -> Worker:
             python = args.other_python if settings.get("backend") and args.other_python else sys.executable
-            worker = Worker(settings, args.threads, python)
+            return Worker(settings, args.threads, python)
+
+        # An export takes several times the memory of its network, so each is made before any other contender is open.
+        for settings in wanted.values():
+            if settings.get("backend"):
+                started(settings).close()
+        for name, settings in wanted.items():
+            worker = started(settings)
             stack.callback(worker.close)
             if "error" in worker.ready:
                 failed[name] = worker.ready["error"]
             else:
-                worker.ask(left=pairs.left[:WARM_UP], right=pairs.right[:WARM_UP], quiet=True)
+                worker.ask(left=warm_up[0], right=warm_up[1])
                 running[name] = worker
         yield running, failed
 
 
-def pipelines(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Our own paths."""
-    folders = {"dupq, int8": args.model, **cascades(args)}
-    return {name: {"kind": "pipeline", "model": folder, "threads": args.threads} for name, folder in folders.items()}
+def race(
+    wanted: dict[str, dict[str, Any]],
+    args: argparse.Namespace,
+    warm_up: Rows,
+    rounds: Sequence[Rows],
+    shares: dict[str, float] | None = None,
+    meter: Callable[[], float] | None = None,
+) -> dict[str, Any]:
+    """Give every contender the same rows, round by round, so that ratios are of like with like.
+
+    Args:
+        wanted: Settings of contenders by name; ours is the first.
+        args: The options.
+        warm_up: Rows before the first round, not measured.
+        rounds: Fresh rows of each round.
+        shares: Share of a round's rows, its first ones, that a slow contender gets (1).
+        meter: Reading of an energy meter, in joules.
+
+    Returns:
+        "rows" with `per_second` (median), `times` (median, least and largest ratio of our rows a second to theirs in
+        the same round), `rates`, `ratios`, and with a meter `joules` a row; "failed".
+    """
+    rates: dict[str, list[float]] = {}
+    joules: dict[str, list[float]] = {}
+    counts: dict[str, int] = {}
+    with workers(wanted, args, warm_up) as (running, failed):
+        names = [*running]
+        for at, (left, right) in enumerate(rounds):
+            turn = at % len(names)
+            for name in names[turn:] + names[:turn]:
+                n = counts[name] = max(1, round((shares or {}).get(name, 1.0) * len(left)))
+                before = meter() if meter else 0.0
+                seconds = running[name].ask(left=left[:n], right=right[:n])["seconds"]
+                rates.setdefault(name, []).append(n / seconds)
+                joules.setdefault(name, []).append(((meter() - before) if meter else 0.0) / n)
+                print(f"{name:<50} {n / seconds:9,.1f} a second", flush=True)
+        versions = {name: worker.ready.get("versions") for name, worker in running.items()}
+    ours = rates[next(iter(wanted))]
+    rows = []
+    for name in names:
+        ratios = [mine / theirs for mine, theirs in zip(ours, rates[name], strict=True)]
+        row = {
+            "name": name,
+            "per_second": median(rates[name]),
+            "times": spread(ratios),
+            "rates": rates[name],
+            "ratios": ratios,
+            "a_round": counts[name],
+            "versions": versions[name],
+        }
+        rows.append(row | ({"joules": spread(joules[name])} if meter else {}))
+    return {"rows": rows, "failed": [{"name": name, "error": error} for name, error in failed.items()]}
 
 
-def cascades(args: argparse.Namespace) -> dict[str, str]:
-    """Name -> folder; a cascade is named by the share of decisions that it was to keep."""
-    shares = {folder: DuplicatePipeline.from_pretrained(folder).cascade.min_agreement for folder in args.cascade}
-    return {f"dupq, int8, cascade that keeps {share:.1%}": folder for folder, share in shares.items()}
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and largest."""
+    return {"value": median(values), "low": min(values), "high": max(values)}
 
 
-def read(args: argparse.Namespace, count: int) -> PairTable:
-    """The first pairs of the file."""
-    table = load_pairs(args.pairs)
-    if len(table) < count:
-        raise SystemExit(f"{args.pairs} holds {len(table):,} pairs, and {count:,} were asked for")
-    return table.take(slice(0, count))
+def fresh_rounds(table: PairTable, args: argparse.Namespace) -> tuple[Rows, list[Rows]]:
+    """Rows to warm up, and rounds of --count pairs; no text occurs twice.
+
+    Raises:
+        SystemExit: The file has too few such pairs.
+    """
+    seen: set[str] = set()
+    rows: list[int] = []
+    wanted = WARM_UP + args.rounds * args.count
+    for row in np.random.default_rng(SEED).permutation(len(table)).tolist():
+        keys = {duplicate_key(table.left[row]), duplicate_key(table.right[row])}
+        if len(keys) == 2 and not keys & seen and len(rows) < wanted:
+            seen |= keys
+            rows.append(row)
+    if len(rows) < wanted:
+        raise SystemExit(f"{args.pairs} holds {len(rows):,} pairs of distinct texts, and {wanted:,} were asked for")
+    taken = table.take(np.array(rows))
+    left, right = taken.left, taken.right
+    starts = range(WARM_UP, wanted, args.count)
+    parts = [(left[start : start + args.count], right[start : start + args.count]) for start in starts]
+    return (left[:WARM_UP], right[:WARM_UP]), parts
 
 
-def about(args: argparse.Namespace, table: PairTable | None = None) -> dict[str, Any]:
-    """What every part tells: the machine, the versions, the pairs."""
+def read(args: argparse.Namespace) -> PairTable:
+    return load_pairs(args.pairs)
+
+
+def model_folder(args: argparse.Namespace) -> Path:
+    return SHIPPED if args.model is None else Path(args.model)
+
+
+def tokenizer(args: argparse.Namespace) -> Path:
+    """The file of the model's tokenizer."""
+    return sorted(model_folder(args).rglob("tokenizer.json"))[0]
+
+
+def about(args: argparse.Namespace) -> dict[str, Any]:
+    """What every part holds: the machine, the versions, the model."""
     from benchmarks.speed.worker import versions
 
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     names = {line.partition(":")[2].strip() for line in cpu.splitlines() if line.startswith("model name")}
     flags = {flag for line in cpu.splitlines() if line.startswith("flags") for flag in line.split()}
-    found: dict[str, Any] = {
+    return {
+        "command": "python -m benchmarks.speed",
+        "model": json.loads((model_folder(args) / MANIFEST).read_text(encoding="utf-8"))["fingerprint"],
         "cpu": ", ".join(sorted(names)) or None,
         "int8_instructions": sorted(flags & {"amx_int8", "avx512_vnni", "avx_vnni"}),
         "cores": len(os.sched_getaffinity(0)),
         "threads": args.threads,
+        "rounds": args.rounds,
         "versions": versions(),
     }
-    if table is not None:
-        found["pairs"] = {"count": len(table), "base_rate": table.base_rate, "fingerprint": table.fingerprint}
-    return found

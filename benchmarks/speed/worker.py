@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -41,7 +40,7 @@ def versions() -> dict[str, str]:
 class Stock:
     """What a user of sentence-transformers calls today."""
 
-    def __init__(self, model: str, backend: str = "torch", scratch: str = "", texts: str = "") -> None:
+    def __init__(self, model: str, backend: str = "torch", texts: str = "") -> None:
         from sentence_transformers import CrossEncoder
 
         if backend == "torch":
@@ -49,7 +48,7 @@ class Stock:
             return
         from sentence_transformers import backend as exporting
 
-        folder = Path(scratch) / f"cross-encoder-{backend}-int8"
+        folder = Path(f"{model}-{backend}-int8")
         if not (folder / INT8_FILES[backend]).is_file():
             full = CrossEncoder(model, device="cpu", backend=backend)
             full.save_pretrained(str(folder))
@@ -60,12 +59,13 @@ class Stock:
                 exporting.export_static_quantized_openvino_model(
                     full, None, str(folder), texts, "default", "train", "text"
                 )
+            del full
         self.model = CrossEncoder(
             str(folder), device="cpu", backend=backend, model_kwargs={"file_name": INT8_FILES[backend]}
         )
 
-    def __call__(self, left: list[str], right: list[str]) -> dict[str, Any]:
-        return {"scores": self.model.predict(list(zip(left, right, strict=True)), show_progress_bar=False)}
+    def __call__(self, left: list[str], right: list[str]) -> None:
+        self.model.predict(list(zip(left, right, strict=True)), show_progress_bar=False)
 
 
 class Pipeline:
@@ -76,34 +76,22 @@ class Pipeline:
 
         self.pipeline = DuplicatePipeline.from_pretrained(model, device="cpu", threads=threads)
 
-    def __call__(self, left: list[str], right: list[str]) -> dict[str, Any]:
-        return {"scores": self.pipeline.raw_scores(left, right)}
-
-    def about(self) -> dict[str, Any]:
-        band = self.pipeline.cascade
-        return {
-            "fingerprint": self.pipeline.fingerprint,
-            "cascade": band.to_dict() if band else None,
-            "blend": self.pipeline.blend,
-        }
-
-    def decided(self, scores: list[float]) -> dict[str, Any]:
-        """Probabilities of scores, and the threshold; not timed."""
-        import numpy as np
-
-        from dupq.calibration.prior_shift import adjust_prior
-
-        pipeline, values = self.pipeline, np.array(scores)
-        probabilities = pipeline.calibrator.probabilities(values)
-        probabilities = adjust_prior(probabilities, pipeline.calibrator.base_rate, pipeline.base_rate)
-        return {"probabilities": probabilities.tolist(), "threshold": pipeline.rule.duplicate.score}
+    def __call__(self, left: list[str], right: list[str]) -> None:
+        self.pipeline.raw_scores(left, right)
 
 
-class CrossEncoderAlone(Pipeline):
-    """The cross-encoder of a pipeline, without its bi-encoder."""
+class Stored(Pipeline):
+    """A dupq pipeline whose questions were embedded before, as `flag` and `mine` use it."""
 
-    def __call__(self, left: list[str], right: list[str]) -> dict[str, Any]:
-        return {"scores": self.pipeline.cross_encoder.score(left, right)}
+    def prepare(self, left: list[str], right: list[str]) -> None:
+        from dupq.decisions.decider import embedder_of
+        from dupq.mining.cached_embeddings import with_cached_embeddings
+
+        texts = list(dict.fromkeys([*left, *right]))
+        self.known = with_cached_embeddings(self.pipeline, texts, embedder_of(self.pipeline).embed(texts))
+
+    def __call__(self, left: list[str], right: list[str]) -> None:
+        self.known.raw_scores(left, right)
 
 
 class Encoder:
@@ -114,72 +102,59 @@ class Encoder:
 
         self.model = SentenceTransformer(model, device="cpu")
 
-    def __call__(self, left: list[str], right: list[str]) -> dict[str, Any]:
+    def __call__(self, left: list[str], right: list[str]) -> None:
         self.model.encode(left, show_progress_bar=False)
-        return {}
 
 
 class Embedder(Pipeline):
     """The bi-encoder of a pipeline."""
 
-    def __call__(self, left: list[str], right: list[str]) -> dict[str, Any]:
+    def __call__(self, left: list[str], right: list[str]) -> None:
         self.pipeline.bi_encoder.embed(left)
-        return {}
 
 
-KINDS = {
-    "stock": Stock,
-    "pipeline": Pipeline,
-    "cross-encoder": CrossEncoderAlone,
-    "encoder": Encoder,
-    "embedder": Embedder,
-}
+KINDS = {"stock": Stock, "pipeline": Pipeline, "stored": Stored, "encoder": Encoder, "embedder": Embedder}
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def opened(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The contender, and what it says when it is ready, or why it is not."""
+    try:
+        rest = {name: value for name, value in settings.items() if name != "kind"}
+        return KINDS[settings["kind"]](**rest), {"versions": versions()}
+    except Exception as error:  # noqa: BLE001 - whatever keeps a library from starting is what the table holds of it
+        first = str(error).strip().splitlines()
+        return None, {"error": f"{type(error).__name__}: {first[0][:200] if first else ''}"}
 
 
 def answer(contender: Any, job: dict[str, Any]) -> dict[str, Any]:
-    if job.get("decide") is not None:
-        return contender.decided(job["decide"])
     left, right = job["left"], job.get("right", [])
-    if not job.get("single"):
-        start = time.perf_counter()
-        result = contender(left, right)
-        seconds = time.perf_counter() - start
-        scores = result.get("scores")
-        told = None if scores is None or job.get("quiet") else [float(score) for score in scores]
-        return {"seconds": seconds, "scores": told, "peak_mb": peak_mb()}
-    times, scores = [], []
-    for a, b in zip(left, right, strict=True):
-        start = time.perf_counter()
-        result = contender([a], [b])
-        times.append(time.perf_counter() - start)
-        scores.append(float(result["scores"][0]))
-    return {"times": times, "scores": scores, "peak_mb": peak_mb()}
+    if job.get("single"):
+        return {"times": [timed(contender, [a], [b]) for a, b in zip(left, right, strict=True)]}
+    if hasattr(contender, "prepare"):
+        contender.prepare(left, right)
+    return {"seconds": timed(contender, left, right)}
+
+
+def timed(contender: Any, left: list[str], right: list[str]) -> float:
+    start = time.perf_counter()
+    contender(left, right)
+    return time.perf_counter() - start
 
 
 def main() -> None:
     # What the libraries print is not an answer.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    settings = json.loads(sys.argv[1])
 
     def reply(content: dict[str, Any]) -> None:
         replies.write(json.dumps(content) + "\n")
         replies.flush()
 
-    start = time.perf_counter()
-    try:
-        contender = KINDS[settings.pop("kind")](**settings)
-    except Exception as error:  # noqa: BLE001 - whatever keeps a library from starting is what the table tells of it
-        reply({"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error) else ''}"})
-        return
-    about = contender.about() if hasattr(contender, "about") else {}
-    reply({"seconds": time.perf_counter() - start, "versions": versions(), **about})
-    for line in sys.stdin:
-        reply(answer(contender, json.loads(line)))
+    contender, ready = opened(json.loads(sys.argv[1]))
+    reply(ready)
+    if contender is not None:
+        for line in sys.stdin:
+            reply(answer(contender, json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Vocabulary:
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, shared by all users of the same content."""
-        return _load_tokenizer(self.content)
+        return load_tokenizer(self.content)
 
     def room(self, pair: bool = False) -> int:
         """Return the number of tokens left beside the special ones.
@@ -83,10 +83,21 @@ def stock_vocabulary(model: object) -> Vocabulary | None:
 
 
 @lru_cache(maxsize=8)
-def _load_tokenizer(content: bytes) -> Tokenizer:
+def load_tokenizer(content: bytes) -> Tokenizer:
+    """Return the tokenizer of its JSON, without truncation and padding, shared by all users of the same content.
+
+    Raises:
+        ValueError: The content is damaged.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(content)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+@lru_cache(maxsize=8)
+def largest_token(content: bytes) -> int:
+    """Return the largest token id of the vocabulary of a tokenizer's JSON; 0 if it is empty."""
+    return int(max(load_tokenizer(content).get_vocab().values(), default=0))

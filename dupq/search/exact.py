@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from dupq.data.arguments import as_int, as_number
 from dupq.errors import InputError
 from dupq.models.batching import chunks
-from dupq.search.kernels import Block, Kernel, RoughProduct, fastest_kernel
+from dupq.search.kernels import Block, Kernel, RoughProduct, choose_kernel
 from dupq.search.pairs import MAX_PAIRS, NearestRows, Rows, SearchGuarantee, SimilarPairs, StrongestPairs
+from dupq.search.projection import Projection
 from dupq.types import Progress
 
 PANEL = 8192
@@ -30,7 +31,7 @@ PART = 16_384
 """Pairs that are computed in double precision at a time."""
 CHECKPOINT_SECONDS = 20.0
 MIN_MEASURED_PAIRS = 4_000_000
-"""Below this number of pairs, measuring the kernels takes longer than the faster one saves."""
+"""Below this number of pairs, choosing a kernel takes longer than the faster one saves."""
 
 
 def similar_pairs(
@@ -43,6 +44,7 @@ def similar_pairs(
     own: NDArray[np.int64] | None = None,
     max_pairs: int = MAX_PAIRS,
     kernel: Kernel | Literal["auto"] = "auto",
+    projection: Projection | None = None,
     resume: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SimilarPairs:
@@ -63,7 +65,8 @@ def similar_pairs(
             None: none is in both.
         max_pairs: Keep the strongest `max_pairs` where more reach the threshold; `search_guarantee` then states the
             cosine above which the result is complete.
-        kernel: "auto" measures which kernel is faster on this machine. All return the same pairs.
+        kernel: "auto" is the fastest one of this machine, with the fastest projection. All return the same pairs.
+        projection: A bound of the products, only without `neighbours`; "auto" chooses its own.
         resume: A file to keep progress in and to resume from; at the end it holds the result.
         progress: Called with (pairs compared, pairs in all).
 
@@ -77,7 +80,7 @@ def similar_pairs(
     triangle = others is None and not neighbours
     total = n * (n - 1) // 2 if triangle else n * m
     if kernel == "auto":
-        kernel = "float32" if total < MIN_MEASURED_PAIRS else fastest_kernel(vectors.shape[1])
+        kernel, projection = kernel_for(vectors, others, threshold, bounds=not neighbours)
     if others is not None and own is None:
         own = np.full(n, -1)
     pairs = StrongestPairs(threshold, max_pairs, repeats=neighbours > 0)
@@ -87,11 +90,11 @@ def similar_pairs(
     saved, product = time.monotonic(), RoughProduct(kernel)
     for start in range(first, n, PANEL):
         rows = np.arange(start, min(n, start + PANEL))
-        panel = Block(vectors[start : start + PANEL], kernel)
+        panel = Block(vectors[start : start + PANEL], kernel, projection)
         nearest = NearestRows(len(rows), min(neighbours, m), threshold) if neighbours and m else None
         for at in range(start if triangle else 0, m, TILE_COLUMNS):
             columns = (vectors if others is None else others)[at : at + TILE_COLUMNS]
-            block = Block(columns, kernel)
+            block = Block(columns, kernel, projection)
             if nearest is None:
                 _compare(panel, block, start, at, pairs, product, triangle)
             else:
@@ -126,6 +129,22 @@ def similar_pairs(
         every_from=max(threshold, every_from) if neighbours else None,
     )
     return SimilarPairs(left, right, cosine, search_guarantee)
+
+
+def kernel_for(
+    vectors: Rows, others: Rows | None, threshold: float, *, bounds: bool
+) -> tuple[Kernel, Projection | None]:
+    """Return the kernel and the projection that are fastest for a search; float32 with none for a small one.
+
+    Args:
+        vectors, others, threshold: As in `similar_pairs`.
+        bounds: True where every pair from the threshold on is wanted.
+    """
+    sides = sorted((vectors, vectors if others is None else others), key=len)
+    # Each row is converted to the format of the kernel, which pays where it is compared with many.
+    if len(sides[0]) < TILE_ROWS or len(sides[0]) * len(sides[1]) < MIN_MEASURED_PAIRS:
+        return "float32", None
+    return choose_kernel(sides[1], threshold, bounds=bounds)
 
 
 def _compare(

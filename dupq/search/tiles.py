@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dupq.models.batching import chunks
 from dupq.search import exact
-from dupq.search.kernels import Block, Kernel, RoughProduct, fastest_kernel
+from dupq.search.kernels import Block, Kernel, RoughProduct
 from dupq.search.pairs import NearestRows, Rows, SearchGuarantee, SimilarPairs, StrongestPairs
 
 Ints = NDArray[np.int64]
@@ -134,9 +134,9 @@ def search_tile(
     Raises:
         InputError: Rows that are not of unit length.
     """
+    projection = None
     if kernel == "auto":
-        few = len(rows) * len(columns) < exact.MIN_MEASURED_PAIRS
-        kernel = "float32" if few else fastest_kernel(rows.shape[1])
+        kernel, projection = exact.kernel_for(rows, columns, wanted.threshold, bounds=not wanted.neighbours)
     if own is None and not wanted.one:
         own = np.full(len(rows), -1)
     # `own` is looked up by row: between two collections, rows are numbered within the tile.
@@ -144,7 +144,7 @@ def search_tile(
     pairs, product = StrongestPairs(wanted.threshold, wanted.max_pairs), RoughProduct(kernel)
     found: list[tuple[Ints, Ints, NDArray[np.float64]]] = []
     for part in chunks(len(rows), exact.PANEL):
-        panel, start = Block(rows[part], kernel), tile.first_row - before + part.start
+        panel, start = Block(rows[part], kernel, projection), tile.first_row - before + part.start
         nearest = None
         if wanted.neighbours and len(columns):
             nearest = NearestRows(len(panel.exact), min(wanted.neighbours, len(columns)), wanted.threshold)
@@ -152,7 +152,7 @@ def search_tile(
             at = tile.first_column + block_part.start
             if wanted.triangle and tile.first_column + block_part.stop <= start + 1:
                 continue  # below the diagonal
-            block = Block(columns[block_part], kernel)
+            block = Block(columns[block_part], kernel, projection)
             if nearest is None:
                 exact._compare(panel, block, start, at, pairs, product, wanted.triangle)
             else:

@@ -91,7 +91,7 @@ def pool_threads(before: set[threading.Thread]) -> list[threading.Thread]:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_BATCH_TOKENS", 40)
+    monkeypatch.setattr(runtime, "BATCH_TOKENS", 40)
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------

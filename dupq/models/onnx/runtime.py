@@ -34,7 +34,7 @@ from dupq.models.per_process import PerProcess
 from dupq.models.safety import read_json
 from dupq.models.symmetry import Symmetry, symmetric_scores
 from dupq.models.truncation import UNCUT
-from dupq.models.vocabulary import Vocabulary
+from dupq.models.vocabulary import Vocabulary, largest_token, load_tokenizer
 from dupq.types import Progress
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ TOKENIZER = "tokenizer.json"
 SETTINGS = "runtime.json"
 FORMAT = 2
 
-_BATCH_TOKENS = 512
+BATCH_TOKENS = 512
 """Maximum number of tokens of a batch; more do not fit the processor's cache."""
 _WINDOW = 8192
 """Maximum number of inputs that are tokenized together."""
@@ -199,7 +199,8 @@ class Runner:
     def _batches(self, inputs: Inputs) -> Iterator[tuple[Rows, Feeds]]:
         for part in _windows(inputs):
             tokens = self._reader.read(inputs[part])
-            for rows in _equal_lengths(np.fromiter((len(ids) for ids, _ in tokens), np.int64, len(tokens))):
+            lengths = np.fromiter((len(ids) for ids, _ in tokens), np.int64, len(tokens))
+            for rows in equal_lengths(lengths, BATCH_TOKENS):
                 feeds = {"ids": np.array([tokens[row][0] for row in rows]), **self.tables}
                 if "types" in self.inputs:
                     feeds["types"] = np.array([tokens[row][1] for row in rows])
@@ -244,7 +245,7 @@ class Runner:
                 network, f"the output of a {kind} must be {OUTPUTS[kind]}, got {outputs[0].name}, a {outputs[0].type}"
             )
         if network.table is not None:
-            largest = max(self.tokenizer.get_vocab().values(), default=0)
+            largest = largest_token(network.tokenizer)
             if largest >= len(network.table.rows):
                 raise ModelFolderError(
                     f"token {largest} of the tokenizer must have an embedding, got {len(network.table.rows)} rows",
@@ -318,11 +319,16 @@ def _windows(inputs: Inputs) -> Iterator[slice]:
             start, size = end, 0
 
 
-def _equal_lengths(lengths: NDArray[np.int64]) -> Iterator[Rows]:
-    """Yield rows of equal length, at most `_BATCH_TOKENS` tokens together."""
+def equal_lengths(lengths: NDArray[np.int64], batch_tokens: int = BATCH_TOKENS) -> Iterator[Rows]:
+    """Yield rows of inputs of equal length, at most `batch_tokens` tokens together.
+
+    Args:
+        lengths: Number of tokens of each input, int64 (n,).
+        batch_tokens: Maximum number of tokens of a batch that has more than one input.
+    """
     order = np.argsort(lengths, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        for part in chunks(len(group), max(1, _BATCH_TOKENS // max(1, int(lengths[group[0]])))):
+        for part in chunks(len(group), max(1, batch_tokens // max(1, int(lengths[group[0]])))):
             yield group[part]
 
 
@@ -331,10 +337,8 @@ def _available_threads() -> int:
 
 
 def _load_tokenizer(network: RuntimeNetwork) -> TokenReader:
-    from tokenizers import Tokenizer
-
     try:
-        return TokenReader(Tokenizer.from_buffer(network.tokenizer), network.settings["max_length"])
+        return TokenReader(load_tokenizer(network.tokenizer), network.settings["max_length"])
     except ValueError as error:
         raise ModelFolderError(
             f"it is damaged ({_first_line(error)})",

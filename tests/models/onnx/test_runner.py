@@ -23,7 +23,7 @@ def network(tiny_cross_encoder: Path) -> RuntimeNetwork:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_BATCH_TOKENS", 40)
+    monkeypatch.setattr(runtime, "BATCH_TOKENS", 40)
     monkeypatch.setattr(runtime, "_WINDOW", 10)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dupq.errors import InputError, ModelFolderError
 from dupq.models.onnx.runtime import (
-    _BATCH_TOKENS,
+    BATCH_TOKENS,
     FORMAT,
     MODEL,
     SETTINGS,
@@ -22,9 +22,11 @@ from dupq.models.onnx.runtime import (
     RuntimeBiEncoder,
     RuntimeCrossEncoder,
     RuntimeNetwork,
-    _equal_lengths,
+    equal_lengths,
     unit_rows,
 )
+from dupq.models.vocabulary import largest_token, load_tokenizer
+from dupq.pipeline import DuplicatePipeline
 from tests.networks import HIDDEN
 from tests.questions import labelled_table
 
@@ -86,11 +88,11 @@ def test_nothing_to_score(cross_network: RuntimeNetwork, bi_network: RuntimeNetw
 
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=200))
 def test_equal_lengths_hold_equal_lengths_and_bounded_tokens(lengths: list[int]) -> None:
-    batches = list(_equal_lengths(np.array(lengths, dtype=np.int64)))
+    batches = list(equal_lengths(np.array(lengths, dtype=np.int64)))
     assert sorted(int(row) for rows in batches for row in rows) == list(range(len(lengths)))
     for rows in batches:
         assert len({lengths[row] for row in rows}) == 1
-        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= _BATCH_TOKENS
+        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= BATCH_TOKENS
 
 
 def test_more_inputs_than_a_window_come_in_windows(bi_network: RuntimeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +163,14 @@ def test_a_newer_format_and_the_wrong_kind_are_refused(cross_network: RuntimeNet
 def test_unit_rows_leaves_a_row_of_zeros() -> None:
     vectors = unit_rows(np.array([[3, 4], [0, 0]], dtype=np.float32))
     np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 0]], atol=1e-7)
+
+
+def test_the_networks_of_a_pipeline_share_one_tokenizer() -> None:
+    load_tokenizer.cache_clear()
+    largest_token.cache_clear()
+    pipeline = DuplicatePipeline.from_pretrained()
+    assert pipeline.score("How old are you?", "What is your age?").warnings == ()
+    networks = [pipeline.cross_encoder, pipeline.bi_encoder]
+    assert all(isinstance(network, (RuntimeCrossEncoder, RuntimeBiEncoder)) for network in networks)
+    assert len({id(network._runner.tokenizer) for network in networks}) == 1
+    assert load_tokenizer.cache_info().misses == largest_token.cache_info().misses == 1
