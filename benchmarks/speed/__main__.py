@@ -17,7 +17,8 @@ those of --questions. `training` starts from the bi-encoder of the model in its 
 ONNX and OpenVINO need optimum, which needs older releases of sentence-transformers and transformers. Install them
 beside this environment, and name its interpreter:
 
-    python3 -m venv other && other/bin/pip install torch==2.13.0 'sentence-transformers[onnx,openvino]<6' nncf
+    python3 -m venv other
+    other/bin/pip install torch==2.13.0 'sentence-transformers[onnx,openvino]<6' nncf 'datasets<4.5'
     python -m benchmarks.speed PAIRS --other-python other/bin/python
 """
 

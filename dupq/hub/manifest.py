@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -207,14 +208,16 @@ def verify(folder: Path, content: dict[str, Any], pages: bool = True) -> None:
                 _refuse(path, "this is a symbolic link")
             if not path.is_dir() and name not in files and name != MANIFEST:
                 _refuse_unlisted(path, name)
-        for name, stated in files.items():
-            path = folder / name
-            if PurePosixPath(name).suffix in PAGES and not pages:
-                continue
+        checked = {
+            folder / name: stated for name, stated in files.items() if pages or PurePosixPath(name).suffix not in PAGES
+        }
+        for path in checked:
             if not path.is_file():
                 _refuse(path, "this file is missing")
-            if sha256(path) != stated:
-                _refuse(path, "its checksum differs: it was damaged, cut short or altered")
+        with ThreadPoolExecutor() as pool:
+            for path, found in zip(checked, pool.map(sha256, checked), strict=True):
+                if found != checked[path]:
+                    _refuse(path, "its checksum differs: it was damaged, cut short or altered")
     except OSError as error:
         raise ModelFolderError(
             f"it cannot be read ({error.strerror or error})",

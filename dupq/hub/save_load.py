@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,13 +172,7 @@ def load_parts(folder: Path, device: str | None = None, threads: int | None = No
     content = open_folder(folder)
     networks, files = content["networks"], content["files"]
     parts: dict[str, Any] = {"base_rate": content.get("base_rate"), "facts": content.get("facts", {})}
-    if CROSS_ENCODER in networks:
-        entry = networks[CROSS_ENCODER]
-        options = entry.get("symmetry", "canonical"), entry.get("long_pairs", "whole")
-        parts["cross_encoder"] = load_cross_encoder(entry["form"], folder / CROSS_ENCODER, device, threads, *options)
-    if BI_ENCODER in networks:
-        form, long_texts = networks[BI_ENCODER]["form"], networks[BI_ENCODER].get("long_texts", "whole")
-        parts["bi_encoder"] = load_bi_encoder(form, folder / BI_ENCODER, device, threads, long_texts)
+    parts |= _open_networks(folder, networks, device, threads)
     with located(folder / MANIFEST):
         blend = content.get("blend")
         if blend is not None and len(networks) < 2:
@@ -208,6 +204,26 @@ def load_parts(folder: Path, device: str | None = None, threads: int | None = No
     if REPORT in files:
         parts["evaluation"] = read_report(folder)
     return parts
+
+
+def _open_networks(
+    folder: Path, networks: dict[str, Any], device: str | None, threads: int | None
+) -> dict[str, StoredScorer | StoredEmbedder]:
+    """Open the networks of a folder, two in int8 at the same time: onnxruntime works beside the interpreter."""
+    opening: dict[str, Callable[[], StoredScorer | StoredEmbedder]] = {}
+    if CROSS_ENCODER in networks:
+        entry = networks[CROSS_ENCODER]
+        options = entry.get("symmetry", "canonical"), entry.get("long_pairs", "whole")
+        place = folder / CROSS_ENCODER
+        opening["cross_encoder"] = partial(load_cross_encoder, entry["form"], place, device, threads, *options)
+    if BI_ENCODER in networks:
+        form, long_texts = networks[BI_ENCODER]["form"], networks[BI_ENCODER].get("long_texts", "whole")
+        opening["bi_encoder"] = partial(load_bi_encoder, form, folder / BI_ENCODER, device, threads, long_texts)
+    if any(entry["form"] == STOCK for entry in networks.values()):
+        return {name: load() for name, load in opening.items()}
+    with ThreadPoolExecutor() as pool:
+        opened = {name: pool.submit(load) for name, load in opening.items()}
+    return {name: future.result() for name, future in opened.items()}
 
 
 def _stock_parts(folder: Path, device: str | None, threads: int | None) -> dict[str, Any]:

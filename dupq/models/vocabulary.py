@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from dupq.models.truncation import UNCUT
@@ -82,13 +83,21 @@ def stock_vocabulary(model: object) -> Vocabulary | None:
     return None if backend is None or not limit else Vocabulary(backend.to_str().encode(), int(limit))
 
 
-@lru_cache(maxsize=8)
 def load_tokenizer(content: bytes) -> Tokenizer:
     """Return the tokenizer of its JSON, without truncation and padding, shared by all users of the same content.
 
     Raises:
         ValueError: The content is damaged.
     """
+    with _LOADING:  # networks are opened at the same time
+        return _load_tokenizer(content)
+
+
+_LOADING = Lock()
+
+
+@lru_cache(maxsize=8)
+def _load_tokenizer(content: bytes) -> Tokenizer:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(content)
