@@ -30,7 +30,7 @@ MAX_TEMPLATES = 10
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
-    mine = commands.add_parser("mine", parents=[shared], help="find likely duplicates in a collection of questions")
+    mine = commands.add_parser("mine", parents=[shared], help="find likely duplicates among many questions")
     mine.add_argument(
         "questions",
         nargs="+",

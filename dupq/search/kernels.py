@@ -83,7 +83,7 @@ class Block:
         self.rough: NDArray[np.int8] | NDArray[np.float32] = values
         if kernel == "int8":
             if not int8_levels():
-                raise InputError("kernel must be float32 on this machine, got int8", hint="use kernel='auto'")
+                raise InputError("kernel must be float32 on this machine, got int8", hint="use 'auto'")
             step = np.float32(np.abs(values).max(initial=0) / int8_levels()) or np.float32(1)
             rounded = np.rint(values / step)
             # The product with the step is rounded to float32 itself, by at most 2⁻²⁴ of each number.

@@ -280,7 +280,7 @@ def test_the_tables_hold_what_was_measured(folder: Path) -> None:
     row = results["pairs"]["rows"][2]
     assert f"| slow, float32 | 2 | {row['per_second']:,.{0 if row['per_second'] >= 20 else 1}f} (" in made["pairs"]
     assert "Not measured: tiny, onnx int8 (" in made["pairs"]
-    assert "| `slow` | " in made["readme"]
+    assert "| `slow`, float32 | " in made["readme"]
     assert "| dupq | 0.50 (0.50-0.50) | 0.25 (0.25-0.25) | 100 (100-100) | 0.500 (0.500-0.500) | " in made["start"]
     assert "| 60 | " in made["mining"]
     assert "| 30 | " in made["flags"]
