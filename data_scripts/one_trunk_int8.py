@@ -205,14 +205,7 @@ def _observed(bert: Bert, runs: Iterator[list[Floats]]) -> dict[str, Activations
             rows = value.reshape(-1, value.shape[-1])
             sample = rows[draw.permutation(len(rows))[:SAMPLED_TOKENS]]
             seen[name].append(Activations(rows.min(axis=0), rows.max(axis=0), sample))
-    return {
-        name: Activations(
-            np.min([part.low for part in parts], axis=0),
-            np.max([part.high for part in parts], axis=0),
-            np.concatenate([part.rows for part in parts]),
-        )
-        for name, parts in seen.items()
-    }
+    return {name: Activations.joined(parts) for name, parts in seen.items()}
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -104,14 +104,7 @@ def _observe(network: RuntimeNetwork, bert: Bert, pairs: list[tuple[str, str]]) 
             flat = values.reshape(-1, values.shape[-1])
             sample = flat[rng.permutation(len(flat))[: per_input * len(rows)]]
             observed[name].append(Activations(flat.min(axis=0), flat.max(axis=0), sample))
-    return {
-        name: Activations(
-            np.min([part.low for part in parts], axis=0),
-            np.max([part.high for part in parts], axis=0),
-            np.concatenate([part.rows for part in parts]),
-        )
-        for name, parts in observed.items()
-    }
+    return {name: Activations.joined(parts) for name, parts in observed.items()}
 
 
 def _scores(network: RuntimeNetwork, pairs: list[tuple[str, str]]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,15 @@ class Activations:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     rows: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Activations]) -> Activations:
+        """Return the activations of all parts."""
+        return cls(
+            np.min([part.low for part in parts], axis=0),
+            np.max([part.high for part in parts], axis=0),
+            np.concatenate([part.rows for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
