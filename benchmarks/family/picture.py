@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.family import sets
-from benchmarks.family.results import QUORA_AP, WORLDS_AUC, Row, of_trainings, pooled
+from benchmarks.family.results import QUORA_AP, WORLDS_AUC, Row, of_trainings, overlap_auc, pooled
 from benchmarks.family.runs import MADE_OF
 from benchmarks.family.stages import STAGES, stage_of
 from benchmarks.readme import ROOT
@@ -54,7 +54,7 @@ def picture(folder: Path) -> str:
         return float(pooled(rows, QUORA_AP).mean()), float(pooled(rows, WORLDS_AUC).mean())
 
     arrows = {name: (point(alone[name]), point(mixed[name])) for name in names}
-    return draw(arrows, f"from {folder.name}") if len(arrows) > 1 else ""
+    return draw(arrows, f"from {folder.name}", overlap_auc()[0]) if len(arrows) > 1 else ""
 
 
 class Axes:
@@ -62,13 +62,15 @@ class Axes:
 
     Args:
         points: Points in data units, (n, 2).
+        overlap: ROC AUC of the word overlap; its line is inside too.
     """
 
-    def __init__(self, points: NDArray[np.float64]) -> None:
+    def __init__(self, points: NDArray[np.float64], overlap: float) -> None:
         low, high = points.min(axis=0), points.max(axis=0)
         margin = np.maximum(0.06 * (high - low), 0.005)
         self.low, self.high = low - margin, high + margin
-        self.low[1], self.high[1] = min(self.low[1], 0.48), max(self.high[1], 0.53)
+        self.low[1], self.high[1] = min(self.low[1], overlap - 0.02, 0.48), max(self.high[1], 0.53)
+        self.overlap = overlap
 
     def x(self, value: float) -> float:
         return float(LEFT + (value - self.low[0]) / (self.high[0] - self.low[0]) * (RIGHT - LEFT))
@@ -87,9 +89,13 @@ class Axes:
             + text(LEFT - 8, self.y(value) + 4, f"{value:g}", "pale", 12, "end")
             for value in ticks(self.low[1], self.high[1])
         )
-        middle, chance = (TOP + BOTTOM) // 2, self.y(0.5)
+        middle = (TOP + BOTTOM) // 2
+        marks = "".join(
+            f"<path class='chance' d='M{LEFT} {self.y(value):.1f}H{RIGHT}' stroke-dasharray='5 4'/>"
+            for value in (0.5, self.overlap)
+        )
         return (
-            f"{columns}{rows}<path class='chance' d='M{LEFT} {chance:.1f}H{RIGHT}' stroke-dasharray='5 4'/>"
+            f"{columns}{rows}{marks}"
             + text((LEFT + RIGHT) / 2, HEIGHT - 18, "average precision on Quora →", "ink", 14, "middle")
             + f"<g transform='rotate(-90 26 {middle})'>"
             + text(26, middle, "ROC AUC on near misses →", "ink", 14, "middle")
@@ -109,9 +115,9 @@ def text(x: float, y: float, words: str, kind: str, size: float, anchor: str = "
     )
 
 
-def draw(arrows: dict[str, tuple[Point, Point]], under: str) -> str:
-    """The SVG of arrows (start, end) in data units by method."""
-    axes = Axes(np.array([point for arrow in arrows.values() for point in arrow]))
+def draw(arrows: dict[str, tuple[Point, Point]], under: str, overlap: float) -> str:
+    """Return the SVG of arrows (start, end) in data units by method, above the ROC AUC of the word overlap."""
+    axes = Axes(np.array([point for arrow in arrows.values() for point in arrow]), overlap)
     pixels: dict[str, tuple[Point, Point]] = {}
     for name, ((x1, y1), (x2, y2)) in arrows.items():
         pixels[name] = ((axes.x(x1), axes.y(y1)), (axes.x(x2), axes.y(y2)))
@@ -140,7 +146,8 @@ def draw(arrows: dict[str, tuple[Point, Point]], under: str) -> str:
         + axes.svg()
         + "".join(arrow(name, pixels[name], arrows[name]) for name in pixels)
         + "".join(labels)
-        + text(LEFT + 6, axes.y(0.5) - 5, "0.5 is chance; below it, shared words mislead", "pale halo", 11)
+        + text(LEFT + 6, axes.y(0.5) - 5, "chance; below it, shared words mislead", "pale halo", 11)
+        + text(LEFT + 6, axes.y(overlap) - 5, "the share of common words alone", "pale halo", 11)
         + f"{heading}</svg>\n"
     )
 

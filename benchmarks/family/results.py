@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.family import sets
 from benchmarks.family.runs import NAMES, RESAMPLES, is_fixed, setup_of
@@ -60,6 +61,17 @@ def _clusters(name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[
     pairs = sets.measured_pairs(name)
     labels, cluster = (np.array([getattr(pair, key) for pair in pairs]) for key in ("label", "cluster"))
     return labels, cluster, sets.kinds(pairs), sets.resampled_groups(cluster, RESAMPLES)
+
+
+def overlap_auc() -> tuple[float, float]:
+    """Return the ROC AUC of the word overlap on near misses, and where few words decide."""
+    pairs = sets.measured_pairs(sets.WORLDS)
+    close = [pair for pair in pairs if pair.label or sets.is_close(pair)]
+    all_pairs, few = (
+        float(roc_auc_score([pair.label for pair in of], [sets.word_overlap(pair) for pair in of]))
+        for of in (pairs, close)
+    )
+    return all_pairs, few
 
 
 def wrong(kind: str, name: str = sets.WORLDS) -> Measure:

@@ -82,6 +82,12 @@ def words_differ(pair: ClusterPair) -> int:
     return max((one - other).total(), (other - one).total())
 
 
+def word_overlap(pair: ClusterPair) -> float:
+    """Return the Jaccard index of the sets of words of both texts, in [0, 1]."""
+    one, other = ({*normalise(text).split()} for text in (pair.question1, pair.question2))
+    return len(one & other) / max(len(one | other), 1)
+
+
 def is_close(pair: ClusterPair) -> bool:
     """True for a near miss of a text in which few words decide."""
     return pair.label == 0 and pair.kind != TWO_NEAR_MISSES and words_differ(pair) <= FEW_WORDS

@@ -2,7 +2,8 @@
 
 Those of embeddings use D = ‖u - v‖² between vectors of unit length, which is 2 - 2 cos(u, v), in [0, 4], so that they
 train the cosine that scores a pair. Each takes two columns of questions. Labels are (n,) in [0, 1], or, for triplets,
-(n, 2) keys of `dupq.training.samplers.duplicate_components`: two questions are duplicates where their keys are equal.
+(n, 2, 2) keys of `dupq.training.samplers.question_keys`: the component and the question of each side. Two questions are
+duplicates where their components are equal; a question that is in several pairs of a batch counts once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dupq.data.arguments import as_number
 from dupq.errors import InputError
 from dupq.models.pair_heads.generative import GenerativeResidualPairs
 
@@ -194,10 +196,11 @@ class EmbeddingLoss(nn.Module):
 
 
 class LinearHingeLoss(EmbeddingLoss):
-    """Linear hinge loss: the mean of l · D + (1 - l) · max(0, margin - D) over pairs.
+    """Linear hinge loss.
 
-    Unlike the squared hinge it pulls as hard on a pair that is nearly right as on a wrong one: prefer it where few
-    labels are wrong. With a margin of 0 nothing pushes, and all embeddings collapse.
+    The mean of l · D + (1 - l) · max(0, margin - D) over pairs. Unlike the squared hinge it pulls as hard on a pair
+    that is nearly right as on a wrong one: prefer it where few labels are wrong. With a margin of 0 nothing pushes, and
+    all embeddings collapse.
 
     Labels: (n,) in [0, 1]. Source: the contrastive loss of Vo & Hays 2016.
     """
@@ -212,9 +215,10 @@ class LinearHingeLoss(EmbeddingLoss):
 
 
 class LogisticDistanceLoss(EmbeddingLoss):
-    """Distance-based logistic loss: the mean log loss of p = (1 + e^-m) / (1 + e^(s·D - m)).
+    """Distance-based logistic loss of pairs.
 
-    p is 1 at D = 0 and falls to 0 around D = m / s. No margin cuts a pair off; a confident one only counts less.
+    The mean log loss of p = (1 + e^-m) / (1 + e^(s·D - m)), which is 1 at D = 0, ½ near D = m / s, and 0 beyond. No
+    margin cuts a pair off; a confident one only counts less.
 
     Args:
         model: The bi-encoder.
@@ -242,19 +246,20 @@ class LogisticDistanceLoss(EmbeddingLoss):
 
 
 class HardTripletLoss(EmbeddingLoss):
-    """Batch-hard triplets: the mean of max(0, D(anchor, duplicate) - D(anchor, other) + margin).
+    """Batch-hard triplet loss.
 
-    Each anchor is taken with its farthest duplicate and its nearest other question. Distinct pairs of the batch are its
-    hard negatives. Unlike `BatchHardTripletLoss` of sentence-transformers, an anchor without a duplicate is skipped.
+    The mean of max(0, D(anchor, duplicate) - D(anchor, other) + margin). Each anchor is taken with its farthest
+    duplicate and its nearest other question. Distinct pairs of the batch are its hard negatives. Unlike
+    `BatchHardTripletLoss` of sentence-transformers, an anchor without a duplicate is skipped.
 
-    Labels: (n, 2) keys. Sources: Hoffer & Ailon 2015; Hermans, Beyer & Leibe 2017.
+    Labels: (n, 2, 2) keys. Sources: Hoffer & Ailon 2015; Hermans, Beyer & Leibe 2017.
     """
 
     def __init__(self, model: SentenceTransformer, margin: float = 0.3) -> None:
         super().__init__(model, margin=margin)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
-        distances, duplicate, other = _batch(embeddings, labels)
+        _, distances, duplicate, other = _batch(embeddings, labels)
         complete = duplicate.any(1) & other.any(1)
         farthest = distances.masked_fill(~duplicate, -torch.inf).max(1).values[complete]
         nearest = distances.masked_fill(~other, torch.inf).min(1).values[complete]
@@ -262,19 +267,19 @@ class HardTripletLoss(EmbeddingLoss):
 
 
 class SemiHardTripletLoss(EmbeddingLoss):
-    """Batch-semi-hard triplets, as `BatchSemiHardTripletLoss` of sentence-transformers.
+    """Batch-semi-hard triplet loss.
 
-    Each anchor is taken with each duplicate, and with the nearest other question beyond it, or the farthest of all.
-    Safer than `HardTripletLoss` where labels are wrong.
+    It is `BatchSemiHardTripletLoss` of sentence-transformers. Each anchor is taken with each duplicate, and with the
+    nearest other question beyond it, or the farthest of all. Safer than `HardTripletLoss` where labels are wrong.
 
-    Labels: (n, 2) keys. Source: Schroff, Kalenichenko & Philbin 2015.
+    Labels: (n, 2, 2) keys. Source: Schroff, Kalenichenko & Philbin 2015.
     """
 
     def __init__(self, model: SentenceTransformer, margin: float = 0.3) -> None:
         super().__init__(model, margin=margin)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
-        vectors, keys = torch.cat(embeddings), labels.T.reshape(-1)
+        vectors, keys = _distinct_questions(embeddings, labels)
         if bool((keys == keys[0]).all()):  # no other question; the stock loss would compare with a distance of 0
             return 0.0 * vectors.sum()
         stock = BatchSemiHardTripletLoss(self.model, all_distances, self.margin)
@@ -283,34 +288,36 @@ class SemiHardTripletLoss(EmbeddingLoss):
 
 
 class LogisticTripletLoss(EmbeddingLoss):
-    """Distance-based logistic loss: the mean of log(1 + e^(s (D(anchor, duplicate) - D(anchor, other)))).
+    """Distance-based logistic loss of triplets.
 
-    It averages over all triplets of the batch: prefer it to hinged triplets where batches are large.
+    The mean of log(1 + e^(s (D(anchor, duplicate) - D(anchor, other)))) over all triplets of the batch: prefer it to
+    hinged triplets where batches are large. Memory: pairs of duplicates times questions of a batch.
 
-    Labels: (n, 2) keys. Source: Vo & Hays 2016.
+    Labels: (n, 2, 2) keys. Source: Vo & Hays 2016.
     """
 
     def __init__(self, model: SentenceTransformer, scale: float = 10.0) -> None:
         super().__init__(model, scale=scale)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
-        distances, duplicate, other = _batch(embeddings, labels)
+        _, distances, duplicate, other = _batch(embeddings, labels)
         anchors, duplicates = duplicate.nonzero(as_tuple=True)
         gaps = (distances[anchors, duplicates].unsqueeze(1) - distances[anchors])[other[anchors]]
         return _mean(functional.softplus(self.scale * gaps))
 
 
 class StructurePreservingLoss(EmbeddingLoss):
-    """Two-branch ranking with structure-preserving constraints; a neighbourhood is a component of duplicates.
+    """Two-branch ranking with structure-preserving constraints.
 
-    With the left questions x and the right questions y of a batch, let [x, y, y'] be the mean of
-    max(0, margin + D(x, y) - D(x, y')) over the triplets with a positive cost, y in x's neighbourhood and y' not.
-    The loss is [x, y, y'] + [y, x, x'] + weight · ([x, x', x''] + [y, y', y'']).
+    A neighbourhood is a component of duplicates. With the left questions x and the right questions y of a batch, let
+    [x, y, y'] be the mean of max(0, margin + D(x, y) - D(x, y')) over the triplets with a positive cost, y another
+    question of x's neighbourhood and y' none of it. The loss is [x, y, y'] + [y, x, x'] + weight · ([x, x', x''] + [y,
+    y', y'']).
 
     The last two terms need batches with several questions of a neighbourhood, as `NeighbourhoodBatchSampler` makes
-    them. Prefer it where duplicate groups are large.
+    them. Prefer it where duplicate groups are large. Memory: n³.
 
-    Labels: (n, 2) keys. Source: Wang, Li & Lazebnik 2016.
+    Labels: (n, 2, 2) keys. Source: Wang, Li & Lazebnik 2016.
     """
 
     weight: float
@@ -321,31 +328,33 @@ class StructurePreservingLoss(EmbeddingLoss):
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
         n = len(labels)
         distances = all_distances(torch.cat(embeddings))
-        same = _same(labels.T.reshape(-1))
+        component, question = labels.transpose(0, 1).reshape(2 * n, 2).unbind(1)
+        other = ~_same(component)
+        duplicate = ~other & ~_same(question)
         left, right = slice(0, n), slice(n, 2 * n)
-        across = self._ranking(distances[left, right], same[left, right])
-        across = across + self._ranking(distances[right, left], same[right, left])
-        within = self._ranking(distances[left, left], same[left, left])
-        within = within + self._ranking(distances[right, right], same[right, right])
-        return across + self.weight * within
 
-    def _ranking(self, distances: Tensor, same: Tensor) -> Tensor:
-        costs = (self.margin + distances.unsqueeze(2) - distances.unsqueeze(1)).relu()
-        costs = costs * (same.unsqueeze(2) & ~same.unsqueeze(1))
-        return costs.sum() / (costs > 0).sum().clamp(min=1)
+        def ranking(anchors: slice, candidates: slice) -> Tensor:
+            here = distances[anchors, candidates]
+            costs = (self.margin + here.unsqueeze(2) - here.unsqueeze(1)).relu()
+            costs = costs * (duplicate[anchors, candidates].unsqueeze(2) & other[anchors, candidates].unsqueeze(1))
+            return costs.sum() / (costs > 0).sum().clamp(min=1)
+
+        across = ranking(left, right) + ranking(right, left)
+        return across + self.weight * (ranking(left, left) + ranking(right, right))
 
 
 class AdaptedTripletLoss(EmbeddingLoss):
-    """Batch-hard triplets, with mined embeddings held to the mean of those that they were mined from.
+    """Batch-hard triplets without selection bias.
 
-    The loss is that of `HardTripletLoss` plus weight · (‖m⁺ - c⁺‖² + ‖m⁻ - c⁻‖²). m⁺ is the mean over the anchors of
-    the mined duplicate, of unit length; c⁺ the mean over the anchors of the mean of all their duplicates, which is that
-    of triplets drawn without selection; m⁻ and c⁻ likewise of the other questions. The bracket is the maximum mean
-    discrepancy, with a linear kernel, between mined and original triplets: their anchors are the same.
+    Mined embeddings are held to the mean of those that they were mined from: the loss is that of `HardTripletLoss` plus
+    weight · (‖m⁺ - c⁺‖² + ‖m⁻ - c⁻‖²). m⁺ is the mean over the anchors of the mined duplicate, of unit length; c⁺ the
+    mean over the anchors of the mean of all their duplicates, which is that of triplets drawn without selection; m⁻ and
+    c⁻ likewise of the other questions. The bracket is the maximum mean discrepancy, with a linear kernel, between mined
+    and original triplets: their anchors are the same.
 
     Hard mining favours unusual questions and wrong labels; the second term keeps them from moving the embeddings alone.
 
-    Labels: (n, 2) keys. Source: Yu et al. 2018, for the correction of the shift by mean embeddings.
+    Labels: (n, 2, 2) keys. Source: Yu et al. 2018, for the correction of the shift by mean embeddings.
     """
 
     weight: float
@@ -354,8 +363,7 @@ class AdaptedTripletLoss(EmbeddingLoss):
         super().__init__(model, margin=margin, weight=weight)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
-        distances, duplicate, other = _batch(embeddings, labels)
-        unit = functional.normalize(torch.cat(embeddings), dim=1)
+        unit, distances, duplicate, other = _batch(embeddings, labels)
         complete = duplicate.any(1) & other.any(1)
         distances, duplicate, other = distances[complete], duplicate[complete], other[complete]
         if not len(distances):
@@ -371,26 +379,29 @@ class AdaptedTripletLoss(EmbeddingLoss):
 
 
 class AngularLoss(EmbeddingLoss):
-    """Angular loss: the angle at the other question of a triplet is held below a bound.
+    """Angular loss: a bound on the angle at the other question of a triplet.
 
     For a question a and its duplicate p, of unit length, the mean over all (a, p) of a batch of
     log(1 + Σ_n e^f(a, p, n)) over the questions n distinct from them, with
     f(a, p, n) = 4 tan²(angle) (a + p) · n - 2 (1 + tan²(angle)) a · p.
 
     f is the source's ‖a - p‖² - 4 tan²(angle) ‖n - (a + p) / 2‖² without its constant terms. The hinge of the latter is
-    0 where all embeddings are one point; this form is not.
+    0 where all embeddings are one point; this form is not. Memory: pairs of duplicates times questions of a batch.
 
-    Labels: (n, 2) keys. Source: Wang et al. 2017, equations 6 to 8.
+    Labels: (n, 2, 2) keys. Source: Wang et al. 2017, equations 6 to 8.
 
     Args:
         model: The bi-encoder.
         angle: Bound in degrees, in (0, 90).
+
+    Raises:
+        InputError: The angle is out of range.
     """
 
     angle: float
 
     def __init__(self, model: SentenceTransformer, angle: float = 45.0) -> None:
-        super().__init__(model, angle=angle)
+        super().__init__(model, angle=as_number(angle, "angle", 0, 90, above=True, below=True))
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
         return _angular(self.angle, *_duplicate_pairs(embeddings, labels))
@@ -402,13 +413,16 @@ class NPairAngularLoss(EmbeddingLoss):
     The mean over all questions a and duplicates p of a batch of log(1 + Σ_n e^(scale (cos(a, n) - cos(a, p)))) over the
     questions n distinct from them, plus weight times `AngularLoss`.
 
-    Labels: (n, 2) keys. Sources: Sohn 2016; Wang et al. 2017, equation 9. The scale is ours, for unit vectors.
+    Labels: (n, 2, 2) keys. Sources: Sohn 2016; Wang et al. 2017, equation 9. The scale is ours, for unit vectors.
 
     Args:
         model: The bi-encoder.
         angle: Bound in degrees, in (0, 90).
         weight: Weight of the angular term.
         scale: Factor on the cosines.
+
+    Raises:
+        InputError: The angle is out of range.
     """
 
     angle: float
@@ -417,6 +431,7 @@ class NPairAngularLoss(EmbeddingLoss):
     def __init__(
         self, model: SentenceTransformer, angle: float = 45.0, weight: float = 2.0, scale: float = 20.0
     ) -> None:
+        angle = as_number(angle, "angle", 0, 90, above=True, below=True)
         super().__init__(model, angle=angle, weight=weight, scale=scale)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
@@ -426,7 +441,7 @@ class NPairAngularLoss(EmbeddingLoss):
 
 
 class MultiViewLoss(EmbeddingLoss):
-    """Multi-view matching: a question against the pooled views of each meaning of the batch.
+    """Multi-view matching: a question against the pooled views of each meaning.
 
     The views of a meaning are its paraphrases, the questions of a component of duplicates. They are pooled by the
     element-wise maximum of their unit vectors: w_c over all questions of component c, and w_i over the duplicates of
@@ -436,16 +451,15 @@ class MultiViewLoss(EmbeddingLoss):
     A question that lacks a feature of its paraphrases is pulled towards those that have it. Prefer it where duplicate
     groups are large.
 
-    Labels: (n, 2) keys. Source: Su et al. 2015, whose views are images of a shape.
+    Labels: (n, 2, 2) keys. Source: Su et al. 2015, whose views are images of a shape.
     """
 
     def __init__(self, model: SentenceTransformer, scale: float = 20.0) -> None:
         super().__init__(model, scale=scale)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
-        unit = functional.normalize(torch.cat(embeddings), dim=1)
-        components, component = torch.unique(labels.T.reshape(-1), return_inverse=True)
-        duplicate = _same(component) & ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        unit, _, duplicate, _ = _batch(embeddings, labels)
+        components, component = torch.unique(_distinct_questions(embeddings, labels)[1], return_inverse=True)
         viewed = duplicate.any(1)
         if not bool(viewed.any()):
             return 0.0 * unit.sum()
@@ -469,24 +483,37 @@ def all_distances(vectors: Tensor) -> Tensor:
     return (2 - 2 * unit @ unit.T).clamp(min=0)
 
 
-def _batch(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return distances between all 2n questions, and where two are duplicates or distinct: (2n, 2n) each."""
-    same = _same(labels.T.reshape(-1))
+def _distinct_questions(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the vectors (m, d) and components (m,) of the m distinct questions of a batch."""
+    vectors = torch.cat(embeddings)
+    component, question = labels.transpose(0, 1).reshape(len(vectors), 2).unbind(1)
+    distinct, place = torch.unique(question, return_inverse=True)
+    rows = torch.arange(len(vectors), device=vectors.device)
+    first = rows.new_full((len(distinct),), len(vectors)).scatter_reduce(0, place, rows, "amin")
+    return vectors[first], component[first]
+
+
+def _batch(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return unit vectors, distances and two masks of the m distinct questions.
+
+    The vectors are (m, d); the distances, and the masks of duplicates and of distinct questions, are (m, m).
+    """
+    vectors, components = _distinct_questions(embeddings, labels)
+    same = _same(components)
     itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
-    return all_distances(torch.cat(embeddings)), same & ~itself, ~same
+    return functional.normalize(vectors, dim=1), all_distances(vectors), same & ~itself, ~same
 
 
 def _duplicate_pairs(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the cosines of the m ordered pairs of duplicates among 2n questions, and where a question is distinct.
+    """Return the cosines of the k ordered pairs of duplicates among m questions, and where a question is distinct.
 
-    The cosine of each pair (m, 1), those of its first and second question with all questions (m, 2n) each, and a mask
-    (m, 2n).
+    The cosine of each pair (k, 1), those of its first and second question with all questions (k, m) each, and a mask
+    (k, m).
     """
-    unit = functional.normalize(torch.cat(embeddings), dim=1)
-    same = _same(labels.T.reshape(-1))
-    first, second = (same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)).nonzero(as_tuple=True)
+    unit, _, duplicate, other = _batch(embeddings, labels)
+    first, second = duplicate.nonzero(as_tuple=True)
     cosines = unit @ unit.T
-    return cosines[first, second].unsqueeze(1), cosines[first], cosines[second], ~same[first]
+    return cosines[first, second].unsqueeze(1), cosines[first], cosines[second], other[first]
 
 
 def _angular(angle: float, cosines: Tensor, of_first: Tensor, of_second: Tensor, other: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ Loss = Callable[[Any, Any, Any], "nn.Module"]
 """Function of the losses of sentence-transformers, the losses of dupq, and a model, that returns a loss."""
 Rows = Literal["pairs", "duplicates", "triplets", "components", "texts"]
 """Rows of a loss: labelled pairs; duplicates alone; duplicates with a distinct question; pairs with the keys of their
-components; each text twice."""
+components and questions; each text twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +340,7 @@ def assemble(
 def _rows(kind: Rows, pairs: PairTable, labels: NDArray[Any]) -> Dataset:
     from datasets import Dataset
 
-    from dupq.training.samplers import duplicate_components, hard_triplets
+    from dupq.training.samplers import hard_triplets, question_keys
 
     if kind == "texts":
         texts = sorted({*pairs.left, *pairs.right})
@@ -352,7 +352,7 @@ def _rows(kind: Rows, pairs: PairTable, labels: NDArray[Any]) -> Dataset:
         anchors, positives, negatives = hard_triplets(pairs.left, pairs.right, pairs.labels)
         return Dataset.from_dict({"anchor": anchors, "positive": positives, "negative": negatives})
     if kind == "components":
-        keys = duplicate_components(pairs.left, pairs.right, pairs.labels).tolist()
+        keys = question_keys(pairs.left, pairs.right, pairs.labels).tolist()
         return Dataset.from_dict({"sentence1": pairs.left, "sentence2": pairs.right, "label": keys})
     return Dataset.from_dict({"sentence1": pairs.left, "sentence2": pairs.right, "label": labels.astype(np.float32)})
 

@@ -38,9 +38,9 @@ class FittedMetric:
 
 
 def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: NDArray[Any]) -> FittedMetric:
-    """Fit a distance ‖L (u - v)‖² to labelled pairs of vectors, and a logistic regression to the distances.
+    """Fit a distance to labelled pairs of vectors, and a logistic regression to it.
 
-    Every covariance is shrunk (Ledoit & Wolf 2004).
+    The distance is ‖L (u - v)‖². Every covariance is shrunk (Ledoit & Wolf 2004).
 
     Args:
         metric: "euclidean": L is the identity. "mahalanobis" (Mahalanobis 1936): LᵀL = S⁻¹ with the covariance S of all
@@ -51,7 +51,7 @@ def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: 
             of two normal distributions. "canonical" (Hotelling 1936): the canonical directions w between the two sides
             of the duplicates, with both orders of each pair, so that the sides have one covariance C and the same
             directions: S w = r C w with wᵀ C w = 1, S the covariance between the sides, and r the correlation of the
-            sides along w. L has the row √r w for each r > 0.
+            sides along w. L has the row √r w for each r > 0; these weights are ours.
         left, right: (n, d) each.
         labels: (n,) of 0 and 1.
 
@@ -67,7 +67,13 @@ def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: 
         )
     left, right = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     differences, duplicate = left - right, np.asarray(labels) == 1
+    refusal = InputError(
+        f"by the {metric} distance duplicates are no nearer than distinct pairs",
+        hint="use another method or a trained encoder, and check that label 1 means duplicate",
+    )
     floor = 1e-6 * float(np.concatenate([left, right]).var(axis=0).mean())
+    if not floor > 0:  # all vectors are one point
+        raise refusal
     if metric == "euclidean":
         root = np.eye(left.shape[1])
     elif metric == "mahalanobis":
@@ -85,10 +91,9 @@ def fit_metric(metric: Metric, left: NDArray[Any], right: NDArray[Any], labels: 
     try:
         (slope,), offset = fit_weights(-_squares(root, differences)[np.newaxis], labels)
     except InputError as error:
-        raise InputError(
-            f"by the {metric} distance duplicates are no nearer than distinct pairs",
-            hint="use another method or a trained encoder, and check that label 1 means duplicate",
-        ) from error
+        raise refusal from error
+    if not slope > 0:  # no direction separates them, and all distances are 0
+        raise refusal
     return FittedMetric(root, slope, offset)
 
 
@@ -149,7 +154,7 @@ def fit_metric_network(model: BaseModel, metric: Metric, pairs: PairTable, batch
 def embed_pairs(
     model: BaseModel, pairs: PairTable, batch_size: int = 128
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Embed pairs as a pair network does: two float32 arrays (n, d) of unit vectors.
+    """Return the unit vectors of pairs by a pair network, two float32 arrays (n, d).
 
     The two vectors of a pair may be swapped, because a pair has no order.
     """

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from dupq.data.grouping import question_groups
+from dupq.data.text import fingerprints
 from dupq.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def _text_columns(dataset: Dataset) -> list[str]:
 def choose_batch_sampler(dataset: Dataset, **kwargs: Any) -> DefaultBatchSampler:
     """Return the batch sampler for the rows of a data set.
 
-    Rows without labels are duplicates, for losses with in-batch negatives; rows whose labels are two keys are for
-    losses that mine triplets.
+    Rows without labels are duplicates, for losses with in-batch negatives; rows whose labels are keys are for losses
+    that mine triplets.
     """
     if "label" not in dataset.column_names:
         return DisjointGroupBatchSampler(dataset, **kwargs)
@@ -144,6 +145,22 @@ def duplicate_components(left: Sequence[str], right: Sequence[str], labels: NDAr
     texts = [*left, *right]
     keys = question_groups([*sides[0], *texts], [*sides[1], *texts])[len(sides[0]) :]
     return np.unique(keys, return_inverse=True)[1].reshape(2, -1).T.astype(np.int64)
+
+
+def question_keys(left: Sequence[str], right: Sequence[str], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the component of duplicates and the question of each side, as numbers, for losses that mine triplets.
+
+    Texts that differ only in case, whitespace and punctuation are one question.
+
+    Args:
+        left, right: n texts each.
+        labels: (n,), 1 = duplicate.
+
+    Returns:
+        int64 array (n, 2, 2): [row, side] is a component and a question.
+    """
+    questions = np.unique(fingerprints([*left, *right]), return_inverse=True)[1].reshape(2, -1).T
+    return np.stack([duplicate_components(left, right, labels), questions], axis=2)
 
 
 def hard_triplets(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dupq.calibration.numerics import expit
 from dupq.data.arguments import as_int, as_number, as_seed, as_texts
@@ -32,7 +32,7 @@ MAX_SWEEPS = 30
 MIN_GAIN = 1e-4
 """Share of the objective below which the gain of a pass ends the descent."""
 DENSITY = 2.0
-"""Mean number of random pairs of a text over log₂ n in `fit_completed_network`."""
+"""Default mean number of random pairs of a text over log₂ n."""
 MAX_TEXTS = 20_000
 """Maximum number of texts whose similarities `fit_completed_network` completes; the student needs no more."""
 MAX_DIMENSIONS = 128
@@ -81,14 +81,15 @@ def fit_similarity_embeddings(
     dimensions: int,
     *,
     similarity: Similarity = expit,
-    density: float = 2.0,
+    density: float = DENSITY,
     sweeps: int = MAX_SWEEPS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SimilarityEmbeddings:
     """Fit embeddings whose products are near the similarities of a scorer, of which few are computed.
 
-    Each text is scored with density · log₂ n / 2 others, drawn at random; see `complete_similarities`.
+    Density · n · log₂ n / 2 pairs are drawn at random and scored, so that a text is in density · log₂ n of them on
+    average; one that is drawn in none keeps a random direction. See `complete_similarities`.
 
     Args:
         texts: n distinct texts, n > 1.
@@ -172,7 +173,7 @@ def complete_similarities(
     Args:
         entries: The observed entries.
         dimensions: Number of dimensions d, from 1 to n.
-        start: First vectors (n, d); None: small normal ones.
+        start: First vectors (n, d); None: normal ones, whose squared length is on average the mean of the diagonal.
         sweeps: Maximum number of passes; fewer where the gain falls below `MIN_GAIN` of the objective.
         seed: Seed of the first vectors.
 
@@ -265,6 +266,8 @@ def _check_entries(entries: ObservedEntries) -> None:
         raise InputError(f"entries must be ObservedEntries, got {type(entries).__name__}", hint="build them first")
     n = as_int(entries.n, "entries.n", 1)
     left, right = (as_numbers(side, "entries") for side in (entries.left, entries.right))
+    if not all(np.issubdtype(np.asarray(side).dtype, np.integer) for side in (entries.left, entries.right)):
+        raise InputError("entries must have rows and columns of integers", hint="convert them with astype(np.int64)")
     values, diagonal = as_numbers(entries.values, "entries.values"), as_numbers(entries.diagonal, "entries.diagonal")
     if left.ndim != 1 or not left.shape == right.shape == values.shape or diagonal.shape != (n,):
         raise InputError(f"entries must be m rows, columns and values, and a diagonal of {n}", hint="check the lengths")
@@ -279,10 +282,11 @@ def _check_entries(entries: ObservedEntries) -> None:
 # ---- student -----------------------------------------------------------------------------------------------------
 
 
-def fit_student(vectors: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
-    """Fit the linear map W, float64 (d, e), by which W u is near the target of each text: ridge regression.
+def fit_student(vectors: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """Fit the linear map from embeddings to targets by ridge regression.
 
-    W = Xᵀ U (Uᵀ U + λ I)⁻¹ (Hoerl & Kennard 1970), with λ chosen by leave-one-out error.
+    W, float64 (d, e), is Xᵀ U (Uᵀ U + λ I)⁻¹ (Hoerl & Kennard 1970), with λ chosen by leave-one-out error; W u is near
+    the target of u.
 
     Args:
         vectors: U (n, e), embeddings of n texts by a bi-encoder.
@@ -306,11 +310,12 @@ def fit_student(vectors: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
 def fit_completed_network(
     model: BaseModel, pairs: PairTable, soft_labels: NDArray[np.float64], seed: int, batch_size: int = 128
 ) -> None:
-    """Add a student to a bi-encoder, in place: a stock `Dense` behind its pooling, without training.
+    """Add a student to a bi-encoder, in place, without training.
 
-    The observed entries are the labels of the pairs, and of `DENSITY` · n · log₂ n / 2 random pairs the probability
-    that fits their cosine, by a logistic regression of duplicates against random pairs. The descent starts from the
-    principal components of the embeddings. Of more than `MAX_TEXTS` texts, pairs are drawn at random up to that number.
+    It is a stock `Dense` behind the pooling. The observed entries are the labels of the pairs, and of `DENSITY` · n ·
+    log₂ n / 2 random pairs the probability that fits their cosine, by a logistic regression of duplicates against
+    random pairs. The descent starts from the principal components of the embeddings. Of more than `MAX_TEXTS` texts,
+    pairs are drawn at random up to that number.
 
     Args:
         model: `SentenceTransformer` of an encoder and a pooling.
@@ -343,14 +348,17 @@ def fit_completed_network(
     random = np.arange(len(left)) >= len(labelled.left)
     values = np.concatenate([labelled.values, np.zeros(int(unknown.sum()))])
     cosines = COSINE_SCALE * np.einsum("ij,ij->i", vectors[left], vectors[right])
+    refusal = InputError(
+        "by the cosine of the base, duplicates are no nearer than random pairs",
+        hint="use another method or a trained encoder, and check that label 1 means duplicate",
+    )
     try:
-        judged = random | (values >= 0.5)
-        (slope,), offset = fit_weights(cosines[np.newaxis, judged], values[judged] >= 0.5)
+        fitted = random | (values >= 0.5)
+        (slope,), offset = fit_weights(cosines[np.newaxis, fitted], values[fitted] >= 0.5)
     except InputError as error:
-        raise InputError(
-            "by the cosine of the base, duplicates are no nearer than random pairs",
-            hint="use another method or a trained encoder, and check that label 1 means duplicate",
-        ) from error
+        raise refusal from error
+    if not slope > 0:
+        raise refusal
     values[random] = expit(slope * cosines[random] + offset)
     entries = ObservedEntries(len(texts), left, right, values, np.ones(len(texts)))
     dimensions = min(MAX_DIMENSIONS, vectors.shape[1], len(texts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from dupq.errors import ModelFolderError
 from dupq.models.cross_encoder import CrossEncoderScorer
@@ -110,6 +112,20 @@ class TestEveryComparer:
         assert 0 < forth.min() <= forth.max() < 1
 
 
+def test_a_base_that_pads_on_the_left_is_padded_on_the_right(tiny_base: Path, tmp_path: Path) -> None:
+    AutoTokenizer.from_pretrained(tiny_base, padding_side="left").save_pretrained(tmp_path / "base")
+    for file in tiny_base.iterdir():
+        if not (tmp_path / "base" / file.name).exists():
+            shutil.copy(file, tmp_path / "base")
+    assert AutoTokenizer.from_pretrained(tmp_path / "base").padding_side == "left"
+    model = pair_network("TemplateMatching", tmp_path / "base")
+    pairs = list(zip(TABLE.left[:6], TABLE.right[:6], strict=True))
+    alone = np.array([model.predict([pair])[0] for pair in pairs])
+    assert np.abs(model.predict(pairs) - alone).max() < 1e-5
+    features = model.preprocess([("Who?", "Who is it, and why?")])
+    assert features["attention_mask"][0].tolist() == sorted(features["attention_mask"][0].tolist(), reverse=True)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_it_learns_to_tell_pairs_apart_and_every_weight_takes_part(name: str) -> None:
     """Questions are four random words; a duplicate holds the same words reordered, a distinct pair two others."""
@@ -133,7 +149,7 @@ def test_it_learns_to_tell_pairs_apart_and_every_weight_takes_part(name: str) ->
     assert right > 0.9
     # A generator takes part in the training alone, through its own loss.
     scoring = [parameter for key, parameter in made.named_parameters() if not key.startswith("generator.")]
-    assert all(parameter.grad is not None for parameter in scoring)
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in scoring)
 
 
 def test_the_mean_leaves_padding_out() -> None:

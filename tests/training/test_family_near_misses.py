@@ -89,6 +89,14 @@ def test_words_that_differ_are_counted(texts: tuple[str, str], differ: int) -> N
 # ---- figures of a run -----------------------------------------------------------------------------------------------
 
 
+def test_roc_auc_under_many_weightings_is_that_of_scikit_learn() -> None:
+    draw = np.random.default_rng(0)
+    labels, scores = draw.integers(0, 2, 200), draw.integers(0, 12, 200).astype(np.float64)
+    weights = draw.integers(0, 3, (5, 200))
+    slow = [roc_auc_score(labels, scores, sample_weight=weight) for weight in weights]
+    assert runs.weighted_roc_auc(labels, scores, weights) == pytest.approx(slow, abs=1e-12)
+
+
 def test_figures_of_near_misses_are_those_of_a_loop(few_pairs: None) -> None:
     pairs = sets.measured_pairs(sets.WORLDS)
     labels = np.array([pair.label for pair in pairs])
@@ -348,7 +356,7 @@ def test_the_picture_has_an_arrow_a_method(folder: Path) -> None:
 
 def test_names_cover_neither_each_other_nor_ends() -> None:
     arrows = {name: ((0.6, 0.4), (0.6 + 0.001 * place, 0.7)) for place, name in enumerate(METHODS)}
-    tree = ElementTree.fromstring(picture.draw(arrows, "from tiny"))
+    tree = ElementTree.fromstring(picture.draw(arrows, "from tiny", 0.36))
     texts = tree.iter("{http://www.w3.org/2000/svg}text")
     boxes = []
     for text in texts:

@@ -260,6 +260,12 @@ def slow_order(left: list[Point], right: list[Point], labels: list[float]) -> fl
     return math.log(total)
 
 
+def keyed(components: Any) -> torch.Tensor:
+    """Labels (n, 2, 2) of rows of two components, each place of which is a question of its own."""
+    components = torch.as_tensor(components)
+    return torch.stack([components, torch.arange(components.numel()).reshape(components.shape)], dim=2)
+
+
 def slow_triplets(distances: list[list[float]], keys: list[int], mining: str) -> list[tuple[int, int, int]]:
     found = []
     for a, far in enumerate(distances):
@@ -279,6 +285,7 @@ def slow_triplets(distances: list[list[float]], keys: list[int], mining: str) ->
 
 
 def slow_structure(left: list[Point], right: list[Point], keys: list[tuple[int, int]]) -> float:
+    """All questions are different ones, so that only a side has the anchor among its questions."""
     sides = ((left, [key for key, _ in keys]), (right, [key for _, key in keys]))
 
     def ranking(one: int, other: int) -> float:
@@ -288,7 +295,7 @@ def slow_structure(left: list[Point], right: list[Point], keys: list[tuple[int, 
             for i in range(len(keys))
             for j in range(len(keys))
             for k in range(len(keys))
-            if own[i] == theirs[j] and own[i] != theirs[k]
+            if own[i] == theirs[j] and own[i] != theirs[k] and not (one == other and i == j)
         ]
         costs = [cost for cost in costs if cost > 0]
         return sum(costs) / max(1, len(costs))
@@ -378,7 +385,7 @@ def test_losses_of_components_are_those_of_a_slow_loop(rows: list[tuple[int, int
         + 0.3 * slow_angular(points, keys, 50.0),
         MultiViewLoss(None, scale=6.0): slow_views(points, keys, 6.0),
     }
-    halves, labels = list(vectors.chunk(2)), torch.tensor(rows)
+    halves, labels = list(vectors.chunk(2)), keyed(rows)
     for loss, value in expected.items():
         assert float(loss.compute_loss_from_embeddings(halves, labels)) == pytest.approx(value, abs=1e-9)
         # Neither side of a row is first, and neither is any row.
@@ -387,10 +394,9 @@ def test_losses_of_components_are_those_of_a_slow_loop(rows: list[tuple[int, int
 
 
 def test_mined_questions_are_held_to_those_they_were_mined_from() -> None:
-    # One duplicate and one other question lie far from the rest; a loss by them alone would be that of hard triplets.
     draw = torch.Generator().manual_seed(0)
     vectors = torch.randn(12, 6, generator=draw)
-    labels = torch.tensor([[0, 0], [0, 0], [0, 0], [1, 1], [1, 1], [1, 1]])
+    labels = keyed([[0, 0], [0, 0], [0, 0], [1, 1], [1, 1], [1, 1]])
     halves = list(vectors.chunk(2))
     hard = float(HardTripletLoss(None).compute_loss_from_embeddings(halves, labels))
     assert float(AdaptedTripletLoss(None, weight=0.0).compute_loss_from_embeddings(halves, labels)) == pytest.approx(
@@ -399,12 +405,19 @@ def test_mined_questions_are_held_to_those_they_were_mined_from() -> None:
     assert float(AdaptedTripletLoss(None).compute_loss_from_embeddings(halves, labels)) > hard + 1e-3
     # With one duplicate and one other question there is nothing to mine.
     pair = [torch.randn(2, 6, generator=draw), torch.randn(2, 6, generator=draw)]
-    few = torch.tensor([[0, 0], [1, 2]])
+    few = keyed([[0, 0], [1, 2]])
     kept = [pair[0], pair[1]]
     kept[1][1] = kept[0][1]
     assert float(AdaptedTripletLoss(None).compute_loss_from_embeddings(kept, few)) == pytest.approx(
         float(HardTripletLoss(None).compute_loss_from_embeddings(kept, few)), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", [AngularLoss, NPairAngularLoss])
+@pytest.mark.parametrize("angle", [0, 90, float("nan"), "45"])
+def test_an_angle_out_of_range_is_refused(kind: Any, angle: Any) -> None:
+    with pytest.raises(InputError, match="angle must be a number"):
+        kind(None, angle=angle)
 
 
 coordinate = st.integers(-30, 30).map(lambda value: value / 10 + 0.05)
@@ -466,7 +479,7 @@ def test_triplet_losses_are_those_of_a_slow_loop(rows: list[tuple[Point, Point, 
     left, right = ([row[side] for row in rows] for side in range(2))
     keys = [(row[2], row[3]) for row in rows]
     every, every_key = [*left, *right], [*(key for key, _ in keys), *(key for _, key in keys)]
-    embeddings, labels = tensors(left, right), torch.tensor(keys)
+    embeddings, labels = tensors(left, right), keyed(keys)
     # Which of two equally far questions is taken is left to rounding, so both go by the same distances.
     distances = all_distances(torch.cat(embeddings)).tolist()
     gaps = [
@@ -483,16 +496,47 @@ def test_triplet_losses_are_those_of_a_slow_loop(rows: list[tuple[Point, Point, 
 def test_hard_triplets_are_those_of_sentence_transformers_where_every_question_has_a_duplicate() -> None:
     vectors = torch.nn.functional.normalize(torch.randn(12, 5, generator=torch.Generator().manual_seed(0)), dim=1)
     keys = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 2])
-    halves, labels = [vectors[:6], vectors[6:]], torch.stack([keys[:6], keys[6:]], dim=1)
+    halves, labels = [vectors[:6], vectors[6:]], keyed(keys.reshape(2, 6).T)
     stock = BatchHardTripletLoss(None, all_distances, margin=0.3)  # type: ignore[arg-type]
     ours = HardTripletLoss(None)  # type: ignore[arg-type]
     expected = float(stock.compute_loss_from_embeddings([vectors], keys))
     assert float(ours.compute_loss_from_embeddings(halves, labels)) == pytest.approx(expected, abs=1e-6)
     # A question without a duplicate is no anchor of ours.
     keys[0] = 9
-    labels = torch.stack([keys[:6], keys[6:]], dim=1)
+    labels = keyed(keys.reshape(2, 6).T)
     expected = float(stock.compute_loss_from_embeddings([vectors], keys))
     assert float(ours.compute_loss_from_embeddings(halves, labels)) != pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        HardTripletLoss(None),
+        SemiHardTripletLoss(None),
+        LogisticTripletLoss(None),
+        AdaptedTripletLoss(None),
+        AngularLoss(None),
+        NPairAngularLoss(None),
+        MultiViewLoss(None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_question_of_several_pairs_counts_once_and_is_no_duplicate_of_itself(loss: Any) -> None:
+    # Questions 0, 1 and 2 are one component, 3 and 4 another, and 5 has no duplicate.
+    components, vectors = (
+        torch.tensor([0, 0, 0, 1, 1, 2]),
+        torch.randn(6, 4, generator=torch.Generator().manual_seed(3)),
+    )
+
+    def loss_of(left: list[int], right: list[int]) -> float:
+        questions = torch.tensor([left, right]).T
+        labels = torch.stack([components[questions], questions], dim=2)
+        return float(loss.compute_loss_from_embeddings([vectors[left], vectors[right]], labels))
+
+    once = loss_of([0, 2, 4], [1, 3, 5])
+    assert once > 0
+    assert loss_of([0, 0, 1, 2, 5, 5], [1, 2, 2, 3, 3, 4]) == pytest.approx(once, abs=1e-6)
+    assert loss_of([0, 0], [5, 3]) == pytest.approx(0, abs=1e-6)
 
 
 LOSSES: list[tuple[Any, bool]] = [
@@ -510,19 +554,22 @@ LOSSES: list[tuple[Any, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "keyed"), LOSSES, ids=lambda value: type(value).__name__)
-def test_gradients_are_those_of_small_steps(loss: Any, keyed: bool) -> None:
+@pytest.mark.parametrize(("loss", "of_components"), LOSSES, ids=lambda value: type(value).__name__)
+def test_gradients_are_those_of_small_steps(loss: Any, of_components: bool) -> None:
     draw = torch.Generator().manual_seed(4)
     left, right = (torch.randn(6, 3, dtype=torch.float64, generator=draw, requires_grad=True) for _ in range(2))
-    labels = torch.tensor([[0, 0], [0, 1], [1, 2], [2, 2], [3, 3], [3, 0]]) if keyed else torch.tensor([1, 0] * 3)
+    rows = [[0, 0], [0, 1], [1, 2], [2, 2], [3, 3], [3, 0]]
+    labels = keyed(rows) if of_components else torch.tensor([1, 0] * 3)
     assert torch.autograd.gradcheck(lambda a, b: loss.compute_loss_from_embeddings([a, b], labels), (left, right))
 
 
-@pytest.mark.parametrize(("loss", "keyed"), LOSSES, ids=lambda value: type(value).__name__)
-def test_gradients_are_finite_where_all_is_one_point_and_where_there_is_no_triplet(loss: Any, keyed: bool) -> None:
+@pytest.mark.parametrize(("loss", "of_components"), LOSSES, ids=lambda value: type(value).__name__)
+def test_gradients_are_finite_where_all_is_one_point_and_where_there_is_no_triplet(
+    loss: Any, of_components: bool
+) -> None:
     for keys in ([[0, 0], [1, 1]], [[0, 1], [2, 3]], [[0, 0], [0, 0]]):
         left, right = (torch.ones(2, 3, requires_grad=True) for _ in range(2))
-        labels = torch.tensor(keys) if keyed else torch.tensor([0, 1])
+        labels = keyed(keys) if of_components else torch.tensor([0, 1])
         loss.compute_loss_from_embeddings([left, right], labels).backward()
         assert left.grad is not None
         assert bool(left.grad.isfinite().all())
@@ -556,7 +603,7 @@ def test_losses_of_components_part_them_and_join_each(kind: Any) -> None:
     optimiser = torch.optim.Adam([vectors], lr=0.05)
     for _ in range(200):
         optimiser.zero_grad()
-        kind(None).compute_loss_from_embeddings([vectors[::2], vectors[1::2]], keys.reshape(-1, 2)).backward()
+        kind(None).compute_loss_from_embeddings([vectors[::2], vectors[1::2]], keyed(keys.reshape(-1, 2))).backward()
         optimiser.step()
     unit_vectors = torch.nn.functional.normalize(vectors.detach(), dim=1)
     cosines = (unit_vectors @ unit_vectors.T)[left, right]

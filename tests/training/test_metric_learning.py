@@ -145,10 +145,21 @@ def test_more_dimensions_than_pairs_are_no_trouble() -> None:
         assert np.isfinite(fit_metric(metric, left, right, labels).score(left, right)).all()
 
 
-def test_what_no_distance_tells_is_refused() -> None:
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_distance_that_separates_nothing_is_refused(metric: Metric) -> None:
+    draw = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    left = draw.normal(size=(400, 4))
+    # The sides of a duplicate are opposite, so that every correlation is negative and every difference large.
+    opposite = np.where(labels[:, None] == 1, -left, left + 0.1 * draw.normal(size=(400, 4)))
+    same = np.ones((400, 4))
+    for right, start in ((opposite, left), (same, same)):
+        with pytest.raises(InputError, match=f"by the {metric} distance duplicates are no nearer"):
+            fit_metric(metric, start, right, labels)
+
+
+def test_an_unknown_metric_is_refused() -> None:
     left, right, labels = vectors()
-    with pytest.raises(InputError, match="by the euclidean distance duplicates are no nearer"):
-        fit_metric("euclidean", left, right, 1 - labels)
     with pytest.raises(InputError, match=r"metric must be one of .*, got 'cosine'"):
         fit_metric("cosine", left, right, labels)  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ from dupq.training.samplers import (
     choose_batch_sampler,
     duplicate_components,
     hard_triplets,
+    question_keys,
 )
 from tests.questions import labelled_table
 
@@ -154,6 +155,16 @@ def test_closures_are_chains_of_duplicates(rows: list[tuple[str, str, int]]) -> 
     for one, key in texts:
         for other, other_key in texts:
             assert (key == other_key) == (other in graph[one])
+
+
+def test_keys_are_the_component_and_the_question_of_each_side() -> None:
+    keys = question_keys(["Who sings?", "who sings", "Who is it?"], ["Who is it?", "Why?", "Why?"], np.array([1, 0, 0]))
+    (who, other), (again, why), (it, last) = keys.tolist()
+    assert who == again
+    assert other == it
+    assert why == last
+    assert who[0] == other[0] != why[0]
+    assert who[1] != other[1]
 
 
 def test_a_spelling_makes_no_other_closure() -> None:

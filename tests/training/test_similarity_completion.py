@@ -184,6 +184,7 @@ def test_what_cannot_be_completed_is_refused() -> None:
         (pair, pair[::-1], np.ones(2)),
         (pair, pair + 5, np.ones(2)),
         (pair[:1], pair[1:], np.array([np.nan])),
+        (pair[:1] + 0.0, pair[1:] + 0.0, np.ones(1)),
     ):
         with pytest.raises(InputError, match="entries must"):
             complete_similarities(ObservedEntries(3, left, right, values, np.ones(3)), 1)
@@ -197,30 +198,83 @@ def test_the_student_is_ridge_regression() -> None:
     vectors, wanted = rng.normal(size=(300, 6)), rng.normal(size=(2, 6))
     exact = fit_student(vectors, vectors @ wanted.T)
     assert np.allclose(exact, wanted, atol=1e-4)
-    noisy = fit_student(vectors[:8], rng.normal(size=(8, 2)))
-    assert np.linalg.norm(noisy) < np.linalg.norm(np.linalg.lstsq(vectors[:8], rng.normal(size=(8, 2)), rcond=None)[0])
+    inputs, outputs = vectors[:8], rng.normal(size=(8, 2))
+    noisy = fit_student(inputs, outputs)
+    assert np.linalg.norm(noisy) < 0.9 * np.linalg.norm(np.linalg.lstsq(inputs, outputs, rcond=None)[0])
+    # The closed form, with the penalty of the least error of each row by a map fitted to the others.
+    penalties = (inputs**2).sum() / 6 * np.logspace(-6, 1, 15)
+
+    def ridge(rows: NDArray[np.bool_], penalty: float) -> NDArray[np.float64]:
+        kept = inputs[rows]
+        return np.asarray(outputs[rows].T @ kept @ np.linalg.inv(kept.T @ kept + penalty * np.eye(6)))
+
+    errors = [
+        sum(np.square(outputs[row] - ridge(np.arange(8) != row, penalty) @ inputs[row]).sum() for row in range(8))
+        for penalty in penalties
+    ]
+    assert np.allclose(noisy, ridge(np.ones(8, bool), penalties[int(np.argmin(errors))]), atol=1e-8)
     with pytest.raises(InputError, match="n rows each"):
         fit_student(vectors, wanted)
 
 
+def completed(base: Path, pairs: PairTable, soft_labels: NDArray[Any]) -> SentenceTransformer:
+    model = SentenceTransformer(str(base), device="cpu")
+    fit_completed_network(model, pairs, np.asarray(soft_labels, dtype=np.float64), seed=0)
+    return model
+
+
 def test_a_network_gets_a_plain_map_that_brings_duplicates_nearer(tiny_bi_encoder: Path) -> None:
-    table = labelled_table(16)
-    # An untrained encoder finds duplicates near where they are the same but for case.
-    right = [a.upper() if y else b for a, b, y in zip(table.left, table.right, table.labels, strict=True)]
-    pairs = PairTable(table.left, right, table.labels)
-    model = SentenceTransformer(str(tiny_bi_encoder), device="cpu")
-    before = margin(model, pairs)
-    fit_completed_network(model, pairs, pairs.labels.astype(np.float64), seed=0)
+    pairs = labelled_table(96)
+    model = completed(tiny_bi_encoder, pairs, pairs.labels)
     assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Dense", "Normalize"]
     assert model[2].linear.bias is None
-    assert margin(model, pairs) > 2 * before
+    shuffled = completed(tiny_bi_encoder, pairs, np.random.default_rng(0).permutation(pairs.labels))
+    before = margin(SentenceTransformer(str(tiny_bi_encoder), device="cpu"), pairs)
+    assert margin(model, pairs) > 2 * max(before, margin(shuffled, pairs))
+
+
+def test_soft_labels_place_duplicates_by_their_value(tiny_bi_encoder: Path) -> None:
+    pairs = labelled_table(96)
+    mean = {
+        soft: cosines(completed(tiny_bi_encoder, pairs, np.where(pairs.labels == 1, soft, 0.0)), pairs)[
+            pairs.labels == 1
+        ].mean()
+        for soft in (0.6, 1.0)
+    }
+    assert mean[0.6] < mean[1.0]
+
+
+def test_the_map_is_added_to_a_base_without_a_normalisation(tiny_bi_encoder: Path) -> None:
+    pairs = labelled_table(8)
+    plain = SentenceTransformer(modules=list(SentenceTransformer(str(tiny_bi_encoder), device="cpu"))[:2])
+    fit_completed_network(plain, pairs, pairs.labels.astype(np.float64), seed=0)
+    assert [type(module).__name__ for module in plain] == ["Transformer", "Pooling", "Dense"]
+
+
+def test_a_base_that_separates_nothing_is_refused(tiny_bi_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = labelled_table(8)
+    model = SentenceTransformer(str(tiny_bi_encoder), device="cpu")
+    monkeypatch.setattr(model, "encode", lambda texts, **options: np.ones((len(texts), 4), dtype=np.float32) / 2)
+    with pytest.raises(InputError, match="duplicates are no nearer than random pairs"):
+        fit_completed_network(model, pairs, pairs.labels.astype(np.float64), seed=0)
+
+
+def test_a_pair_of_two_labels_is_one_entry_of_their_mean() -> None:
+    pairs = PairTable(["a", "b", "c", "a"], ["b", "a", "c", "c"], np.array([1, 0, 1, 1], dtype=np.int8))
+    entries = similarity_completion._entries_of(pairs, np.array([1.0, 0.5, 1.0, 0.2]), ["a", "b", "c"])
+    assert list(zip(entries.left.tolist(), entries.right.tolist(), strict=True)) == [(0, 1), (0, 2)]
+    assert entries.values.tolist() == [0.75, 0.2]
 
 
 def margin(model: SentenceTransformer, pairs: PairTable) -> float:
     """Mean cosine of duplicates minus that of distinct pairs."""
+    values = cosines(model, pairs)
+    return float(values[pairs.labels == 1].mean() - values[pairs.labels == 0].mean())
+
+
+def cosines(model: SentenceTransformer, pairs: PairTable) -> NDArray[np.float32]:
     left, right = (model.encode(side, normalize_embeddings=True) for side in (pairs.left, pairs.right))
-    cosines = (left * right).sum(axis=1)
-    return float(cosines[pairs.labels == 1].mean() - cosines[pairs.labels == 0].mean())
+    return np.asarray((left * right).sum(axis=1))
 
 
 def test_many_texts_are_drawn_from_by_whole_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

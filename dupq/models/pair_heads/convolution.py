@@ -49,7 +49,7 @@ class ArcMerged(PairHead):
     z_ij = relu(A x_{i-1…i+1} + B y_{j-1…j+1}), then pooling, a 3 x 3 convolution, and the maximum over places; the
     score is averaged over both orders.
 
-    Source: Hu, Lu, Li & Chen 2014. More accurate than ARC-I; its cost grows with the product of the lengths.
+    Source: Hu, Lu, Li & Chen 2014. Its cost grows with the product of the lengths.
 
     Args:
         dimensions: Dimensions of a token embedding.

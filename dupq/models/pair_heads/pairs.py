@@ -25,6 +25,11 @@ class PairEncoder(Transformer):
     Source: the shared branches of a Siamese network (Bromley et al. 1993).
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Pair heads count places from the first token.
+        self.tokenizer.padding_side = "right"
+
     def preprocess(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         texts = list(inputs)
         # The trainer passes single texts to count their tokens.
@@ -40,7 +45,7 @@ class PairEncoder(Transformer):
         On a CPU a batch is encoded in parts of similar lengths, because padding costs as much as text.
         """
         mask = features["attention_mask"]
-        if mask.device.type != "cpu" or len(mask) <= ROWS or getattr(self.tokenizer, "padding_side", "") != "right":
+        if mask.device.type != "cpu" or len(mask) <= ROWS:
             encoded: dict[str, Any] = super().forward(features, **kwargs)
             return encoded
         lengths = mask.sum(1)

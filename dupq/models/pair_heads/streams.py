@@ -17,7 +17,6 @@ class PseudoSiamese(PairHead):
 
     Source: Zagoruyko & Komodakis 2015. Adapted for text: their branches begin at the pixels; here the shared encoder is
     the lower part of both. Their score depends on which patch enters which branch; here both assignments are averaged.
-    Prefer it where the two sides of a pair differ in kind, such as titles and posts.
 
     Args:
         dimensions: Dimensions of a token embedding.

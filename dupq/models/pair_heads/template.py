@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,13 @@ MAX_WINDOW = 512
 
 @dataclass(frozen=True, slots=True)
 class ResponseMap:
-    """Responses of a long text to a shorter one, at each place on which the shorter one was laid.
+    """Responses of a long text to a shorter one, at each place of the shorter one.
 
     Attributes:
         template: 1 if the first text is the shorter one, which was slid over the other, else 2.
         tokens: Numbers of tokens of the template and of the long text.
-        responses: float64 array (places,); the head's score grows with the largest.
+        responses: float64 array (places,). The score of the pair grows with the largest within the token limit; a place
+            in the overlap of two windows occurs twice.
         spans: int64 array (places, 2), start and end in the long text, in characters, of the tokens at each place.
     """
 
@@ -42,7 +44,7 @@ class ResponseMap:
 
 
 class TemplateMatching(PairHead):
-    """Fully convolutional matching: a template slid over a search text by cross-correlation.
+    """Fully convolutional matching: a template slid over a search text.
 
     r_t = Σ_k a_k φ(z)_k · φ(x)_{k+t}; score = e^s · max_t r_t + b. The shorter question is the template z, the other
     the search text x; for equal lengths the score is the mean of both assignments. φ is two convolutions over three
@@ -63,7 +65,7 @@ class TemplateMatching(PairHead):
         self.dimensions, self.hidden = dimensions, hidden
         self.first = nn.Conv1d(dimensions, hidden, 3, padding=1)
         self.second = nn.Conv1d(hidden, hidden, 3, padding=1)
-        self.matter = nn.Linear(dimensions, 1)
+        self.matter = nn.Linear(dimensions, 1, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(2.0))
         self.offset = nn.Parameter(torch.tensor(-4.0))
 
@@ -100,10 +102,10 @@ class TemplateMatching(PairHead):
 
 
 def response_map(model: Any, question1: str, question2: str) -> ResponseMap | None:
-    """Slide the shorter of two texts over the other, by a pair network with `TemplateMatching`.
+    """Slide the shorter of two texts over the other.
 
-    A text beyond the network's token limit is read in windows that overlap by half, to its end; the shorter one is
-    truncated to the limit.
+    The network is one with `TemplateMatching`. A text beyond its token limit is read in windows that overlap by half,
+    to its end; the shorter text is truncated to the limit.
 
     Args:
         model: `CrossEncoder` of a `PairEncoder` and a pair head.
@@ -120,9 +122,10 @@ def response_map(model: Any, question1: str, question2: str) -> ResponseMap | No
     if len(model) != 2 or not isinstance(model[1], TemplateMatching) or not model.tokenizer.is_fast:
         return None
     head, limit = model[1], min(int(model.max_seq_length or MAX_WINDOW), MAX_WINDOW)
+    # Truncation and stride are states of a tokenizer, which other threads may be using.
+    tokenizer = copy.deepcopy(model.tokenizer)
     lengths = [
-        len(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        for text in (question1, question2)
+        len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) for text in (question1, question2)
     ]
     if not min(lengths):
         return None
@@ -130,8 +133,8 @@ def response_map(model: Any, question1: str, question2: str) -> ResponseMap | No
     short, long = (question1, question2) if first else (question2, question1)
     options = {"truncation": True, "max_length": limit, "padding": True, "return_tensors": "pt"}
     options |= {"return_offsets_mapping": True}
-    slid = model.tokenizer([short], **options)
-    windows = model.tokenizer([long], stride=limit // 2, return_overflowing_tokens=True, **options)
+    slid = tokenizer([short], **options)
+    windows = tokenizer([long], stride=limit // 2, return_overflowing_tokens=True, **options)
     model.eval()
     with torch.inference_mode():
         (template, template_mask), (search, search_mask) = (_states(model, part) for part in (slid, windows))
@@ -153,7 +156,7 @@ def _states(model: Any, features: Any) -> tuple[Tensor, Tensor]:
 def _in_order(
     found: NDArray[np.float32], template: NDArray[np.int64], positions: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the responses of all windows and their spans, in the order of the text.
+    """Return the responses of all windows and their spans, in text order.
 
     Args:
         found: Map of each window (windows, offsets).

@@ -96,7 +96,7 @@ class NormalisedCorrelation(PairHead):
     and summed over both directions.
 
     Source: Subramaniam, Chatterjee & Mittal 2016, with the whole other question as the search area, because words move.
-    Prefer it where word order varies; it is nearly always better than `NeighbourhoodDifferences`.
+    Prefer it where word order varies.
 
     Args:
         dimensions: Dimensions of a token embedding.
@@ -108,7 +108,7 @@ class NormalisedCorrelation(PairHead):
         super().__init__(dimensions=dimensions, hidden=hidden, best=best)
         self.dimensions, self.hidden, self.best = dimensions, hidden, best
         self.project = nn.Linear(dimensions, hidden)
-        self.matter = nn.Linear(dimensions, 1)
+        self.matter = nn.Linear(dimensions, 1, bias=False)
         self.judge = nn.Sequential(nn.Linear(2 * best, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.score = nn.Linear(hidden, 1)
 
