@@ -166,7 +166,9 @@ class DuplicatePipeline:
 
     @property
     def candidate_decider(self) -> Decider:
-        """The decider of mined and flagged candidates: that of `candidate_calibration`, or `decider` without one.
+        """The decider of mined and flagged candidates.
+
+        It follows `candidate_calibration`; without one it is `decider`.
 
         Raises:
             NotCalibratedError: The pipeline has no calibrator or no threshold.
@@ -305,10 +307,11 @@ class DuplicatePipeline:
     def candidate_probabilities(
         self, left: Sequence[str], right: Sequence[str], progress: Progress | None = None
     ) -> NDArray[np.float64]:
-        """Return P(duplicate) of n candidates, float64 (n,): pairs that a search picked for their near vectors.
+        """Return the calibrated P(duplicate) of n candidates: float64 (n,).
 
-        They are those of `probabilities` where the pipeline was not calibrated on judged candidates. Where the
-        candidates' calibrator reads the cosine of a pair, the texts are embedded once more for it.
+        Candidates are pairs that a search picked for their near vectors. The values are those of `probabilities` where
+        the pipeline was not calibrated on judged candidates. Where the candidates' calibrator reads the cosine of a
+        pair, the texts are embedded once more for it.
 
         Args:
             left, right, progress: As in `raw_scores`.
@@ -323,7 +326,10 @@ class DuplicatePipeline:
         return decider.probabilities(scores, self._cosines(lefts, rights) if decider.calibrator.reads_cosines else None)
 
     def _cosines(self, left: Sequence[str], right: Sequence[str]) -> NDArray[np.float64] | None:
-        """Return the cosines of n pairs, (n,); None where the score holds no more than the cosine, or there is none."""
+        """Return the cosines of n pairs, (n,); None without both networks.
+
+        With one network the score holds no more than the cosine, or there is no cosine.
+        """
         if self.cross_encoder is None or self.bi_encoder is None:
             return None
         return CosineScorer(self.bi_encoder).score(left, right) / COSINE_SCALE
@@ -644,7 +650,9 @@ class DuplicatePipeline:
         return replace(self, bi_encoder=bi_encoder)
 
     def with_candidate_rule(self, rule: CandidateRule) -> DuplicatePipeline:
-        """Set the rule by which mining and the index select candidates; see `mining.candidate_fit`.
+        """Set the rule by which mining and the index select candidates.
+
+        See `mining.candidate_fit` for fitting one.
 
         Raises:
             InputError: It is of another class.
@@ -766,7 +774,7 @@ class DuplicatePipeline:
         allow_trained: bool = False,
         progress: Progress | None = None,
     ) -> DuplicatePipeline:
-        """Fit calibrator and threshold of candidates on judged candidates, for mining and flagging.
+        """Fit the calibrator and threshold of mining and flagging on judged candidates.
 
         The calibrator reads the raw score and, in a pipeline of two networks, the cosine of the pair; in one of one
         network the score alone.

@@ -188,6 +188,24 @@ def test_the_modules_have_no_rejected_words() -> None:
     assert found == []
 
 
+def summaries() -> Iterator[tuple[str, str]]:
+    """Yield the place and the first line of each docstring."""
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node)
+                if text:
+                    yield f"{named(path)}:{getattr(node, 'lineno', 1)}", text.splitlines()[0]
+
+
+def test_a_docstring_begins_with_a_short_sentence() -> None:
+    lines = list(summaries())
+    assert len(lines) > 2000
+    opening = re.compile(r"(What|Which|How|Whether|Of)\b")
+    assert [f"{place}: {line}" for place, line in lines if len(line) > 80] == []
+    assert [f"{place}: {line}" for place, line in lines if not line.endswith(".") or opening.match(line)] == []
+
+
 def test_the_check_of_words_finds_them() -> None:
     assert rejected_words_of("It is told ANEW.") == ["told", "anew"]
     assert rejected_words_of("the more pairs, the farther apart") == ["the more pairs, the farther"]

@@ -112,7 +112,9 @@ def _fit(original: Calibrator, s: Floats, y: Floats, g: NDArray[np.int64], seed:
 def fit_map(
     original: Calibrator, s: Floats, y: Floats, weights: Floats | None = None, centre: tuple[float, float] = (1.0, 0.0)
 ) -> AdaptedCalibrator:
-    """Fit slope and intercept of an original calibrator's log-odds, as `adapt_calibrator` does.
+    """Fit slope and intercept of an original calibrator's log-odds.
+
+    The widths of the priors and the moderation are those of `adapt_calibrator`.
 
     Args:
         original: The original.
@@ -128,7 +130,9 @@ def fit_map(
 
 
 class Term(NamedTuple):
-    """A term of the log-odds, coefficient * values, with a Gaussian prior of the coefficient.
+    """Term of the log-odds with a Gaussian prior of its coefficient.
+
+    The term is coefficient * values.
 
     Attributes:
         values: (n,).

@@ -203,7 +203,9 @@ class AdaptedCalibrator(Calibrator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CosineCalibrator(AdaptedCalibrator):
-    """Adapted calibrator with the cosine of the pair as a second input; see `fit_candidate_calibrator`.
+    """Adapted calibrator with the cosine of the pair as a second input.
+
+    It is fitted by `fit_candidate_calibrator`.
 
     Log-odds = slope * original log-odds + intercept + cosine_weight * (cosine - cosine_centre).
 

@@ -1,4 +1,4 @@
-"""`dupq calibrate`, `dupq evaluate` and `dupq drift`: fit, measure and monitor a pipeline's decisions."""
+"""`dupq calibrate`, `evaluate` and `drift`: fit, measure and monitor decisions."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def policy_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the keyword arguments of `DuplicatePipeline.calibrate` for `add_policy_options`.
+    """Return the policy options as arguments of `DuplicatePipeline.calibrate`.
 
     Raises:
         InputError: A value is out of its range.

@@ -19,7 +19,10 @@ SLOW_SECONDS = 1.0
 
 
 def emit(args: argparse.Namespace, data: Any, text: str) -> None:
-    """Print `data` as JSON under `--json`, and `text` otherwise; on standard error if the output file is `-`."""
+    """Print `data` as JSON under `--json`, and `text` otherwise.
+
+    If the output file is `-`, print `text` on standard error.
+    """
     if getattr(args, "output", None) == "-":
         note(text)
     else:
@@ -81,7 +84,11 @@ def note_if_slow(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error once the work has taken a second; yield a function of (done, total)."""
+    """Show a bar on standard error once the work has taken a second.
+
+    Yields:
+        A function of (done, total), which updates the bar.
+    """
     started = time.monotonic()
     bar: Any = None
     task: Any = None

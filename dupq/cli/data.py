@@ -1,4 +1,4 @@
-"""`dupq data`: split labelled pairs, check files for leaks, and build pairs from a Stack Exchange dump."""
+"""`dupq data`: split pairs, find leaks, and build pairs from Stack Exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`dupq distill`: make unlabelled candidates, soft labels, implied labels and contrast pairs for training."""
+"""`dupq distill`: make pairs and soft labels to train a small network.
+
+The pairs are unlabelled candidates, contrast pairs, and pairs whose label follows from others.
+"""
 
 from __future__ import annotations
 
@@ -226,7 +229,7 @@ def run_soft_labels(args: argparse.Namespace) -> int:
 
 
 def _cached_embedder(folder: str, pairs: PairTable) -> Embedder:
-    """Return a bi-encoder that embeds each text once, although a text stands in several pairs."""
+    """Return a bi-encoder that embeds each text of the pairs only once."""
     from dupq.models.bi_encoder import BiEncoder
     from dupq.models.embedding_cache import EmbeddingCache
 
@@ -275,7 +278,10 @@ def _teacher(args: argparse.Namespace, pairs: PairTable) -> Scorer:
 
 
 def _fast_arithmetic() -> Any:
-    """Return a context of bfloat16 where it is faster, because a soft label needs two digits only."""
+    """Return a context that computes in bfloat16 where that is faster.
+
+    A soft label needs only two digits.
+    """
     import torch
 
     from dupq.training.precision import bfloat16_is_faster

@@ -46,7 +46,9 @@ def add_engine_options(parser: argparse.ArgumentParser, *, work: str | None = No
 
 
 def open_engine(args: argparse.Namespace) -> Engine | None:
-    """Return the engine that the options of `add_engine_options` describe; None for none.
+    """Return the engine that the options of `add_engine_options` describe.
+
+    It is None without `--engine` and `--workers`.
 
     Raises:
         InputError: An option is out of its range, or needs another one.

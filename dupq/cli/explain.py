@@ -36,5 +36,5 @@ def run_explain(args: argparse.Namespace) -> int:
 
 
 def _terminal_has_colour() -> bool:
-    """Return True for a colour terminal whose user has not set NO_COLOR (no-color.org)."""
+    """Return True for a colour terminal without NO_COLOR (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

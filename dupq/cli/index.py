@@ -1,4 +1,4 @@
-"""`dupq index` and `dupq flag`: keep an index of a forum's questions, and find duplicates of new ones in it."""
+"""`dupq index`, `dupq flag`: index questions, and find duplicates of new ones."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def _flag_one(args: argparse.Namespace) -> int:
 
 
 def _format_flags(report: FlagReport, verbose: bool) -> str:
-    """Return a headline, a table of the flags, the warnings, and a line on the threshold."""
+    """Return a headline, a table of flags, the warnings, and the threshold line."""
     counts = {kind: sum(flag.decision is kind for flag in report.flags) for kind in Decision}
     near = f"{len(report.flags):,} nearest of {report.stored:,} stored questions"
     if not report.flags:
@@ -277,7 +277,10 @@ def _format_warnings(warnings: Sequence[TextWarning], prefix: str = "") -> str:
 
 
 def _flag_rows(id_: int | str | None, report: FlagReport) -> Iterator[dict[str, Any]]:
-    """Yield one row per flag, or one row with the warnings of a question that has no flag."""
+    """Yield one row per flag.
+
+    A question with warnings and without flags gets one row with its warnings.
+    """
     own = _format_warnings(report.warnings)
     for flag in report.flags:
         stored = _format_warnings(flag.warnings, "stored question: ")

@@ -1,4 +1,7 @@
-"""Calibration of an index from its verdicts: refit, list the versions, roll back, and monitor."""
+"""Refit, list, roll back and monitor the calibration of an index.
+
+The calibration is fitted to the verdicts of the index.
+"""
 
 from __future__ import annotations
 

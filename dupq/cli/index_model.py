@@ -1,4 +1,7 @@
-"""`dupq index reembed` and `dupq index models`: change the model of an index beside its readers and writers."""
+"""`dupq index reembed` and `dupq index models`: change an index's model.
+
+Readers and writers can use the index meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def index_files(args: argparse.Namespace) -> dict[str, str]:
 
 
 def typed_ids(given: Sequence[str], id_type: str, index: QuestionIndex) -> list[int | str]:
-    """Return the ids as int or str; where the index holds both, `--id-type` has to choose.
+    """Return the ids of the command line as int or str.
+
+    Where the index holds both, `--id-type` has to choose.
 
     Raises:
         InputError: An id is no number under `--id-type int`, or is stored as a number and as a text.

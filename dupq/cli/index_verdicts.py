@@ -1,4 +1,7 @@
-"""Verdicts of an index on the command line: give, take back, list and export them; the queue and the groups."""
+"""Record, take back, list and export the verdicts of an index.
+
+Further commands decide stored questions, list the review queue, and write the groups.
+"""
 
 from __future__ import annotations
 

@@ -112,7 +112,10 @@ def file_options(args: argparse.Namespace) -> FileOptions:
 
 
 def pair_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the keyword arguments of `read_pairs` and `load_pairs`: columns, options and report."""
+    """Return the keyword arguments of `read_pairs` and `load_pairs`.
+
+    They are columns, options and report.
+    """
     first, second = args.columns or (None, None)
     label, words = getattr(args, "label_column", None), getattr(args, "labels", None)
     return {
@@ -123,12 +126,15 @@ def pair_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def split_path(pairs: str, name: str) -> Path:
-    """Return the file of a split in the folder `pairs`, or `pairs` itself if it is a file."""
+    """Return the file of a split in the folder `pairs`, or `pairs` if it is a file."""
     return Path(pairs) / f"{name}.jsonl" if Path(pairs).is_dir() else Path(pairs)
 
 
 def validation_path(args: argparse.Namespace) -> str | Path | None:
-    """Return the file of `--validation`, or that of the folder PAIRS; None if there is neither."""
+    """Return the file of `--validation`, or that of the folder PAIRS.
+
+    It is None if there is neither.
+    """
     return args.validation or (split_path(args.pairs, "validation") if Path(args.pairs).is_dir() else None)
 
 
@@ -182,7 +188,7 @@ def open_question_files(args: argparse.Namespace, sources: Sequence[str], report
 
 
 def question_arguments(args: argparse.Namespace, questions: Sequence[Question], reading: ReadReport) -> dict[str, Any]:
-    """Return the arguments of `QuestionIndex.add` for questions that were read with their details."""
+    """Return the arguments of `QuestionIndex.add` for questions with details."""
     details = [question.details or {} for question in questions]
     return {
         "ids": [question.id for question in questions],
@@ -194,7 +200,10 @@ def question_arguments(args: argparse.Namespace, questions: Sequence[Question], 
 
 
 def _dates(args: argparse.Namespace, questions: Sequence[Question], reading: ReadReport) -> list[float | None]:
-    """Return creation dates in POSIX seconds; under `--skip-bad`, None and a note in place of a bad date."""
+    """Return the creation dates in POSIX seconds.
+
+    Under `--skip-bad`, a bad date is None and noted in the report.
+    """
     dates: list[float | None] = []
     bad = 0
     for question in questions:
@@ -213,7 +222,7 @@ def _dates(args: argparse.Namespace, questions: Sequence[Question], reading: Rea
 
 
 def print_report(report: ReadReport) -> None:
-    """Print on standard error how a file was read, and which rows were left out and why."""
+    """Print the notes on a file and its left-out rows on standard error."""
     for line in report.notes:
         note(line)
     if not report.rejected:

@@ -1,4 +1,7 @@
-"""The command line `dupq`, built on argparse because it is imported in milliseconds."""
+"""Run the command line `dupq`.
+
+It is built on argparse, which is imported in milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +181,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _silence_stdout() -> None:
-    """Discard what is still to be written, because Python flushes on exit and would fail a second time."""
+    """Discard the rest of standard output.
+
+    Python flushes it on exit, which would fail a second time.
+    """
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):  # standard output is no file

@@ -186,7 +186,9 @@ def run_mine(args: argparse.Namespace) -> int:
 
 
 def _work_folder(args: argparse.Namespace, engine: bool) -> str | Path | None:
-    """Return the checked work folder; None where the output is no file and no folder is named.
+    """Return the checked work folder.
+
+    It is None where the output is no file and no folder is named.
 
     Args:
         args: The options.
@@ -222,7 +224,10 @@ def _work_folder(args: argparse.Namespace, engine: bool) -> str | Path | None:
 
 
 def _format_summary(summary: dict[str, Any], output: str) -> list[str]:
-    """Return the lines on the pairs and groups, on what was cut or left out, and on what was not scored."""
+    """Return the lines that summarise a run.
+
+    They count the pairs and groups, and all that was cut, left out or not scored.
+    """
     found, cosine = summary["decisions"], f"{summary['min_cosine']:.4f}"
     lines = [
         f"{summary['questions']:,} questions" + ("" if output == "-" else f" -> {output}"),

@@ -1,4 +1,4 @@
-"""Questions of the files of `dupq mine`, one at a time, with the checks that concern all of them."""
+"""Read the questions of `dupq mine` one at a time, and check them as a whole."""
 
 from __future__ import annotations
 

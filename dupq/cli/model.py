@@ -1,4 +1,7 @@
-"""`dupq model`: convert, average, reduce, inspect, document and share networks and pipeline folders."""
+"""`dupq model`: convert, inspect and share networks and pipeline folders.
+
+It also averages networks, reduces the dimensions of a bi-encoder, and writes model cards.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check output files before the work, so that a wrong name is not found after hours."""
+"""Check output files before the work, which may take hours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dupq.errors import InputError, OutputError
 def check_outputs(
     outputs: Mapping[str, str | None], inputs: Mapping[str, str | None], file_format: str | None = None
 ) -> None:
-    """Refuse outputs that cannot be written, or that would overwrite an input or each other.
+    """Refuse unwritable outputs, and outputs that overwrite an input or each other.
 
     Args:
         outputs: Option or argument -> its file; None where it was not given. "-" is standard output.
@@ -40,7 +40,10 @@ def check_outputs(
 
 
 def is_same_file(first: str | Path, second: str | Path) -> bool:
-    """Return True if two paths name one file, also through links; a path without a file is compared by name."""
+    """Return True if two paths name one file, also through links.
+
+    A path without a file is compared by name.
+    """
     try:
         return os.path.realpath(first) == os.path.realpath(second) or os.path.samefile(first, second)
     except (OSError, ValueError):  # ValueError: no file can have this name
@@ -48,7 +51,13 @@ def is_same_file(first: str | Path, second: str | Path) -> bool:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise OutputError if a file of this name cannot be written; the attempt leaves nothing behind."""
+    """Check that a file of this name can be written.
+
+    The check leaves nothing behind.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     if str(path) == "-":
         return
     target = Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""Options of commands that open a pipeline, and the lines that describe its threshold."""
+"""Add the options that open a pipeline, and describe its threshold."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_policy_options(parser: argparse._ActionsContainer, *, policy: str = "f1", miss_rate: str = "none") -> None:
-    """Add the options that choose thresholds; `policy` and `miss_rate` are the defaults in their help."""
+    """Add the options that choose thresholds.
+
+    `policy` and `miss_rate` are the defaults in their help.
+    """
     parser.add_argument("--policy", help=f"choose the duplicate threshold by {_POLICIES} (default: {policy})")
     parser.add_argument(
         "--delta",
@@ -112,7 +115,7 @@ def format_percent(share: float) -> str:
 
 
 def threshold_line(decider: Decider, *, distinct: bool = False) -> str:
-    """Return one line on a threshold, and a second one where the rule carries a warning.
+    """Return one line on a threshold, and a second one if the rule has a warning.
 
     Args:
         decider: The thresholds and their base rate.
@@ -136,7 +139,10 @@ def threshold_line(decider: Decider, *, distinct: bool = False) -> str:
 
 
 def _basis(threshold: Threshold) -> str:
-    """Return the policy of a threshold, and its confidence or its number of labelled pairs."""
+    """Return the basis of a threshold as text.
+
+    It is the policy with its confidence or its number of labelled pairs, or the base rate that has no guarantee.
+    """
     if threshold.used_at is not None and not threshold.guaranteed:
         return f"no guarantee at a base rate of {format_percent(threshold.used_at)}"
     if threshold.policy.delta is None:

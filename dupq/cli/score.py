@@ -156,7 +156,10 @@ def _score_file(args: argparse.Namespace) -> int:
 
 
 def _stripper(mode: str) -> Callable[[str], str]:
-    """Return the function that removes HTML by the value of `--html`; a text that is all tags stays."""
+    """Return the function that removes HTML by the value of `--html`.
+
+    A text that is all tags stays.
+    """
     from dupq.data.html import strip_clear_html, strip_html
 
     if mode == "keep":
@@ -166,7 +169,10 @@ def _stripper(mode: str) -> Callable[[str], str]:
 
 
 def _with_embedding_cache(pipeline: DuplicatePipeline) -> DuplicatePipeline:
-    """Return the pipeline with a cache, so that a question in several chunks is embedded once."""
+    """Return the pipeline with a cache of embeddings.
+
+    A question of several chunks is not embedded again while it is in the cache.
+    """
     from dataclasses import replace
 
     from dupq.models.embedding_cache import EmbeddingCache
@@ -185,7 +191,9 @@ def _score_rows(
     strip: Callable[[str], str],
     bar: Callable[[int, int], None],
 ) -> Iterator[dict[str, Any]]:
-    """Yield one output row for each pair, with its texts as in the file, and count decisions and warnings.
+    """Yield one output row for each pair, and count decisions and warnings.
+
+    The texts of a row are those of the file.
 
     Args:
         pipeline: It scores the texts.
@@ -239,7 +247,10 @@ def _engine_rows(
     *,
     fresh: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `_score_rows`, scored through an engine; `fresh` removes the work of an earlier run."""
+    """Yield the rows of `_score_rows`, scored through an engine.
+
+    `fresh` removes the work of an earlier run.
+    """
     from dupq.mining.streams import StreamPair, score_stream
 
     def read() -> Iterator[StreamPair]:

@@ -108,7 +108,10 @@ def serve(settings: ServiceSettings) -> None:
 
 
 def as_toml(values: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """Return settings as TOML with the source of each; one that is not set is a comment."""
+    """Return settings as TOML with the source of each.
+
+    A setting that is not set is a comment.
+    """
     return "\n".join(
         f"# {name} is not set" if value is None else f"{name} = {_toml(value)}  # {origins[name]}"
         for name, value in values.items()

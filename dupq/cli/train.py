@@ -1,4 +1,4 @@
-"""`dupq fit` and `dupq train`: train networks, alone or as the first steps to a pipeline."""
+"""`dupq fit` and `dupq train`: train networks, alone or for a pipeline."""
 
 from __future__ import annotations
 
@@ -173,7 +173,10 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def _format_record(record: dict[str, Any], output: str | Path, validation: int) -> str:
-    """Return one line on a trained network, with its average precision on the validation pairs if there are any."""
+    """Return one line on a trained network.
+
+    It includes the average precision on the validation pairs, if there are any.
+    """
     from dupq.evaluation.report import MIN_PAIRS
 
     endings = ("average_precision", "cosine_ap")

@@ -1,4 +1,4 @@
-"""Checks of arguments: sequences read by position, ids, paths, choices, and numbers with their range."""
+"""Check arguments: sequences, ids, paths, choices, and numbers with their range."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def as_texts(values: object, name: str) -> list[Any]:
 
 
 def as_ids(values: object, name: str = "ids") -> list[int | str]:
-    """Return n ids as int and str, see `as_id`; errors name the n-th "`name` n", counted from 1."""
+    """Return ids as int and str, as `as_id` does.
+
+    Errors name the n-th id "`name` n", counted from 1.
+    """
     return [as_id(value, f"{name} {number}") for number, value in enumerate(as_list(values, name), 1)]
 
 
@@ -74,7 +77,11 @@ def as_ids(values: object, name: str = "ids") -> list[int | str]:
 
 
 def as_kind(value: object, kind: type[Any], name: str, hint: str) -> Any:
-    """Return `value` if it is an instance of `kind`; raise InputError with this hint otherwise."""
+    """Return `value` if it is an instance of `kind`.
+
+    Raises:
+        InputError: `value` is of another class; the error has this `hint`.
+    """
     if isinstance(value, kind):
         return value
     raise InputError(f"{name} must be of class {kind.__name__}, got {type(value).__name__}", hint=hint)
@@ -192,7 +199,11 @@ def as_number(
 
 
 def as_seed(value: Any) -> int:
-    """Return a seed, an integer from 0 to 2**32 - 1; raise InputError for anything else."""
+    """Return a seed, an integer from 0 to 2**32 - 1.
+
+    Raises:
+        InputError: `value` is no such integer.
+    """
     return as_int(value, "seed", 0, MAX_SEED)
 
 

@@ -1,4 +1,4 @@
-"""Checks of scores, probabilities, labels and groups, and of the fields of a model folder's JSON."""
+"""Check scores, probabilities, labels, groups, and fields of model folders."""
 
 from __future__ import annotations
 
@@ -160,6 +160,10 @@ def field(data: Any, name: str, kind: type | tuple[type, ...], location: str) ->
 
 
 def numbers(data: Any, name: str, location: str) -> tuple[float, ...]:
-    """Return a list of finite numbers from a JSON object as floats; raise ModelFolderError otherwise."""
+    """Return a list of finite numbers in a JSON object as floats.
+
+    Raises:
+        ModelFolderError: The field is missing, or is no list of finite numbers.
+    """
     values = field(data, name, list, location)
     return tuple(field({name: value}, name, float, location) for value in values)

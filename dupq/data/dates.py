@@ -84,12 +84,19 @@ def parse_date(value: object, date_format: str | None = None, location: str = ""
 
 
 def parse_dates(values: object, name: str, date_format: str | None = None) -> list[float | None]:
-    """Return n dates as POSIX seconds or None, see `parse_date`; errors name the n-th "`name` n", counted from 1."""
+    """Return dates as POSIX seconds or None, as `parse_date` does.
+
+    Errors name the n-th date "`name` n", counted from 1.
+    """
     return [parse_date(value, date_format, f"{name} {number}") for number, value in enumerate(as_list(values, name), 1)]
 
 
 def check_date_format(date_format: str | None) -> None:
-    """Raise InputError unless `date_format` is None or a format that `datetime.strptime` can read."""
+    """Check that `date_format` is None or a format of `datetime.strptime`.
+
+    Raises:
+        InputError: It is neither.
+    """
     if date_format is None:
         return
     as_kind(date_format, str, "date_format", "write it as '%d/%m/%Y'")

@@ -1,4 +1,6 @@
-"""Rows of CSV and TSV files, with delimiter and quoting by content; damaged rows are refused, and none is lost.
+"""Read the rows of CSV and TSV files.
+
+Delimiter and quoting follow from the content. Damaged rows are refused, and none is lost.
 
 The reader is Python's `csv`, which takes lines one by one, so that every line is accounted for. DuckDB drops the text
 after an unclosed quotation mark at the end of a file; polars, pandas and pyarrow reject a whole file for one damaged
@@ -55,7 +57,7 @@ class Dialect:
 
 
 class OddRecord(NamedTuple):
-    """Record that is damaged, or differs from the first record in its number of fields.
+    """Record that is damaged, or has another number of fields than the first one.
 
     Attributes:
         cells: Its readable fields.
@@ -96,10 +98,11 @@ def _prepared(lines: Iterable[str], dialect: Dialect) -> Iterable[str]:
 
 
 def records(lines: Iterable[str], dialect: Dialect) -> Iterator[list[str] | OddRecord]:
-    """Yield the records of a file: a list of fields, [] for a blank line, or an OddRecord.
+    """Yield the records of a delimited file.
 
-    The first record that is not blank sets the number of fields. A damaged record ends where a lenient reader ends it:
-    text after a closing quotation mark belongs to the field.
+    Each record is a list of fields, [] for a blank line, or an OddRecord. The first record that is not blank sets the
+    number of fields. A damaged record ends where a lenient reader ends it: text after a closing quotation mark belongs
+    to the field.
 
     Args:
         lines: The lines, each with its end.
@@ -149,7 +152,11 @@ Patterns = Sequence["re.Pattern[str] | None"]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Patterns of the values of each column, None where unknown: of most values, and of nearly all."""
+    """Patterns of the values of each column.
+
+    Attributes:
+        most, nearly_all: One pattern a column, which most or nearly all of its values match; None: unknown.
+    """
 
     most: Patterns = ()
     nearly_all: Patterns = ()
@@ -183,7 +190,9 @@ def _may_hide_rows(record: OddRecord, dialect: Dialect, width: int, shape: Shape
 def delimited_rows(
     lines: Iterable[str], dialect: Dialect, name: str, shape: Shape, first_line: int, refuse: Refuse
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows below the header with their numbers, counted from 1; damaged rows and blank lines count too.
+    """Yield the rows below the header, numbered from 1.
+
+    Damaged rows and blank lines count too.
 
     Args:
         lines: The lines, each with its end; the first that is not blank is the header.

@@ -1,4 +1,7 @@
-"""Details of a question beside its text, which a review page shows: title, body, tags, url, answers, score, views."""
+"""Read the details of a question that a review page shows beside its text.
+
+They are title, body, tags, url, answers, score and views.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Topics of a Discourse export, as `script/discourse export_topics` and `export_categories` write it.
+"""Read the topics of a Discourse export.
 
-The file is one JSON object with a list `topics`; each topic has `id`, `title`, `created_at`, `views`, `archetype` and
-`posts`, and each post `post_number`, `raw` (Markdown) and `created_at`. Source: discourse/discourse,
-`lib/import_export/base_exporter.rb` (TOPIC_ATTRS, POST_ATTRS, `export_topics`) at commit
-0a9b83a6d3b18c1e9ec42b799011e7a4b94e4fa5. The CSV files of Discourse's administration list users and actions, not topics
-(`app/jobs/regular/export_csv_file.rb` at commit 04f361eb72b418902cfd1207156005e61824d688).
+The file is written by `script/discourse export_topics` or `export_categories`. It is one JSON object with a list
+`topics`; each topic has `id`, `title`, `created_at`, `views`, `archetype` and `posts`, and each post `post_number`,
+`raw` (Markdown) and `created_at`. Source: discourse/discourse, `lib/import_export/base_exporter.rb` (TOPIC_ATTRS,
+POST_ATTRS, `export_topics`) at commit 0a9b83a6d3b18c1e9ec42b799011e7a4b94e4fa5. The CSV files of Discourse's
+administration list users and actions, not topics (`app/jobs/regular/export_csv_file.rb` at commit
+04f361eb72b418902cfd1207156005e61824d688).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ PRIVATE = "private_message"
 
 
 def discourse_rows(source: str | Path, report: ReadReport) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the topics of an export with their numbers, counted from 1; private messages are left out.
+    """Yield the topics of a Discourse export, numbered from 1.
 
-    The keys are `id`, `title`, `body` (the first post), `created_at`, `views` and `answers` (further posts), and
-    `tags`, `url` and `score` (likes), which only some versions write. The file is held in memory.
+    Private messages are left out. The keys are `id`, `title`, `body` (the first post), `created_at`, `views` and
+    `answers` (further posts), and `tags`, `url` and `score` (likes), which only some versions write. The file is held
+    in memory.
 
     Args:
         source: The file, plain or compressed; `-` for standard input.

@@ -1,4 +1,4 @@
-"""Frames of pandas, polars and Arrow: read their text columns, and add columns of results."""
+"""Read text columns of pandas, polars and Arrow frames, and add results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ RESULTS = ("score", "probability", "decision", "warnings")
 
 
 def text_columns(frame: object, columns: tuple[str, str] | None = None) -> tuple[list[Any], list[Any]]:
-    """Return the two text columns of a frame in row order; a missing text is None or NaN.
+    """Return the two text columns of a frame in row order.
+
+    A missing text is None or NaN.
 
     Args:
         frame: An in-memory frame of pandas, polars or Arrow.
@@ -33,7 +35,9 @@ def text_columns(frame: object, columns: tuple[str, str] | None = None) -> tuple
 
 
 def with_results(frame: Any, results: Sequence[PairScore | None]) -> Any:
-    """Return the frame with the columns `RESULTS` added, with the same library, rows, order and index.
+    """Return the frame with the columns `RESULTS` added.
+
+    Library, rows, order and index stay the same.
 
     Args:
         frame: The frame.

@@ -1,4 +1,4 @@
-"""Question groups, the assignment of groups to splits, and the report of a leak between two sets of pairs.
+"""Find question groups, assign them to splits, and report leaks between sets.
 
 A question recurs in many pairs, so a split by rows puts half of a question's pairs in training and half in the test.
 A *question group* is a connected component of the graph whose nodes are normalised questions and whose edges are all
@@ -96,7 +96,11 @@ def assign_splits(groups: NDArray[np.int64], fractions: Mapping[str, float], see
 
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
-    """Raise InputError unless the fractions of splits are numbers in [0, 1] that sum to 1."""
+    """Check that the fractions of splits are in [0, 1] and sum to 1.
+
+    Raises:
+        InputError: A fraction is no number in [0, 1], or they do not sum to 1.
+    """
     hint = "give shares such as 0.7 0.1 0.1 0.1"
     for name, share in fractions.items():
         as_number(share, f"the fraction of {name!r}", 0, 1, hint=hint)

@@ -48,10 +48,11 @@ _BREAKS = re.compile(r" ?\n(?:[ \t]*\n)*")
 
 
 def strip_html(text: str) -> str:
-    """Return the text of HTML, with line breaks for its blocks and its entities decoded.
+    """Return the text of HTML, with its entities decoded.
 
-    Quotes, code, preformatted text and the alternative texts of images are kept; scripts, styles and comments are
-    dropped. BBCode, Markdown and pseudo-elements such as "List<String>" are not changed.
+    Blocks start and end with a line break. Quotes, code, preformatted text and the alternative texts of images are
+    kept; scripts, styles and comments are dropped. BBCode, Markdown and pseudo-elements such as "List<String>" are not
+    changed.
     """
     text = _drop_comments(text)
     if not _TAG.search(text):
@@ -63,11 +64,11 @@ def strip_html(text: str) -> str:
 
 
 def strip_clear_html(text: str) -> str:
-    """Remove HTML from a text that clearly is HTML, and keep a text that may be about HTML.
+    """Remove HTML from a text that clearly is HTML.
 
-    Clear signs are a closed element ("<p>…</p>"), a block at the start of the text, and a line break or an image beside
-    a word. Without them only entities that programs write ("&amp;", "&#39;") are decoded, and "How do I use <div>?"
-    stays.
+    A text that may be about HTML is kept. Clear signs are a closed element ("<p>…</p>"), a block at the start of the
+    text, and a line break or an image beside a word. Without them only entities that programs write ("&amp;", "&#39;")
+    are decoded, and "How do I use <div>?" stays.
     """
     if "<" in text and _has_markup(text):
         return strip_html(text)
@@ -104,7 +105,7 @@ def _drop_comments(text: str) -> str:
 
 
 class _TextParser(HTMLParser):
-    """Parser that collects the text of a document in which every "<" starts a whole tag."""
+    """Parser that collects the text of HTML in which every "<" starts a whole tag."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)

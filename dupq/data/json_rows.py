@@ -22,7 +22,7 @@ def is_object(text: str) -> bool:
 
 
 def begins_array(sample: str) -> bool:
-    """Return True for the start of an array of objects, or of an object over several lines."""
+    """Return True for the start of an array of objects or a multi-line object."""
     start = sample.lstrip(_SPACE)
     if start.startswith("["):
         return start[1:].lstrip(_SPACE)[:1] in ("{", "]", "")
@@ -34,7 +34,9 @@ def begins_array(sample: str) -> bool:
 
 
 def json_lines(lines: Iterator[str], name: str, refuse: Refuse) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the object of each line with the line's number, counted from 1; blank lines are skipped.
+    """Yield the JSON object of each line, numbered from 1.
+
+    Blank lines are counted and skipped.
 
     Args:
         lines: The lines.
@@ -56,7 +58,7 @@ def json_lines(lines: Iterator[str], name: str, refuse: Refuse) -> Iterator[tupl
 
 
 def json_array(text: Iterator[str], name: str, refuse: Refuse) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of an array, or consecutive objects, with their numbers, counted from 1.
+    """Yield the objects of an array, or consecutive objects, numbered from 1.
 
     Args:
         text: The pieces of the text.

@@ -36,7 +36,11 @@ class PairTable:
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[QuestionPair]) -> PairTable:
-        """Build a table of pairs; raise InputError for an element of another class or a label other than 0, 1, None."""
+        """Build a table of pairs.
+
+        Raises:
+            InputError: An element is no QuestionPair, or a label is none of 1, 0, -1 and None.
+        """
         pairs = as_list(pairs, "pairs")
         for number, pair in enumerate(pairs, 1):
             as_kind(pair, QuestionPair, f"pair {number}", "give QuestionPair(question1, question2, label)")
@@ -74,7 +78,10 @@ class PairTable:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the labelled pairs as a set, independent of the order of rows and of the order within a pair."""
+        """The hash of the pairs and their labels.
+
+        It depends neither on the order of the rows nor on the order within a pair.
+        """
         total = 0
         for left, right, label in zip(self.left, self.right, self.labels, strict=True):
             text = "\x1f".join([*sorted((left, right)), str(int(label))])

@@ -1,4 +1,7 @@
-"""Read single questions with their ids from CSV, TSV, JSON, Parquet, or an export of Stack Exchange or Discourse."""
+"""Read single questions with their ids from files and forum exports.
+
+The formats are CSV, TSV, JSON, JSONL and Parquet; the exports are those of Stack Exchange and Discourse.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ class Question:
 
 @dataclass(slots=True)
 class ReadIds:
-    """Ids of the rows that were read, from one file or from several that follow each other.
+    """Ids of the rows read so far, from one file or from several in turn.
 
     Attributes:
         table: Id -> its row, counted over all files, and a hash of its text.
@@ -145,9 +148,10 @@ def read_questions(
     report: ReadReport | None = None,
     ids: ReadIds | None = None,
 ) -> Iterator[Question]:
-    """Read questions one at a time; the memory holds only hashes of their ids and texts, about 25 bytes a question.
+    """Read questions one at a time.
 
-    A row that repeats an id and its text is skipped and counted; a row that repeats an id with another text is bad.
+    The memory holds only hashes of ids and texts, about 25 bytes a question. A row that repeats an id and its text is
+    skipped and counted; a row that repeats an id with another text is bad.
 
     Args:
         source: A file, `-` for standard input, a `Posts.xml`, or the folder of a Stack Exchange dump.
@@ -302,7 +306,10 @@ class _Reader:
                 self.report.note(f"{self.source}: {line}")
 
     def _text(self, row: Mapping[str, Any], at: str) -> tuple[str, str]:
-        """Return the joined texts without and with their HTML; missing and blank parts are left out."""
+        """Return the joined texts without and with their HTML.
+
+        Missing and blank parts are left out.
+        """
         plain, whole = [], []
         for column in self.columns.texts:
             value = row.get(column)
@@ -351,7 +358,11 @@ class _Reader:
         return as_id(value, at)
 
     def _repeats(self, id_: int | str, text: str, number: int, at: str) -> bool:
-        """Return True if the id was read with this text; raise InputError if it was read with another."""
+        """Return True if the id was already read with this text.
+
+        Raises:
+            InputError: The id was read with another text.
+        """
         if self.columns.id is None:
             return False
         row, mask = self.before + number, (1 << _TEXT_BITS) - 1

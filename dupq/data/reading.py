@@ -1,4 +1,4 @@
-"""Read question pairs from a file, standard input or a dataset, one at a time, with a check of each.
+"""Read and check question pairs from a file, standard input or a dataset.
 
 The format (CSV, TSV, JSON, JSONL, Parquet) follows from content and name; all but Parquet may be compressed with gzip,
 xz or bzip2.
@@ -183,7 +183,10 @@ def read_rows(
     report: ReadReport | None = None,
     where: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[QuestionPair, Row]]:
-    """Read question pairs, each with its whole row; arguments and errors are those of `read_pairs`."""
+    """Read question pairs, each with its whole row.
+
+    Arguments and errors are those of `read_pairs`.
+    """
     if where is not None:
         as_kind(where, Mapping, "where", 'give a dict of columns and values, such as {"natural": "1"}')
     if columns is not None:
@@ -222,7 +225,11 @@ def read_rows(
 
 
 def check_reading(options: object, report: object) -> None:
-    """Raise InputError unless `options` is FileOptions and `report` a ReadReport, or None."""
+    """Check the classes of `options` and `report`.
+
+    Raises:
+        InputError: `options` is neither FileOptions nor None, or `report` is neither a ReadReport nor None.
+    """
     if options is not None:
         as_kind(options, FileOptions, "options", 'give FileOptions(delimiter=";"), or leave it out')
     if report is not None:
@@ -247,7 +254,10 @@ def require_columns(wanted: Iterable[str], names: list[str], source: str) -> Non
 
 
 def listed(names: list[str]) -> str:
-    """Return a hint that lists the columns, with a note if they look like a row without a header."""
+    """Return a hint that lists the columns.
+
+    The hint has a note if they look like a row without a header.
+    """
     names = [str(name) for name in names]
     shown = ", ".join(f"{name:.40}" for name in names[:30]) + (", ..." if len(names) > 30 else "")
     # Columns are not named by a number, a question or a sentence.
@@ -256,7 +266,9 @@ def listed(names: list[str]) -> str:
 
 
 def find_columns(names: list[str], columns: Columns, labelled: bool, source: str) -> tuple[str, str, str | None]:
-    """Return the columns of question 1, question 2 and the label; the label is None if neither named nor `labelled`.
+    """Return the columns of question 1, question 2 and the label.
+
+    The label column is None if it is neither named nor required.
 
     Args:
         names: The columns of the source.
@@ -317,7 +329,7 @@ def _dataset_rows(source: Iterable[Mapping[str, Any]], name: str, report: ReadRe
 def file_rows(
     source: str | Path, options: FileOptions | None, name: str, report: ReadReport
 ) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a file or of standard input with their numbers, counted from 1.
+    """Yield the rows of a file or of standard input, numbered from 1.
 
     Args:
         source: A file, or `-` for standard input.
@@ -412,7 +424,9 @@ def _text_rows(
 
 
 def format_of(source: str | Path, file_format: str | None) -> str:
-    """Return the format as given, or by the suffix of the file's name; "" if neither shows one.
+    """Return the format as given, or by the suffix of the file's name.
+
+    It is "" if neither shows one.
 
     Raises:
         InputError: The format given is unknown.

@@ -1,4 +1,7 @@
-"""Bytes and text of a file or of standard input, with compression, encoding and line ends by content."""
+"""Read the bytes and the text of a file or of standard input.
+
+Compression, encoding and line ends follow from the content.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,9 @@ class _Replayed(io.RawIOBase):
 
 @contextmanager
 def open_source(source: str | Path, name: str) -> Iterator[Source]:
-    """Open a file or standard input (`-`), and decompress it if its first bytes show a known compression.
+    """Open a file, or standard input for `-`, and decompress it.
+
+    The first bytes show the compression, one of `COMPRESSIONS` or none.
 
     Args:
         source: The file.
@@ -151,7 +156,10 @@ def _read_sample(stream: Any) -> bytes:
 
 
 def detect_encoding(source: Source) -> str:
-    """Return the encoding by byte order mark and first bytes: UTF-8 unless they are clearly UTF-16 or cp1252."""
+    """Return the encoding by byte order mark and first bytes.
+
+    Without a mark it is UTF-8, unless the bytes are clearly UTF-16 or cp1252.
+    """
     head = source.head
     for mark, encoding in BYTE_ORDER_MARKS:
         if head.startswith(mark):
@@ -212,11 +220,19 @@ class Text:
             ) from error
 
     def lines(self) -> Iterator[str]:
-        """Return the lines, each with its end, `newline`; raise InputError for mixed encodings."""
+        """Return the lines, each with its end, `newline`.
+
+        Raises:
+            InputError: The text mixes encodings.
+        """
         return self._checked(self._stream) if self._guessed else self._stream
 
     def chunks(self) -> Iterator[str]:
-        """Return the text in pieces of 65,536 characters; raise InputError for mixed encodings."""
+        """Return the text in pieces of 65,536 characters.
+
+        Raises:
+            InputError: The text mixes encodings.
+        """
         chunks = iter(lambda: self._stream.read(1 << 16), "")
         return self._checked(chunks) if self._guessed else chunks
 

@@ -50,10 +50,10 @@ def split_file(
     options: FileOptions | None = None,
     report: ReadReport | None = None,
 ) -> dict[str, Any]:
-    """Split a labelled file into `train.jsonl`, `validation.jsonl`, ... and `split.json`.
+    """Split a labelled file into files that share no question group.
 
-    `split.json` is written last: if it exists, the files beside it are whole and belong together. The files of an
-    earlier split in the folder are removed.
+    Each split is a file named after it, such as `train.jsonl`. `split.json` is written last: if it exists, the files
+    beside it are whole and belong together. The files of an earlier split in the folder are removed.
 
     Args:
         source: As in `read_pairs`.
@@ -156,7 +156,11 @@ def _group_summary(groups: NDArray[np.int64]) -> str:
 def _refuse_too_few_groups(
     table: PairTable, groups: NDArray[np.int64], fractions: Mapping[str, float], source: str
 ) -> None:
-    """Raise InputError for fewer question groups than splits, naming the question in the most pairs."""
+    """Refuse pairs with fewer question groups than splits.
+
+    Raises:
+        InputError: There are fewer; the question in the most pairs is named.
+    """
     if len(np.unique(groups)) >= len(fractions):
         return
     texts = [*table.left, *table.right]

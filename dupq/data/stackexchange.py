@@ -1,7 +1,7 @@
-"""Stack Exchange dumps: their questions, and labelled pairs from the duplicates that the community closed.
+"""Read questions of Stack Exchange dumps, and make labelled pairs of them.
 
-`Posts.xml` and `PostLinks.xml` are parsed in constant memory. Document types, and so all expandable entities, are
-refused; the dumps have none.
+The duplicates are those that the community closed. `Posts.xml` and `PostLinks.xml` are parsed in constant memory.
+Document types, and so all expandable entities, are refused; the dumps have none.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class _Counts:
 
 
 def read_posts(path: str | Path, report: ReadReport | None = None) -> Iterator[Post]:
-    """Yield the questions of a `Posts.xml`, plain or compressed, without answers and wiki pages.
+    """Yield the questions of a `Posts.xml`, plain or compressed.
+
+    Answers and wiki pages are left out.
 
     Args:
         path: The file, or the folder of the dump.
@@ -100,7 +102,9 @@ def read_posts(path: str | Path, report: ReadReport | None = None) -> Iterator[P
 
 
 def post_rows(path: str | Path, report: ReadReport) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line and the attributes of each question of a `Posts.xml`, the Id as an int.
+    """Yield the line and the attributes of each question of a `Posts.xml`.
+
+    The Id is an int, and the other values are text.
 
     Args:
         path: The file, or the folder of the dump.
@@ -136,7 +140,9 @@ def tag_words(tags: str) -> str:
 
 
 def read_links(path: str | Path) -> Iterator[tuple[int, int, str]]:
-    """Yield (post, linked post, LinkTypeId) of each row of a `PostLinks.xml`; type "3" means "is a duplicate of".
+    """Yield (post, linked post, LinkTypeId) of each row of a `PostLinks.xml`.
+
+    The type "3" means "is a duplicate of".
 
     Raises:
         InputError: The XML is damaged or declares a document type or entity, or an id is bad.
@@ -148,7 +154,9 @@ def read_links(path: str | Path) -> Iterator[tuple[int, int, str]]:
 
 
 def dump_file(path: str | Path, name: str) -> Path:
-    """Return the file `name`.xml of a folder, plain or compressed; a path that is no folder is the file itself.
+    """Return the file `name`.xml of a dump, plain or compressed.
+
+    A path that is no folder is returned as the file itself.
 
     Raises:
         InputError: The folder has no such file.
@@ -223,12 +231,13 @@ def pairs_from_stackexchange(
     seed: int = 0,
     report: ReadReport | None = None,
 ) -> MinedPairs:
-    """Make labelled pairs of a dump: titles closed as duplicates, and pairs that are certainly distinct.
+    """Make labelled pairs of the titles in a Stack Exchange dump.
 
-    Duplicate links join questions into sets, through deleted posts too. A negative never lies within such a set, nor
-    between two sets that the forum links, nor has equal titles. Hard negatives are similar pairs, but less similar than
-    three quarters of the closed duplicates. Both their questions are part of a closed duplicate: the community has
-    reviewed them, so that a missed duplicate is unlikely.
+    Positives are titles closed as duplicates, and negatives are pairs that are unlikely to be duplicates. Duplicate
+    links join questions into sets, through deleted posts too. A negative never lies within such a set, nor between two
+    sets that the forum links, nor has equal titles. Hard negatives are similar pairs, but less similar than three
+    quarters of the closed duplicates. Both their questions are part of a closed duplicate: the community has reviewed
+    them, so that a missed duplicate is unlikely.
 
     The share of duplicates among these pairs is not natural: state your own base rate when you use the model.
 
@@ -306,7 +315,10 @@ def pairs_from_stackexchange(
 def _titles(
     posts: str | Path, wanted: set[int], max_others: int, seed: int, report: ReadReport
 ) -> tuple[dict[int, str], dict[int, str], int]:
-    """Return titles of the wanted ids, of others drawn by a hash of their ids, and the number of questions."""
+    """Return the wanted titles, other titles, and the number of questions.
+
+    Titles are id -> title. A hash of the id draws the other ones, at most `max_others`.
+    """
     titles: dict[int, str] = {}
     drawn: list[tuple[int, int, str]] = []
     count = 0
@@ -332,7 +344,10 @@ def _hard_negatives(
     distinct: Callable[[int, int], bool],
     counts: _Counts,
 ) -> list[tuple[int, int]]:
-    """Return the most similar pairs that are distinct, a few of each question, below the similarity of duplicates."""
+    """Return the most similar distinct pairs, at most `count`.
+
+    Each question gives a few. Their similarity is below the quantile `TOO_NEAR` of that of the duplicates.
+    """
     ids = list(titles)
     place = {id_: at for at, id_ in enumerate(ids)}
     vectors = _word_vectors(list(titles.values())) if embed is None else embed(list(titles.values()))
@@ -363,7 +378,10 @@ def _hard_negatives(
 
 
 def _word_vectors(texts: Sequence[str]) -> Any:
-    """Return TF-IDF vectors of texts as unit rows of a sparse matrix (Salton & Buckley 1988)."""
+    """Return the TF-IDF vectors of texts.
+
+    They are the unit rows of a sparse matrix (Salton & Buckley 1988).
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(texts).tocsr()

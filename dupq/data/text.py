@@ -1,4 +1,4 @@
-"""Text of a question: the check of its content, the key of exact duplicates, and the fingerprint that splits use.
+"""Check, normalise and hash the text of a question.
 
 Two normal forms serve two purposes. `normalise` removes all punctuation, so that close spellings of a question never
 land in different splits. `duplicate_key` flags a duplicate without a score, so it is stricter: characters that make
@@ -51,7 +51,10 @@ def _is_variation_selector(char: str) -> bool:
 
 
 def duplicate_key(text: str) -> str:
-    """Return the key of exact duplicates: the text without case, whitespace and sentence punctuation."""
+    """Return the key of exact duplicates.
+
+    The key normalises case, whitespace and Unicode form, and leaves out sentence punctuation.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     if not folded.isascii():
         folded = "".join(map(_plain, folded))

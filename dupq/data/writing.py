@@ -26,11 +26,11 @@ _FORMULA = re.compile(r"(?![+-][\d.,]+$)[=+\-@\t\r]")
 
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, and rename the file to `path` when the block succeeds.
+    """Yield a temporary path, renamed to `path` when the block succeeds.
 
-    Each call uses its own name, which ends in ".part", so that threads and processes may write one file; the last one
-    wins, and readers always find a whole file. The bytes are synced to disk before the rename. A device or a pipe is
-    written directly; of a link, the target is replaced.
+    The temporary file lies beside the final one. Each call uses its own name, which ends in ".part", so that threads
+    and processes may write one file; the last one wins, and readers always find a whole file. The bytes are synced to
+    disk before the rename. A device or a pipe is written directly; of a link, the target is replaced.
 
     Args:
         path: The final path; missing folders are created.
@@ -77,7 +77,11 @@ def _sync_to_disk(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all; raise OutputError if it cannot be written."""
+    """Write a UTF-8 text file, whole or not at all.
+
+    Raises:
+        OutputError: The file could not be written.
+    """
     with written_beside(path) as beside:
         beside.write_text(text, encoding="utf-8")
 

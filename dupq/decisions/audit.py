@@ -1,4 +1,4 @@
-"""Guarantee a threshold on candidates from a random audit of the pairs that were judged.
+"""Guarantee a threshold on candidates by a random audit of judged pairs.
 
 The audit draws pairs at random, without replacement and at one rate within each stratum. Only such labels support a
 guarantee; labels of pairs that were chosen for their uncertainty do not.
@@ -81,11 +81,12 @@ class AuditGuarantee:
 def stratified_bounds(
     hits: ArrayLike, audited: ArrayLike, population: ArrayLike, delta: float
 ) -> tuple[Floats, Floats, int]:
-    """Return bounds of the number of hits in each stratum; all hold at once with confidence 1 - delta.
+    """Return simultaneous bounds of the number of hits in each stratum.
 
-    They are one-sided Clopper-Pearson (1934) bounds of simple random samples, with delta divided among the h strata
-    that hold pairs. Sampling without replacement makes them conservative. A stratum without an audited pair has the
-    bounds 0 and its size.
+    With one side per stratum, lower or upper, all bounds hold at once with confidence 1 - delta. They are one-sided
+    Clopper-Pearson (1934) bounds of simple random samples, with delta divided among the strata that hold pairs.
+    Sampling without replacement makes them conservative. A stratum without an audited pair has the bounds 0 and its
+    size.
 
     Args:
         hits, audited, population: Hits and pairs of the sample, and all pairs, of each stratum, (h,).
@@ -106,10 +107,10 @@ def stratified_bounds(
 def precision_interval(
     hits: ArrayLike, audited: ArrayLike, population: ArrayLike, delta: float
 ) -> tuple[float, float, float]:
-    """Return the estimated share of hits over all strata, and its two-sided bounds at confidence 1 - delta.
+    """Estimate the share of hits over all strata, with a two-sided interval.
 
-    The estimate weights each stratum by its size. Strata without an audited pair are left out of it, but not of the
-    bounds. Without any audited pair the estimate is NaN.
+    The interval has confidence 1 - delta. The estimate weights each stratum by its size. Strata without an audited pair
+    are left out of it, but not of the bounds. Without any audited pair the estimate is NaN.
 
     Args:
         hits, audited, population, delta: As in `stratified_bounds`.
@@ -191,7 +192,10 @@ def choose_audited_threshold(
 
 
 def _cuts(p: Floats) -> Floats:
-    """Return up to `MAX_CUTS` probabilities, falling, each midway between two neighbours."""
+    """Return up to `MAX_CUTS` cuts between neighbouring probabilities, falling.
+
+    Each is midway between two of them; the last is the lowest probability.
+    """
     falling = np.unique(p)[::-1]
     ranks = np.unique(np.round(np.geomspace(1, len(falling), MAX_CUTS)).astype(int))
     below = falling[np.minimum(ranks, len(falling) - 1)]
@@ -202,7 +206,10 @@ def _cuts(p: Floats) -> Floats:
 def _cells(
     flagged: NDArray[np.bool_], stratum: NDArray[np.int64], drawn: NDArray[np.bool_], y: Floats, h: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return duplicates and pairs of the audit, and all pairs, of the h flagged and the h other cells, (2h,) each."""
+    """Count audited duplicates, audited pairs and all pairs in each cell.
+
+    The arrays are (2h,): the flagged cells of the h strata, then the other cells.
+    """
     cell = stratum + np.where(flagged, 0, h)
     size = np.bincount(cell, minlength=2 * h).astype(np.float64)
     n = np.bincount(cell[drawn], minlength=2 * h).astype(np.float64)
@@ -221,7 +228,10 @@ def _bound(policy: Policy, hits: Floats, n: Floats, size: Floats, h: int) -> flo
 
 
 def _from_start(policy: Policy, cells: list[tuple[Floats, Floats, Floats]], order: list[int], h: int) -> list[int]:
-    """Return the cuts to be tested: from the first on that could pass with one error, or else with none."""
+    """Return the cuts to be tested, from the first that could pass.
+
+    They start at the first cut that could pass with one error, or else with none.
+    """
     for errors in (1.0, 0.0):
         for place, at in enumerate(order):
             _, n, size = cells[at]

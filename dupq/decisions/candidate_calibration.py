@@ -1,4 +1,7 @@
-"""Decide candidates by a calibrator of their own, at a threshold of expected precision."""
+"""Calibration of candidates: a calibrator and a threshold of their own.
+
+By default the threshold is chosen for an expected precision.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _LOCATION = "candidate calibration"
 
 @dataclass(frozen=True, slots=True)
 class CandidateCalibration:
-    """Calibrator and threshold of candidates, fitted to judged candidates with their weights.
+    """Calibrator and threshold fitted to judged candidates with their weights.
 
     Attributes:
         calibrator: Raw score, and cosine where it was fitted with one -> P(duplicate) of a candidate; see
@@ -183,7 +186,9 @@ def calibrate_candidates(
 def score_blocks(
     fitted: Calibrator, s: Floats, w: Floats, c: Floats
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Return mean scores, shares of weight and mean cosines of up to 200 blocks of candidates, the most probable first.
+    """Summarise candidates in up to 200 blocks, the most probable first.
+
+    Return the mean scores, shares of the weight and mean cosines of the blocks.
 
     Args:
         fitted: Their calibrator.

@@ -1,4 +1,4 @@
-"""Candidate rule: which pairs of questions are scored, by the cosine of their vectors."""
+"""Rule that selects the pairs to be scored, by the cosine of their vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_NEIGHBOURS = 1000
 
 @dataclass(frozen=True, slots=True)
 class CandidateRule:
-    """Rule that selects the pairs to be scored, and the share of duplicates it was fitted to find.
+    """Rule that selects the pairs to be scored, with the recall measured at its fit.
 
     A pair is a candidate if its cosine is at least `min_cosine` and one question is among the `neighbours` nearest of
     the other. Between two collections, only the neighbours of the new questions count. Every pair from `every_from` on

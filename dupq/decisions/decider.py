@@ -42,7 +42,11 @@ class PairScorer(Protocol):
 
     @property
     def candidate_decider(self) -> Decider:
-        """Calibrator, thresholds and base rate for candidates; NotCalibratedError without them."""
+        """Calibrator, thresholds and base rate for candidates.
+
+        Raises:
+            NotCalibratedError: The pipeline has no calibrator or no threshold.
+        """
         ...
 
     @property
@@ -141,7 +145,10 @@ class Decider:
         return self.calibrator.probabilities(scores, self.base_rate, cosines=cosines)
 
     def log_odds(self, scores: ArrayLike, cosines: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Return the log-odds of `probabilities`, float64 (n,); arguments and errors as there."""
+        """Return the log-odds of P(duplicate), float64 (n,).
+
+        Arguments and errors are those of `probabilities`.
+        """
         return self.calibrator.log_odds(scores, self.base_rate, cosines=cosines)
 
     def codes(

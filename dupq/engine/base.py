@@ -1,4 +1,4 @@
-"""Contract of an engine: it runs units of work that it does not know, wherever its workers are.
+"""Contract of an engine: it runs any units of work, wherever its workers are.
 
 A stage of a run is a `Task`, made once in each worker, and a list of units (`Unit`). A unit computes one part, some
 bytes, from its own description and from parts that are finished. The engine writes the part whole or not at all under
@@ -60,7 +60,10 @@ THREADS = "DUPQ_WORKER_THREADS"
 
 
 def worker_threads() -> int | None:
-    """Return the number of threads that a worker may use; None for all of this process."""
+    """Return the number of threads that a worker may use.
+
+    None where the environment variable that `THREADS` names holds no number: all threads of the process.
+    """
     value = os.environ.get(THREADS, "")
     return int(value) if value.isdecimal() and int(value) else None
 
@@ -89,7 +92,9 @@ class Engine(Protocol):
 
 
 class UnitError(DupqError, RuntimeError):
-    """Units that failed repeatedly and were set aside; the parts of all others are written.
+    """Units that failed repeatedly and were set aside.
+
+    The parts of all other units are written.
 
     Attributes:
         failed: Name of a unit -> its last error.

@@ -141,7 +141,10 @@ def _cores() -> int:
 
 @contextmanager
 def _thread_settings(threads: int) -> Iterator[None]:
-    """Set the thread count that a process started in this block inherits; libraries read it when they are loaded."""
+    """Set the thread count that a process started in this block inherits.
+
+    Libraries read it when they are loaded.
+    """
     names = (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     ours = {name: str(threads) for name in names if name == THREADS or name not in os.environ}
     before = os.environ.get(THREADS)
@@ -165,7 +168,7 @@ def _start(task: Task, work: WorkFolder) -> _Process:
 
 
 def _end(worker: _Process) -> str:
-    """Wait until a process has ended, kill it if need be, and return the reason as text."""
+    """Wait for the end of a process, or kill it, and return the reason as text."""
     worker.pipe.close()
     worker.process.join(_GRACE_SECONDS)
     if worker.process.is_alive():

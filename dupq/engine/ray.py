@@ -154,7 +154,10 @@ class RayEngine:
         self._joined = True
 
     def _start(self) -> None:
-        """Start a Ray on this machine; Ray gives up where one of its processes takes 15 seconds, so try again."""
+        """Start a Ray on this machine, in up to `STARTS` attempts.
+
+        Ray gives up where one of its processes takes 15 seconds.
+        """
         for name, value in SLOW_START.items():
             os.environ.setdefault(name, value)  # Ray reads them when it is imported
         ray = _ray()
@@ -195,7 +198,10 @@ def _is_joined() -> bool:
 
 
 def _end_processes(folder: str) -> None:
-    """End what a start that failed has left: Ray names its folder in their command lines."""
+    """End the processes that a failed start has left.
+
+    Their command lines hold `folder`, which Ray was started with.
+    """
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
             if folder.encode() in (process / "cmdline").read_bytes() and int(process.name) != os.getpid():
@@ -203,7 +209,9 @@ def _end_processes(folder: str) -> None:
 
 
 def _check_answer(address: str) -> None:
-    """Raise InputError if nothing answers within `ANSWER_SECONDS`, or no process can join within `JOIN_SECONDS`.
+    """Raise InputError if nothing answers at the address or no process can join.
+
+    The limits are `ANSWER_SECONDS` for the answer and `JOIN_SECONDS` for joining.
 
     The head of a cluster is joined from another process first, because Ray ends a process after two minutes without an
     answer. A client server (`ray://`) raises an error by itself.
@@ -261,9 +269,9 @@ class _Actor(Worker):
 
 @dataclass(slots=True, eq=False)
 class _Member:
-    """An actor, its unanswered call, and the unit that it computes; it has no unit while it starts.
+    """An actor, its unanswered call, and the unit that it computes.
 
-    `kept` is true for the start of an actor of an earlier task.
+    It has no unit while it starts. `kept` is true for the start of an actor of an earlier task.
     """
 
     actor: Any

@@ -1,4 +1,4 @@
-"""Queue of the units of a task: it counts attempts and sets aside a unit that fails repeatedly."""
+"""Queue of the units of a task, which sets aside those that fail repeatedly."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class UnitQueue:
 
 
 def count_attempts(work: WorkFolder, name: str) -> int:
-    """Return the number of recorded attempts of a unit, those of earlier runs included."""
+    """Return the number of recorded attempts of a unit in all runs."""
     record = f"{ATTEMPTS}/{name}"
     if not work.exists(record):
         return 0

@@ -1,4 +1,7 @@
-"""Work folder of a run: parts that appear whole or not at all, on a disk or in an object store."""
+"""Work folder of a run, on a disk or in an object store.
+
+Its parts appear whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -395,7 +398,10 @@ class _ObjectStore:
                 self.remove(_LOCK)
 
     def _take_lease(self, owner: str) -> None:
-        """Create the lease, or take one over that its owner does not renew, by the clock of this machine."""
+        """Create the lease, or take over one that its owner does not renew.
+
+        A lease is void if it stays the same for `LEASE_SECONDS` by the clock of this machine.
+        """
         try:
             self.files.pipe_file(self._path(_LOCK), _lease(owner), mode="create")
             return

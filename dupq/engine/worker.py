@@ -1,4 +1,4 @@
-"""Worker of an engine: it makes the worker of a task, computes units and writes their parts."""
+"""Worker of an engine: it computes the units of a task and writes their parts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def error_text(error: BaseException) -> str:
 
 
 class Worker:
-    """Worker in another process than the engine: it answers, and raises nothing that is an `Exception`."""
+    """Worker in another process than the engine.
+
+    Its methods return errors as answers. Only `run` before `start` raises an `Exception`.
+    """
 
     def __init__(self) -> None:
         self._work: WorkFolder | None = None

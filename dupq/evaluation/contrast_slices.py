@@ -1,7 +1,7 @@
-"""Contrast slices: errors on labelled pairs of the same words but for a number, a negation, a name or an order.
+"""Contrast slices: errors on labelled pairs of nearly the same words.
 
-A network that compares words alone flags such pairs. `dupq.explain` finds them by rule, so the slices are as complete
-as its rules, which are for English.
+Such pairs differ, for example, in a number, a negation, a name or the word order. A network that compares words alone
+flags them. `dupq.explain` finds them by rule, so the slices are as complete as its rules, which are for English.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ContrastRow:
 def contrast_rows(
     left: Sequence[str], right: Sequence[str], labels: ArrayLike, flagged: ArrayLike, groups: ArrayLike | None = None
 ) -> list[ContrastRow]:
-    """Measure the decisions on each kind of contrast case with at least `MIN_PAIRS` pairs.
+    """Measure the errors of the decisions on each kind of contrast case.
 
     A pair is a contrast case if both texts have at least 40 % of its words and all content words match except those of
     a conflict. It counts for each kind of conflict that it has.
@@ -71,7 +71,7 @@ def contrast_rows(
         groups: Question group keys (n,); None: each pair is its own group.
 
     Returns:
-        One row per kind.
+        One row per kind that has at least `MIN_PAIRS` pairs.
 
     Raises:
         InputError: A text cannot be read, or lengths differ.
@@ -102,7 +102,10 @@ def _overlap(a: str, b: str) -> float:
 
 
 def _kinds(explanation: Explanation) -> set[str]:
-    """Return the kinds of conflict of a contrast case, or an empty set for another pair."""
+    """Return the kinds of conflict of a contrast case.
+
+    The set is empty for a pair that is no contrast case.
+    """
     conflicts = explanation.conflicts
     for words, unmatched, in_conflict in (
         (explanation.words1, explanation.unmatched1, {place for c in conflicts for place in c.words1}),

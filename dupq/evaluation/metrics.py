@@ -1,4 +1,4 @@
-"""Metrics of ranking, decisions and calibration, with bootstrap intervals over question groups.
+"""Metrics of ranking, decisions and calibration, with bootstrap intervals.
 
 Pairs that share a question are not independent, so each resample draws question groups (the cluster bootstrap, Davison
 & Hinkley 1997, section 3.8). A resample is a vector of integer weights, one per group; all metrics are weighted sums.
@@ -150,10 +150,11 @@ def _interval(name: str, value: float, drawn: Floats) -> Metric:
 
 
 def _widened(metric: Metric, groups: int) -> Metric:
-    """Widen the interval of a metric that is equal in all resamples, such as a perfect one of few pairs.
+    """Widen the interval of a metric that is equal in all resamples.
 
-    A share of 1 - 0.025^(1 / groups) of the groups may differ without one of them being in the sample (the rule of
-    three, Hanley & Lippman-Hand 1983, at 97.5 %). One group alone gives the interval [0, 1].
+    A perfect metric of few pairs is an example. A share of 1 - 0.025^(1 / groups) of the groups may differ without one
+    of them being in the sample (the rule of three, Hanley & Lippman-Hand 1983, at 97.5 %). One group alone gives the
+    interval [0, 1].
     """
     if metric.low < metric.high:
         return metric
@@ -215,7 +216,9 @@ class _Figures:
 
 
 def at_threshold(n: float, positives: float, flagged: float, tp: float) -> tuple[float, float, float, float, float]:
-    """Return accuracy, F1, precision, recall and Matthews' correlation; 0 where undefined.
+    """Return accuracy, F1, precision, recall and Matthews' correlation.
+
+    A value is 0 where it is undefined.
 
     Args:
         n: Number of pairs.
@@ -257,7 +260,7 @@ class _Cells:
         self.gap = np.bincount(cell, p - y)
 
     def errors(self, w: Floats) -> tuple[float, float, float]:
-        """Return the mean absolute error, the mean squared error, and the noise's part of the latter."""
+        """Return the mean absolute error, the mean squared error, and the latter's noise."""
         weight = w[self.group]
 
         def total(x: NDArray[Any]) -> Floats:
@@ -329,7 +332,9 @@ def _reliability_bin(p: Floats, y: Floats, g: NDArray[np.int64]) -> ReliabilityB
 
 
 def average_precision(labels: NDArray[Any], scores: Floats) -> float:
-    """Return the average precision of a ranking: the mean precision at the ranks of the duplicates.
+    """Return the average precision of a ranking.
+
+    It is the mean precision at the ranks of the duplicates.
 
     Args:
         labels: 0 or 1 (n,), at least one 1.
@@ -342,7 +347,10 @@ def average_precision(labels: NDArray[Any], scores: Floats) -> float:
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share among n independent pairs (Wilson 1927); n may be a fraction."""
+    """Return Wilson's 95 % interval of a share among n independent pairs.
+
+    `n` may be a fraction. Source: Wilson 1927.
+    """
     z = 1.959963984540054
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

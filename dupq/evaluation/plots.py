@@ -1,4 +1,7 @@
-"""Diagrams of a report as SVG text, without a plotting library, so that a report is one file."""
+"""Diagrams of a report as SVG text, without a plotting library.
+
+A report that holds them is one file.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Plot:
         ]
 
     def at(self, x: float, y: float) -> Point:
-        """Return the pixels of a point in data units; a point outside the axes moves to their edge."""
+        """Convert a point from data units to pixels, clipped to the axes."""
         across, up = (
             min(max((value - low) / ((high - low) or 1), 0.0), 1.0)
             for value, (low, high) in ((x, self.x_range), (y, self.y_range))
@@ -59,7 +62,10 @@ class Plot:
         self._legend += [(name, colour, "╌╌" if dashed else "──")] if name else []
 
     def dot(self, x: float, y: float, colour: str, text: str = "", *, hint: str = "") -> None:
-        """Draw a point with a label beside it, and a hint under the pointer (default: the label)."""
+        """Draw a point with a label beside it and a hint under the pointer.
+
+        The hint is the label by default.
+        """
         a, b = self.at(x, y)
         self._parts.append(_tag("circle", _tag("title", escape(hint or text)), cx=a, cy=b, r=4, fill=colour))
         if text:  # a falling curve leaves room above it on the left, and below it on the right
@@ -111,7 +117,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def reliability_diagram(bins: Sequence[ReliabilityBin]) -> str:
-    """Draw the observed share of duplicates against the probability, with 95 % intervals."""
+    """Draw observed shares of duplicates against probabilities, with 95 % intervals."""
     plot = Plot("Reliability", "stated probability", "observed share of duplicates", (0, 1), (0, 1))
     plot.line([(0, 0), (1, 1)], PALE, "perfect", dashed=True)
     plot.line([(b.probability, b.observed) for b in bins], BLUE, "observed, with 95 % interval")
@@ -125,7 +131,10 @@ def reliability_diagram(bins: Sequence[ReliabilityBin]) -> str:
 def precision_recall_diagram(
     curve: Sequence[Point], thresholds: Sequence[tuple[str, float, float]], base_rate: float
 ) -> str:
-    """Draw (recall, precision) points as a curve, and thresholds (name, recall, precision) on it."""
+    """Draw the curve of precision and recall, with thresholds on it.
+
+    `curve` holds (recall, precision) of each point, and `thresholds` (name, recall, precision).
+    """
     plot = Plot("Precision and recall", "recall", "precision", (0, 1), (0, 1))
     plot.line([(0, base_rate), (1, base_rate)], PALE, "all flagged", dashed=True)
     plot.line(curve, BLUE, "precision")
@@ -137,7 +146,11 @@ def precision_recall_diagram(
 def score_histogram(
     edges: Sequence[float], duplicates: Sequence[float], distinct: Sequence[float], cuts: Sequence[tuple[str, float]]
 ) -> str:
-    """Draw the shares of both labels' pairs between k + 1 raw scores, and thresholds (name, score)."""
+    """Draw a histogram of raw scores for each label, with thresholds.
+
+    `edges` are k + 1 raw scores, `duplicates` and `distinct` the k shares of each label's pairs between them, and
+    `cuts` are thresholds (name, score).
+    """
     top = 1.3 * max([*duplicates, *distinct, 1e-9])
     plot = Plot("Scores by label", "raw score", "share of the label's pairs", (edges[0], edges[-1]), (0, top))
     plot.bars(edges, distinct, ORANGE, "distinct")

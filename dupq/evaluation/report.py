@@ -1,4 +1,7 @@
-"""Report of a calibrator and a decision rule on labelled pairs: as data, as text and as one HTML page."""
+"""Report of a calibrator and a decision rule on labelled pairs.
+
+It comes as data, as text and as one HTML page.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +162,10 @@ class Report:
         )
 
     def to_svg(self) -> dict[str, str]:
-        """Return the diagrams `reliability`, `precision_recall` and `histogram`, each a whole SVG file."""
+        """Return the diagrams of the report, each a whole SVG file.
+
+        Their names are `reliability`, `precision_recall` and `histogram`.
+        """
         curve, histogram = self.pictures["precision_recall"], self.pictures["histogram"]
         return {
             "reliability": plots.reliability_diagram([ReliabilityBin(**b) for b in self.pictures["reliability"]]),
@@ -198,7 +204,10 @@ class Report:
         ]
 
     def _decision_tables(self) -> list[Table]:
-        """Return title, header and rows of each table that has too little evidence below `MIN_PAIRS`."""
+        """Return title, header and rows of each table of decisions.
+
+        Fewer pairs than `MIN_PAIRS` are too little evidence for any of them.
+        """
         if self.caution:
             return []
         shares = ("precision", "recall", "flagged", "review", "miss_rate")
@@ -373,7 +382,10 @@ def _expected(
 
 
 def _policies(rule: DecisionRule, calibrator: Calibrator, rates: Sequence[float]) -> list[dict[str, Any]]:
-    """Choose a threshold by each policy and base rate from the rule's table; the first base rate is the table's own."""
+    """Choose a threshold by each policy and base rate from the table of the rule.
+
+    The table's own base rate takes the place of the first of `rates`.
+    """
     if rule.table is None:
         return []
     own = rule.duplicate.policy

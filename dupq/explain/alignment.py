@@ -78,7 +78,11 @@ def align(words1: Sequence[Word], words2: Sequence[Word], embed: Embed | None = 
 
 
 def _same_name(a: Word, b: Word) -> bool:
-    """Return True for two spellings of a name: Korea and Korean, or Hillary and Hilary, one letter apart."""
+    """Return True for two spellings of a name, such as Hillary and Hilary.
+
+    They begin with the same letter. One is the other with up to 3 more letters (Korea, Korean), or they are one letter
+    apart.
+    """
     if not (a.name and b.name):
         return False
     short, long = sorted((a.key, b.key), key=len)
@@ -100,7 +104,10 @@ def _unmatched_content(words: Sequence[Word], matched: set[int]) -> list[int]:
 
 
 def _assign(weights: NDArray[np.float64], words1: Sequence[Word], words2: Sequence[Word]) -> list[tuple[int, int]]:
-    """Return the one-to-one pairs of positive weight with the largest sum; similar positions break ties."""
+    """Return the one-to-one pairs of positive weight with the largest sum.
+
+    Similar positions break ties.
+    """
     if not weights.any():
         return []
     from scipy.optimize import linear_sum_assignment
@@ -113,7 +120,10 @@ def _assign(weights: NDArray[np.float64], words1: Sequence[Word], words2: Sequen
 
 
 def near_level(embed: Embed) -> float:
-    """Return the cosine above which two words are near: 3 standard deviations above that of unrelated words."""
+    """Return the cosine from which two words are near in meaning.
+
+    It is 3 standard deviations above the mean cosine of unrelated words.
+    """
     unrelated = lexicon.load("unrelated")
     vectors = np.asarray(embed(unrelated), dtype=np.float64)
     cosines = (vectors @ vectors.T)[np.triu_indices(len(unrelated), 1)]
@@ -139,7 +149,7 @@ def _near_matches(
 
 
 def opposed(a: Word, b: Word) -> bool:
-    """Return True for opposites of the lexicon, and for opposites by prefix such as follow and unfollow."""
+    """Return True for opposites by the lexicon or by a prefix (follow, unfollow)."""
     if any(frozenset((x, y)) in english.OPPOSITES for x in a.forms for y in b.forms):
         return True
     short, long = sorted((a, b), key=lambda word: len(word.key))

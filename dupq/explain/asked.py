@@ -1,4 +1,7 @@
-"""Place in a long text at which the other question is asked, by the response map of a pair network."""
+"""Place in a long text at which the other question is asked.
+
+It is found by the response map of a pair network.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,10 @@ class Asked:
 def find_asked(
     questions: tuple[str, str], words: tuple[Sequence[Word], Sequence[Word]], locate: Locate
 ) -> Asked | None:
-    """Return the span of the long text in which the other one is asked, in whole words.
+    """Find the span of a long text in which the other question is asked.
 
-    None where no text has more than `LONG_TEXT_WORDS` words, where the shorter one has more than half the tokens of the
-    longer one, or where the network makes no map.
+    The span consists of whole words. None where no text has more than `LONG_TEXT_WORDS` words, where the shorter one
+    has more than half the tokens of the longer one, or where the network makes no map.
 
     Args:
         questions: The texts.

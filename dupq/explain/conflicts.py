@@ -1,7 +1,8 @@
-"""Conflicts between two aligned questions: numbers, negations, names, word order, opposites and choices.
+"""Conflicts between two aligned questions.
 
-The rules are hints for a moderator. They cover English words; numbers, and names in scripts with capitals, are found in
-any language. A rule may miss a conflict, and may report one that is none.
+They concern numbers, negations, names, word order, opposites and choices. The rules are hints for a moderator. They
+cover English words; numbers, and names in scripts with capitals, are found in any language. A rule may miss a conflict,
+and may report one that is none.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ class _Quantity:
 
 
 def _quantities(words: Sequence[Word]) -> list[_Quantity]:
-    """Return the numbers of a question with their units, without a lone "one", which may be a pronoun."""
+    """Return the numbers of a question with their units.
+
+    A lone "one" is left out, because it may be a pronoun.
+    """
     found = []
     for index, word in enumerate(words):
         if word.number is None or word.function:
@@ -185,7 +189,10 @@ def _negation(sides: _Sides) -> Iterator[Conflict]:
 
 
 def _negated_opposite(sides: _Sides, negation: Conflict, opposite: Conflict) -> bool:
-    """Return True for "not possible" beside "impossible", with only function words after the negation."""
+    """Return True for two forms of one negation: "not possible" and "impossible".
+
+    Only function words may stand between the negation and its word.
+    """
     first = sides.words1[opposite.words1[0]].key
     second = sides.words2[opposite.words2[0]].key
     if negation.words1:
@@ -206,7 +213,10 @@ def _names(sides: _Sides) -> Iterator[Conflict]:
 
 
 def _free_names(words: Sequence[Word], free: Sequence[int], others: Sequence[Word]) -> tuple[int, ...]:
-    """Return the unmatched names that no acronym on the other side stands for (NYC and New York City)."""
+    """Return the unmatched names that no acronym links to the other side.
+
+    NYC, for example, is linked to New York City. Titles of names are left out.
+    """
     initials, other_initials = _initials(words), _initials(others)
     acronyms = [word.key for word in others if word.name and len(word.key) > 1 and word.text.isupper()]
     spelled = {
@@ -242,7 +252,10 @@ def _indices_between(indices: Sequence[int]) -> range:
 
 
 def _blocks(sides: _Sides) -> list[tuple[int, int, int]]:
-    """Return the runs of words common to both questions: (start in the first, start in the second, length)."""
+    """Return the runs of words common to both questions.
+
+    A run is (start in the first, start in the second, length).
+    """
     blocks: list[tuple[int, int, int]] = []
     for i in sorted(sides.to2):
         j = sides.to2[i]
@@ -254,9 +267,10 @@ def _blocks(sides: _Sides) -> list[tuple[int, int, int]]:
 
 
 def _order(sides: _Sides) -> Iterator[Conflict]:
-    """Yield two runs of words that exchanged places around words that stayed between them, all else being equal.
+    """Yield the conflict of two runs of words that exchanged places.
 
-    A phrase that only moved ("In India, what ...", "What ... in India") has no such words.
+    Other words stay between them in both questions, and at most one content word of each question has no match. A
+    phrase that only moved ("In India, what ...", "What ... in India") has no such words.
     """
     words = (*sides.words1, *sides.words2)
     if any(word.forms & english.SYMMETRIC_QUESTIONS for word in words):
@@ -295,7 +309,10 @@ def _has_content(words: Iterable[Word]) -> bool:
 
 
 def _pivots(sides: _Sides, gap1: range, gap2: range) -> bool:
-    """Return True if the words between, in both questions, make the order of their neighbours matter."""
+    """Return True if the words between make the order of their neighbours matter.
+
+    `gap1` and `gap2` are the indices of these words in the two questions.
+    """
     inside = [*_select(sides.words1, gap1), *_select(sides.words2, gap2)]
     if any(word.forms & english.SYMMETRIC_RELATIONS for word in inside):
         return False
@@ -324,7 +341,10 @@ def _opposites(sides: _Sides) -> Iterator[Conflict]:
 
 
 def _same_verb(sides: _Sides, i: int, j: int) -> bool:
-    """Return True if two particles follow the same word and precede the same, function words, or the end."""
+    """Return True if two particles may belong to the same verb.
+
+    They follow the same word, and precede the same word, a function word each, or the end.
+    """
     after1, after2 = sides.words1[i + 1 : i + 2], sides.words2[j + 1 : j + 2]
     alike = len(after1) == len(after2) and not _has_content((*after1, *after2))
     return i > 0 and j > 0 and sides.to2.get(i - 1) == j - 1 and (alike or sides.to2.get(i + 1) == j + 1)
@@ -347,7 +367,10 @@ def _choices(sides: _Sides) -> Iterator[Conflict]:
 
 
 def _joined(words: Sequence[Word], connector: str) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield each such connector with the nearest content words on its left and right, at most 3 words away."""
+    """Yield each such connector with the nearest content word on either side.
+
+    It is left out unless both are at most 3 words away.
+    """
     for index, word in enumerate(words):
         beside = [*words[max(0, index - 1) : index], *words[index + 1 : index + 2]]
         if word.lemmas != {f"~{connector}"} or any(other.key in ("and", "or") for other in beside):

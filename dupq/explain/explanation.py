@@ -102,9 +102,9 @@ class Explanation:
     # ---- data -----------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the explanation as plain data for JSON; words are given by text and by index, from 0.
+        """Return the explanation as plain data for JSON.
 
-        The key "asked" is there only where the span was found.
+        Words are given by text and by index, from 0. The key "asked" is there only where the span was found.
         """
         result = self.result
         return {
@@ -184,7 +184,7 @@ class Explanation:
         return self.to_text()
 
     def _summary(self) -> list[tuple[str, str]]:
-        """Return the matched and the unmatched words, and the span asked, as rows of (title, text)."""
+        """Return rows (title, text) of matched words, unmatched words and the span asked."""
         rows = []
         for kind, title in _TITLES.items():
             texts = []
@@ -241,7 +241,10 @@ class Explanation:
     # ---- HTML -----------------------------------------------------------------------------------------------------
 
     def to_html(self) -> str:
-        """Return a self-contained page without scripts; hovering over a word shows its match."""
+        """Return a self-contained HTML page without scripts.
+
+        Hovering over a word shows its match.
+        """
         kinds1, kinds2 = self._kinds()
         hints1, hints2 = self._hints()
         rows = [*self._summary(), *((str(c.kind), f"{self._conflict_texts(c)} ({c.why})") for c in self.conflicts)]
@@ -352,7 +355,10 @@ def _word_dict(word: Word) -> dict[str, Any]:
 
 
 def _pieces(text: str, words: Sequence[Word]) -> list[tuple[str, int | None]]:
-    """Split the text into its words, each with its index, and the pieces between them with None."""
+    """Split the text into its words and the pieces between them.
+
+    A word comes with its index, a piece between words with None.
+    """
     pieces: list[tuple[str, int | None]] = []
     done = 0
     for index, word in enumerate(words):
@@ -362,7 +368,10 @@ def _pieces(text: str, words: Sequence[Word]) -> list[tuple[str, int | None]]:
 
 
 def _printable(text: str) -> str:
-    """Return the text on one line, without characters that control a terminal or the direction of writing."""
+    """Return the text on one line, without control characters.
+
+    Characters that control a terminal or the direction of writing are replaced by U+FFFD.
+    """
     spaced = (" " if character.isspace() else character for character in text)
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" or c in _BIDI_CONTROLS else c for c in spaced)
 

@@ -1,6 +1,7 @@
-"""Words of a question, with their position, lemmas, number value, and marks for names and function words.
+"""Words of a question, with positions, lemmas and the values of numbers.
 
-Words are split by Unicode category in any script. Inflection and function words cover English only.
+Names and function words are marked. Words are split by Unicode category in any script. Inflection and function words
+cover English only.
 """
 
 from __future__ import annotations
@@ -144,7 +145,10 @@ def lemmas(key: str) -> frozenset[str]:
 
 
 def _digits(text: str) -> float | int | str:
-    """Return the value of a number in digits, or the text of a time, a date or a version."""
+    """Return the value of a number in digits, or its normalised text.
+
+    Times, dates, versions and numbers of more than 15 characters are text.
+    """
     plain = unicodedata.normalize("NFKC", text)
     if re.fullmatch(r"\d{1,3}(,\d{2,3})*,\d{3}(\.\d+)?", plain):
         plain = plain.replace(",", "")
@@ -154,7 +158,10 @@ def _digits(text: str) -> float | int | str:
 
 
 def _number_at(text: str, spans: list[tuple[int, int]], first: int) -> tuple[str, int] | None:
-    """Return the number that starts at this word, and its length in words: "twenty-five", "10 million", "2nd"."""
+    """Return the number that starts at a word, and its length in words.
+
+    Examples are "twenty-five", "10 million" and "2nd". None if no number starts there.
+    """
     total: float = 0
     current: float | None = None
     kind = ""
@@ -190,7 +197,10 @@ def _number_at(text: str, spans: list[tuple[int, int]], first: int) -> tuple[str
 
 
 def _ordinal_or_roman(text: str, low: str, before: str) -> str | None:
-    """Return the value of an ordinal or a Roman numeral, depending on the word before it."""
+    """Return the value of an ordinal or a Roman numeral.
+
+    The word before it excludes other meanings, such as that of "a second". None for them and for other words.
+    """
     if low in english.ORDINALS and not (low == "second" and before.lower() in ("a", "per", "each", "every", "one")):
         return f"{english.ORDINALS[low]}th"
     if text in english.ROMAN and (
@@ -204,12 +214,18 @@ def _ordinal_or_roman(text: str, low: str, before: str) -> str | None:
 
 
 def split_words(text: str) -> list[Word]:
-    """Return the words of a text in order; symbols and emojis are words, punctuation is not."""
+    """Return the words of a text, in order.
+
+    Symbols and emojis are words, punctuation is not.
+    """
     return first_words(text, len(text))[0]
 
 
 def first_words(text: str, max_words: int) -> tuple[list[Word], int]:
-    """Return the first `max_words` words of a text, and the number of tokens after them; see `split_words`."""
+    """Return the first words of a text, and the number of tokens after them.
+
+    It stops at `max_words` words; see `split_words`.
+    """
     spans = _word_spans(text)
     titled = _is_title(text, spans)
     words: list[Word] = []
@@ -245,7 +261,10 @@ def first_words(text: str, max_words: int) -> tuple[list[Word], int]:
 
 
 def _is_title(text: str, spans: list[tuple[int, int]]) -> bool:
-    """Return True for a text in which capitals mark no names: Every Word Has One, OR ALL LETTERS ARE."""
+    """Return True for a text in which capitals mark no names.
+
+    Examples: Every Word Has One, OR ALL LETTERS ARE CAPITALS.
+    """
     pieces = [text[start:end] for start, end in spans[1:]]
     capitalisable = [
         piece for piece in pieces if piece[0].isalpha() and (len(piece) > 3 or piece.lower() in ("is", "are"))

@@ -91,7 +91,10 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a folder, so that no other save gets between the renames."""
+    """Hold an exclusive lock on a folder.
+
+    No other save gets between the renames, where the file system has locks.
+    """
     with ExitStack() as stack:
         if sys.platform == "win32":
             stack.enter_context(_TURN)

@@ -209,7 +209,10 @@ def load_parts(folder: Path, device: str | None = None, threads: int | None = No
 def _open_networks(
     folder: Path, networks: dict[str, Any], device: str | None, threads: int | None
 ) -> dict[str, StoredScorer | StoredEmbedder]:
-    """Open the networks of a folder, two in int8 at the same time: onnxruntime works beside the interpreter."""
+    """Open the networks of a folder.
+
+    Two int8 networks open at the same time, because onnxruntime works beside the interpreter.
+    """
     opening: dict[str, Callable[[], StoredScorer | StoredEmbedder]] = {}
     if CROSS_ENCODER in networks:
         entry = networks[CROSS_ENCODER]

@@ -78,7 +78,9 @@ class DeciderInUse:
         self._known: tuple[int, str, CandidateCalibration | None] = (0, "", None)
 
     def decider(self, view: View, pipeline: PairScorer) -> Decider:
-        """Return the decider; a version of another pipeline is not used, with a warning in the log.
+        """Return the decider in use.
+
+        A version of another pipeline is not used; a warning is logged.
 
         Raises:
             NotCalibratedError: The pipeline has no calibrator or threshold.
@@ -153,7 +155,7 @@ def read_versions(view: View) -> list[CalibrationVersion]:
 
 
 def read_judged(view: View, scorer: str, *, cosines: bool = False) -> tuple[JudgedPairs, dict[str, int]]:
-    """Return the pairs that a pipeline judged, with the answers on them, and the verdicts that are left out.
+    """Return the pairs that a pipeline judged, with the answers on them.
 
     Args:
         view: Of the store.
@@ -206,7 +208,9 @@ def read_judged(view: View, scorer: str, *, cosines: bool = False) -> tuple[Judg
 
 
 def read_cosines(view: View, rows: Sequence[StoredDecision]) -> NDArray[np.float64]:
-    """Return the cosines of decided pairs by the stored vectors of the present model, (n,).
+    """Return the cosines of decided pairs by their stored vectors, (n,).
+
+    The vectors are those of the present model.
 
     Raises:
         InputError: A question has no vector.

@@ -154,7 +154,10 @@ class CalibrationResult:
 
     @property
     def conclusion(self) -> str:
-        """The comparison of before and after in one sentence, no stronger than the verdicts support."""
+        """The comparison of before and after, in one sentence.
+
+        It is no stronger than the verdicts support.
+        """
         change = self.log_loss_change
         few = ""
         if self.effective_verdicts < FEW_VERDICTS:
@@ -231,7 +234,9 @@ def fit_calibration(
 
 
 def check_enough(labels: Floats, left_out: Mapping[str, int] | None = None) -> None:
-    """Raise NotEnoughLabelsError for fewer than 30 labels, or fewer than 5 of either kind.
+    """Raise NotEnoughLabelsError if the labels are too few to calibrate.
+
+    At least 30 labels are needed, and at least 5 of either kind.
 
     Args:
         labels: Clear answers in the sample, (n,).
@@ -256,9 +261,10 @@ def check_enough(labels: Floats, left_out: Mapping[str, int] | None = None) -> N
 
 
 def fit_weighted(calibrator: Calibrator, pairs: JudgedPairs, used: NDArray[np.int64]) -> Calibrator:
-    """Fit a calibrator, drawn towards `calibrator`, to the answers on those of the pairs that are at `used`.
+    """Fit a calibrator to the answers on the pairs at the indices `used`.
 
-    It is a line in the log-odds of `calibrator`, cosines included, so the order of the pairs stays as it is.
+    It is drawn towards `calibrator`. It is a line in its log-odds, cosines included, so the order of the pairs stays as
+    it is.
     """
     scores, labels = pairs.scores[used], pairs.labels[used]
     z = calibrator.log_odds(scores, cosines=pairs.cosines[used] if calibrator.reads_cosines else None)
@@ -278,7 +284,10 @@ def fit_weighted(calibrator: Calibrator, pairs: JudgedPairs, used: NDArray[np.in
 
 
 def relative_weights(log_odds: Floats, inclusion: Floats) -> Floats:
-    """Return 1 / pi over what is usual at the log-odds, (n,): a cubic, fitted to log(1 / pi)."""
+    """Return the weights 1 / pi relative to the usual ones at the log-odds, (n,).
+
+    The logarithm of the usual weight is a cubic in the log-odds, fitted to log(1 / pi).
+    """
     logs = -np.log(inclusion)
     x = np.vander((log_odds - log_odds.mean()) / max(float(log_odds.std()), 1e-12), 4)
     usual = x @ np.linalg.lstsq(x, logs, rcond=None)[0]
@@ -323,7 +332,10 @@ class _Predictions:
     flagged: Bools
 
     def figures(self, y: Floats, w: Floats) -> Floats:
-        """Return the five figures of `HeldOut`, (5,) or (b, 5), for weights (m,) or (b, m)."""
+        """Return the five figures of `HeldOut` for one or more vectors of weights.
+
+        They are (5,) for weights (m,), and (b, 5) for weights (b, m).
+        """
         p = np.clip(self.probabilities, 1e-15, 1 - 1e-15)
         total = w.sum(axis=-1)
         bins = np.eye(len(BINS) + 1)[np.digitize(p, BINS)]

@@ -63,7 +63,9 @@ class FlagReport:
         return self.decider.guarantee
 
     def at(self, *, threshold: float | None = None, base_rate: float | None = None) -> FlagReport:
-        """Return the same flags decided at another threshold or base rate; nothing is scored again.
+        """Return the same flags decided at another threshold or base rate.
+
+        Nothing is scored again.
 
         Raises:
             InputError: A threshold outside (0, 1], or a base rate outside (0, 1).
@@ -71,7 +73,10 @@ class FlagReport:
         return replace(self, decider=self.decider.at(threshold=threshold, base_rate=base_rate)).decided()
 
     def decided(self) -> FlagReport:
-        """Return the report with the decider's probabilities and decisions, the most probable flag first."""
+        """Return the report with the decider's probabilities and decisions.
+
+        The most probable flag comes first.
+        """
         scores, cosines = (np.array([getattr(flag, name) for flag in self.flags]) for name in ("score", "cosine"))
         unknown_language = np.array([self._has_unknown_language(flag) for flag in self.flags], bool)
         probabilities = self.decider.probabilities(scores, cosines).tolist()

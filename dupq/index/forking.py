@@ -2,8 +2,8 @@
 
 SQLite must not have a file open when a process forks: parent and child would each act as if they held the other's locks
 (sqlite.org/howtocorrupt.html, section 2.6). A forked child has only the thread that forked, so a lock of another thread
-stays locked in it for ever. Therefore a fork waits until no thread works on a file, and closes every file; parent and
-child then open their own.
+stays locked in it for ever. Therefore a fork waits until no thread works on a file, for `MAX_WAIT_SECONDS` at most, and
+closes every file; parent and child then open their own.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ MAX_WAIT_SECONDS = 10.0
 
 
 class Forkable:
-    """Object that prepares itself for forks of the process, from its call of `watch_forks` on."""
+    """Object that prepares itself for forks of the process.
+
+    It does so from its call of `watch_forks` on.
+    """
 
     def before_fork(self) -> None:
-        """Close the resources that a child must not inherit; no other thread is in a `no_fork` block meanwhile."""
+        """Close the resources that a child must not inherit.
+
+        No other thread is in a `no_fork` block meanwhile, unless the block lasts longer than `MAX_WAIT_SECONDS`.
+        """
 
     def after_fork(self) -> None:
         """Replace the locks, in the child."""
@@ -51,7 +57,10 @@ _gate = _Gate()
 
 @contextmanager
 def no_fork() -> Iterator[None]:
-    """Keep other threads from forking the process during a block; blocks may be nested."""
+    """Keep other threads from forking the process during a block.
+
+    Blocks may be nested.
+    """
     gate, own = _gate, threading.get_ident()
     with gate.changed:
         gate.changed.wait_for(lambda: not gate.forking or gate.at_work[own] > 0)

@@ -1,7 +1,8 @@
-"""Duplicate groups of an index: components over standing verdicts and merges, each with a canonical question.
+"""Duplicate groups of an index, each with a canonical question.
 
-A group is a function of the present state, so a deletion or an unmerge needs no repair. Removed questions stay in a
-component without being members, so that a deletion does not tear a group apart.
+A group is a component over standing verdicts and merges. It is a function of the present state, so a deletion or an
+unmerge needs no repair. Removed questions stay in a component without being members, so that a deletion does not tear a
+group apart.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ class _Links:
 
 
 def all_groups(view: View) -> list[Group]:
-    """Return all groups, the largest first, then by the encoded id of the canonical question."""
+    """Return all groups, the largest first.
+
+    Groups of one size are sorted by the encoded id of the canonical question.
+    """
     links = _links(view, view.verdicts_where(STANDING), view.standing_merges())
     near = links.neighbours()
     components: list[list[str]] = []
@@ -134,7 +138,10 @@ def group_of(view: View, id_: Id) -> Group | None:
 
 
 def _links(view: View, verdicts: Sequence[StoredVerdict], merges: Iterable[StoredMerge]) -> _Links:
-    """Return the links that standing verdicts and merges make; all verdicts of a pair must be given."""
+    """Return the links that standing verdicts and merges make.
+
+    All standing verdicts of a pair must be given.
+    """
     present = view.present_slots({slot for row in verdicts for slot in (row.slot_one, row.slot_other)})
     pairs: dict[tuple[str, str], list[StoredVerdict]] = {}
     for row in verdicts:

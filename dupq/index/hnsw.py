@@ -1,9 +1,9 @@
-"""Approximate search in the vectors of a process by usearch, in a file beside the vectors.
+"""Approximate search by usearch in the vectors of a process.
 
-The graph is HNSW (Malkov & Yashunin 2018) over copies of the vectors in 8 bits; the file is mapped, so processes share
-its pages. It is derived from the store and never trusted: a file that is missing, damaged, or of another epoch is
-built again. Rows that are newer than the graph are searched exactly, and removed rows are left out, until enough have
-changed for the graph to be extended.
+The graph is HNSW (Malkov & Yashunin 2018) over copies of the vectors in 8 bits. Its file lies beside the vectors and is
+mapped, so processes share its pages. It is derived from the store and never trusted: a file that is missing, damaged,
+or of another epoch is built again. Rows that are newer than the graph are searched exactly, and removed rows are left
+out, until enough have changed for the graph to be extended.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ class Graph:
     lock: threading.Lock
 
     def candidates(self, query: Vectors, count: int) -> Slots:
-        """Return the slots of about the `count` nearest rows, some perhaps removed since, int64."""
+        """Return the slots of about the `count` nearest rows, int64.
+
+        Some may have been removed since.
+        """
         with self.lock:
             matches = self.index.search(query, min(count, max(1, len(self.index))), threads=1)
         return np.asarray(matches.keys).astype(np.int64)
@@ -104,7 +107,10 @@ class ApproximateRows:
         return len(self._snapshot)
 
     def search(self, queries: Vectors, k: int) -> list[Found]:
-        """Return about the k nearest rows of each query, with the cosines of an exact search."""
+        """Return about the k nearest rows of each query.
+
+        The cosines are those of an exact search.
+        """
         newer = self._snapshot.search(queries, k, after=self._graph.last)
         return [self._nearest(query, k, new) for query, new in zip(queries, newer, strict=True)]
 
@@ -122,12 +128,17 @@ class ApproximateRows:
         return self._snapshot.search(query[None], k)[0]
 
     def vectors(self, slots: Any) -> dict[int, Vectors]:
-        """Return copies of the vectors, each float32 (d,), of those slots that hold a question."""
+        """Return the vectors of those slots that hold a question.
+
+        They are copies, each float32 (d,).
+        """
         return self._snapshot.vectors(slots)
 
 
 class Graphs(Forkable):
-    """Graph of an index's vectors, read from its file and built again beside the searches.
+    """Graph of an index's vectors, kept in a file.
+
+    It is read from the file, and built again beside the searches.
 
     Args:
         file: The file of the graph.
@@ -139,7 +150,10 @@ class Graphs(Forkable):
         self.watch_forks()
 
     def after_fork(self) -> None:
-        """Start without a graph and with new locks, in the child: another thread may have been searching."""
+        """Start without a graph and with new locks, in the child.
+
+        Another thread of the parent may have been searching.
+        """
         self._graph: Graph | None = None
         self._refused: tuple[int, int] | None = None
         self._reads = threading.Lock()
@@ -152,7 +166,10 @@ class Graphs(Forkable):
         return 0 if self._graph is None else int(self._graph.index.serialized_length)
 
     def fitting(self, snapshot: Snapshot) -> Graph | None:
-        """Return a graph of this or an earlier state of the store in the same epoch, or None."""
+        """Return a graph of this or an earlier state of the store, or None.
+
+        Both states are of one epoch.
+        """
         with self._reads:
             if not self._fits(self._graph, snapshot):
                 self._graph = None
@@ -211,7 +228,9 @@ class Graphs(Forkable):
         wait: bool = True,
         progress: Progress | None = None,
     ) -> bool:
-        """Build the graph of the present state, or extend the one in the file, and write the file.
+        """Build the graph of the present state, or extend the one in the file.
+
+        The file is written at the end.
 
         Args:
             cache: The vectors.
@@ -279,7 +298,10 @@ def _keys(index: Index) -> NDArray[np.int64]:
 
 
 def _extended(file: Path, old: Graph | None, slots: Slots, d: int) -> Index:
-    """Return a changeable copy of the graph in the file without removed rows, or an empty one."""
+    """Return a changeable copy of the graph in the file.
+
+    Removed rows are left out. The copy is empty if there is no usable graph, or too many of its rows were removed.
+    """
     if old is not None and len(old.index):
         index = _new_index(d)
         try:
@@ -304,7 +326,10 @@ def _checksum(path: Path, size: int) -> int:
 
 
 def _read(path: Path) -> Graph | None:
-    """Return the graph in a file, or None if it is missing, damaged or of another format."""
+    """Return the graph in a file, or None if it cannot be used.
+
+    The file may be missing, damaged or of another format, or usearch is not installed.
+    """
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size - TRAILER

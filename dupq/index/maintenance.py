@@ -42,7 +42,11 @@ def index_stats(store: Store, vectors: VectorCache) -> dict[str, Any]:
 
 
 def verify_index(store: Store, vectors: VectorCache) -> list[str]:
-    """Check every row and return the faults, one line each, at most 100; write the vector file again."""
+    """Check every row of an index, and return the faults, one line each.
+
+    Once 100 faults are found, the check ends before the next row, with the line "and more". If there is no fault, the
+    vector file is written again.
+    """
     problems: list[str] = []
     try:
         with store.reading() as view:

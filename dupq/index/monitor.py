@@ -1,12 +1,12 @@
-"""Watch the live precision of an index, its scores and its base rate, with an alarm of a stated false-alarm rate.
+"""Watch the precision, scores and base rate of a live index.
 
-The alarm is a test martingale (Waudby-Smith & Ramdas 2024). Null hypothesis: given the answers before it, each audited
-flagged pair is a duplicate with a probability of at least the guaranteed precision g. A bet of size b multiplies the
-capital by 1 + b (g - x), where x is 1 for a duplicate and 0 for another pair; under the null it does not grow on
-average. The evidence is the mean capital over bets of several sizes that start at each of the pairs, the j-th with
-weight 1 / (j (j + 1)) (cf. Shin, Ramdas & Rinaldo 2024), so that a late drop of the precision is found too. By Ville's
-inequality (1939) it ever reaches 1 / alpha with a probability of at most alpha, however long the index lives and
-whenever one looks.
+The alarm has a stated false-alarm rate. It is a test martingale (Waudby-Smith & Ramdas 2024). Null hypothesis: given
+the answers before it, each audited flagged pair is a duplicate with a probability of at least the guaranteed precision
+g. A bet of size b multiplies the capital by 1 + b (g - x), where x is 1 for a duplicate and 0 for another pair; under
+the null it does not grow on average. The evidence is the mean capital over bets of several sizes that start at each of
+the pairs, the j-th with weight 1 / (j (j + 1)) (cf. Shin, Ramdas & Rinaldo 2024), so that a late drop of the precision
+is found too. By Ville's inequality (1939) it ever reaches 1 / alpha with a probability of at most alpha, however long
+the index lives and whenever one looks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ DROPS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 def alarm_evidence(answers: ArrayLike, level: float) -> Floats:
-    """Return the evidence against a precision of `level` or more after each answer, (n,), above 0.
+    """Return the evidence against a precision of `level` or more.
+
+    It has one value after each answer, (n,), above 0.
 
     Args:
         answers: 1 for a duplicate and 0 for another pair, (n,), in the order in which they were given.
@@ -125,9 +127,10 @@ def precision_alarm(answers: ArrayLike, level: float, alpha: float = ALPHA) -> P
 
 
 def score_reference(calibration: CandidateCalibration, judged: int) -> ScoreReference | None:
-    """Return the score distributions that a calibration was made with; None where all scores were the same.
+    """Return the score distributions that a calibration was made with.
 
-    Duplicates and distinct pairs are expected counts under its calibrator.
+    Duplicates and distinct pairs are expected counts under its calibrator, rounded. The result is None where all scores
+    are equal, or where no duplicate or no distinct pair is expected.
 
     Args:
         calibration: The calibration, whose blocks of scores are read.
@@ -259,10 +262,10 @@ def read_monitor(view: View, decider: Decider, scorer: str, level: float | None,
 def audited_pairs(
     answered: Iterable[tuple[StoredDecision, StoredVerdict]], scorer: str, *, after: int
 ) -> list[tuple[StoredDecision, int]]:
-    """Return the pairs of the audit that the alarm may read, with 1 for a duplicate and 0 for another pair, in order.
+    """Return the audited pairs that the alarm may read, in order of verdicts.
 
-    They are the first clear answers on pairs that the audit of the stratum "duplicate" presented. Pairs that the queue
-    presented do not count, since it takes the uncertain ones first.
+    Each has 1 for a duplicate and 0 for another pair. They are the first clear answers on pairs that the audit of the
+    stratum "duplicate" presented. Pairs that the queue presented do not count, since it takes the uncertain ones first.
 
     Args:
         answered: Decisions with their standing verdicts, in order of verdicts.

@@ -96,10 +96,10 @@ class Block:
 
 
 def cosines(query: NDArray[np.float32], rows: NDArray[Any]) -> Cosines:
-    """Return the dot product of a query with each row in double precision, float64 (n,).
+    """Return the dot product of a query with each row in double precision.
 
-    It is the cosine of every flag. Products and sums go in one order for each row, so a result is equal to the last bit
-    whatever rows are computed beside it, and for float16 rows as for their values in float32.
+    It is the cosine of every flag, float64 (n,). Products and sums go in one order for each row, so a result is equal
+    to the last bit whatever rows are computed beside it, and for float16 rows as for their values in float32.
 
     Args:
         query: float32 (d,).

@@ -24,7 +24,9 @@ def checked_questions(
     reach: Iterable[float] | None = None,
     details: Iterable[Mapping[str, Any] | None] | None = None,
 ) -> tuple[list[NewQuestion], dict[Id, tuple[int, ...]]]:
-    """Return the questions, each id once with its last row, and the places of the ids that were given twice.
+    """Return the checked questions, and the places of repeated ids.
+
+    Each id occurs once, with its last row. Places, counted from 1, are given for ids that occur more than once.
 
     Args:
         ids, texts, created, reach, details: As in `QuestionIndex.add`.
@@ -94,7 +96,10 @@ def _has_text_keys(value: object) -> bool:
 
 
 def _iso(seconds: float, location: str) -> str:
-    """Format POSIX seconds as ISO 8601 in UTC; raise InputError for a year that it cannot write."""
+    """Format POSIX seconds as ISO 8601 in UTC.
+
+    A year outside 1 to 9999 raises InputError.
+    """
     try:
         return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)).isoformat()
     except OverflowError:

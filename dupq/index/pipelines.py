@@ -1,4 +1,7 @@
-"""Pipelines of an open index: the model that the store uses at a moment chooses one of them."""
+"""Pipelines of an open index.
+
+The model that the store uses at a moment chooses one of them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ class Pipelines:
     known: tuple[PairScorer, ...] = ()
 
     def with_last(self, pipeline: PairScorer) -> Pipelines:
-        """Return these pipelines with another one at the end, in place of one with the same bi-encoder."""
+        """Return these pipelines with another one at the end.
+
+        It replaces one with the same bi-encoder.
+        """
         own = embedder_of(pipeline).fingerprint
         return Pipelines((*(held for held in self.known if embedder_of(held).fingerprint != own), pipeline))
 
@@ -44,7 +50,9 @@ class Pipelines:
         )
 
     def embedding(self, view: View) -> list[tuple[StoredModel, Embedder]]:
-        """Return the models that a new text is embedded with: the present one, and those that will follow it.
+        """Return the models that a new text is embedded with.
+
+        They are the present one, and those that will follow it.
 
         Raises:
             InputError: As `present`.

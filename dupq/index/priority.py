@@ -1,4 +1,7 @@
-"""Priority of short work over long work: adding questions yields the processor to flags."""
+"""Priority of short work over long work.
+
+Adding questions yields the processor to flags.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ RECENT_SECONDS = 1.0
 
 
 class Priority(Forkable):
-    """Counter of the urgent work in this process, for which other work waits between its steps."""
+    """Counter of the urgent work in this process.
+
+    Other work waits for it between its steps.
+    """
 
     def __init__(self) -> None:
         self.after_fork()
@@ -42,7 +48,10 @@ class Priority(Forkable):
                 self._changed.notify_all()
 
     def give_way(self) -> bool:
-        """Wait for urgent work, at most a tenth of a second; return True if more of it is likely."""
+        """Wait for urgent work; return True if more of it is likely.
+
+        The wait is at most a tenth of a second.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._urgent, MAX_WAIT_SECONDS)
             return self._urgent > 0 or time.monotonic() - self._ended < RECENT_SECONDS

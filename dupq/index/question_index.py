@@ -1,4 +1,7 @@
-"""Live index of a forum: questions are added and removed, and new ones are flagged with their likely duplicates."""
+"""Live index of the questions of a forum.
+
+Questions are added and removed, and new ones are flagged with their likely duplicates.
+"""
 
 from __future__ import annotations
 
@@ -223,12 +226,13 @@ class QuestionIndex:
             )
 
     def reembed(self, pipeline: PairScorer, *, progress: Progress | None = None) -> int:
-        """Switch to another pipeline; return the number of questions that its bi-encoder had to embed.
+        """Switch to another pipeline; return the number of embedded questions.
 
-        Flags, here and in other processes, use the old model until every question has a vector of the new one. One
-        transaction then switches, and this index uses the new pipeline. Another open index goes on if it has the
-        pipeline as successor; otherwise it raises InputError from then on. The old model is kept until `drop_model`,
-        so the way back is short. Interrupted, even by a kill, the work is resumed by the same call.
+        Only questions without a vector of its bi-encoder are embedded. Flags, here and in other processes, use the old
+        model until every question has a vector of the new one. One transaction then switches, and this index uses the
+        new pipeline. Another open index goes on if it has the pipeline as successor; otherwise it raises InputError
+        from then on. The old model is kept until `drop_model`, so the way back is short. Interrupted, even by a kill,
+        the work is resumed by the same call.
 
         Args:
             pipeline: The new pipeline. One with the bi-encoder in use needs no embedding.
@@ -276,8 +280,9 @@ class QuestionIndex:
         details: Iterable[Mapping[str, Any] | None] | None = None,
         progress: Progress | None = None,
     ) -> Written:
-        """Add questions, some hundred a transaction; a stored id gets the new text, unless it has that text already.
+        """Add questions, and replace the text of stored ids.
 
+        Each transaction writes some hundred questions. A text that its id has already is not embedded again.
         No lock is held while the texts are embedded, and flags get the processor first. A date, a reach or details that
         are not given stay as they are stored under the id; those that are given replace them, whatever the text.
 
@@ -314,7 +319,10 @@ class QuestionIndex:
         held: dict[str, dict[str, NDArray[np.float32]]] = {}  # fingerprint of a model -> text -> vector
 
         def waiting(view: View) -> list[tuple[Embedder, set[str]]]:
-            """Return the texts that each bi-encoder has to embed; they may change between two transactions."""
+            """Return the texts that each bi-encoder has to embed.
+
+            They may change between two transactions.
+            """
             stored = view.find(row.id for row in rows)
             new = {row.text for row in rows if row.id not in stored or stored[row.id].text != row.text}
             embedders = [embedder for _, embedder in self._pipelines.embedding(view)]
@@ -376,9 +384,10 @@ class QuestionIndex:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> SyncReport:
-        """Bring the index to the state of an export: add and replace what differs, and remove what it lacks.
+        """Bring the index to the state of an export.
 
-        Questions that were created after all those of the export stay. Interrupted, it is completed by the same call.
+        Questions that differ are added or replaced, and those that the export lacks are removed. Questions that were
+        created after all those of the export stay. Interrupted, it is completed by the same call.
 
         Args:
             ids, texts, created, reach, details: The questions of the export, as in `add`. A date, a reach or details
@@ -422,9 +431,10 @@ class QuestionIndex:
 
     @property
     def decider(self) -> Decider:
-        """Calibrator and thresholds in use: of `calibrate`, or the pipeline's own for candidates.
+        """Calibrator and thresholds in use.
 
-        A calibration of another pipeline is not used, with a warning in the log.
+        They are those of `calibrate`, or the pipeline's own for candidates. A calibration of another pipeline is not
+        used, with a warning in the log.
 
         Raises:
             NotCalibratedError: The pipeline has no calibrator or threshold.
@@ -578,7 +588,9 @@ class QuestionIndex:
         own: Sequence[Id | None],
         progress: Progress | None,
     ) -> tuple[list[FlagReport], dict[Id, int], str]:
-        """Return the reports on n questions, the slots of the flagged ids, and the fingerprint of the scorer.
+        """Return the reports on n questions, the flagged slots and the scorer.
+
+        The slots are by id; the scorer is the fingerprint of the pipeline.
 
         Args:
             questions: n texts.
@@ -600,7 +612,9 @@ class QuestionIndex:
         own: Sequence[Id | None],
         progress: Progress | None,
     ) -> tuple[list[FlagReport], dict[Id, int]] | None:
-        """Return reports and slots, see `_reports`; None if the model was switched before the search.
+        """Return the reports and slots of `_reports` with one pipeline.
+
+        None if the model was switched before the search.
 
         Args:
             pipeline: The pipeline that embeds, scores and decides.
@@ -681,7 +695,9 @@ class QuestionIndex:
         expected: int | None = None,
         key: str | None = None,
     ) -> StoredVerdict:
-        """Append a verdict on a pair of stored questions, with the stored decision at this moment.
+        """Append a verdict on a pair of stored questions.
+
+        The row holds the stored decision at this moment too.
 
         Args:
             id1, id2: The two questions, in any order.
@@ -721,7 +737,9 @@ class QuestionIndex:
     def undo(
         self, number: int | None = None, *, by: str, force: bool = False, note: str = "", key: str | None = None
     ) -> StoredVerdict:
-        """Append a row that takes a verdict back; the moderator's verdict before it stands again.
+        """Append a row that takes a verdict back.
+
+        The moderator's verdict before it stands again.
 
         Args:
             number: Number of the verdict; None: the last one of this moderator that stands, so that repeated calls go
@@ -748,7 +766,9 @@ class QuestionIndex:
     def history(
         self, id_: Id | None = None, *, limit: int | None = None, before: int | None = None
     ) -> list[StoredVerdict]:
-        """Return the history of verdicts of a question, or of all, rows that were taken back included.
+        """Return the history of verdicts of a question, or of all.
+
+        It includes rows that were taken back.
 
         Args:
             id_: A question; None: all.
@@ -786,10 +806,10 @@ class QuestionIndex:
         min_probability: float = 0.0,
         max_probability: float = 1.0,
     ) -> list[ReviewItem]:
-        """Return the judged pairs whose verdict is worth the most, random audit pairs among them.
+        """Return the judged pairs whose verdict is worth the most.
 
-        Pairs with a verdict on their present texts are left out. The inclusion probabilities hold whatever is asked
-        for and in whatever order verdicts come; see the page on verdicts.
+        Random audit pairs are among them. Pairs with a verdict on their present texts are left out. The inclusion
+        probabilities hold whatever is asked for and in whatever order verdicts come; see the page on verdicts.
 
         Args:
             limit: Maximum number of pairs, in [1, 1,000,000].
@@ -870,7 +890,9 @@ class QuestionIndex:
             )
 
     def review_item(self, id1: Id, id2: Id) -> ReviewItem:
-        """Return one pair as the queue shows it, whether or not it has a decision or a verdict.
+        """Return one pair as the queue shows it.
+
+        It needs neither a decision nor a verdict.
 
         Args:
             id1, id2: Ids of two stored questions, in any order.
@@ -884,7 +906,7 @@ class QuestionIndex:
             return pair_item(view, one, other)
 
     def decisions_of(self, id_: Id) -> list[StoredDecision]:
-        """Return the stored decisions on pairs with this question, the most probable first.
+        """Return the decisions on pairs with a question, the most probable first.
 
         Raises:
             InputError: The id is bad, or no question has it.
@@ -896,14 +918,18 @@ class QuestionIndex:
         return sorted(found, key=lambda row: -row.probability)
 
     def reviewed(self) -> list[ReviewedPair]:
-        """Return the judged pairs with a verdict on their present texts, with their sampling probabilities."""
+        """Return the judged pairs with a verdict on their present texts.
+
+        Each holds its inclusion probabilities.
+        """
         with self._store.reading() as view:
             return reviewed_pairs(view)
 
     def estimates(self) -> Estimates:
-        """Estimate precision, recall and base rate of the stored decisions from the verdicts, with 95 % intervals.
+        """Estimate precision, recall and base rate of the stored decisions.
 
-        They are compared with the guarantee of the pipeline, if the index was opened with a calibrated one.
+        The estimates come from the verdicts and have 95 % intervals. The outcome compares them with the policy of the
+        decider in use, if the index was opened with a calibrated pipeline.
         """
         try:
             decider = self.decider if self._pipelines.known else None
@@ -915,7 +941,9 @@ class QuestionIndex:
     # ---- groups ---------------------------------------------------------------------------------------------------
 
     def merge(self, canonical: Id, duplicate: Id, *, by: str, note: str = "", key: str | None = None) -> int:
-        """Join the groups of two stored questions, and prefer the first as canonical; return the number of the merge.
+        """Join the groups of two stored questions; return the number of the merge.
+
+        The first question is preferred as canonical.
 
         Args:
             canonical, duplicate: The two questions, which may be in one group already.
@@ -955,7 +983,9 @@ class QuestionIndex:
             return all_groups(view)
 
     def group(self, id_: Id) -> Group | None:
-        """Return the duplicate group of a stored question, or None if it has no duplicates.
+        """Return the duplicate group of a stored question.
+
+        None if it has no duplicates.
 
         Raises:
             InputError: The question is not stored.
@@ -967,7 +997,7 @@ class QuestionIndex:
     # ---- calibration and the monitor ------------------------------------------------------------------------------
 
     def calibrate(self, *, policy: Policy | str | None = None, by: str, dry_run: bool = False) -> CalibrationResult:
-        """Refit calibrator and threshold from the verdicts, and decide by them from now on.
+        """Refit calibrator and threshold from the verdicts, and decide by them.
 
         Verdicts count by the inverse of their sampling probability, and the calibrator is drawn towards the pipeline's
         own where they are few. It is evaluated on verdicts held out by question group, written as a new version and
@@ -1013,7 +1043,9 @@ class QuestionIndex:
         self._store.write(lambda transaction: roll_back_to(transaction, wanted, name, at))
 
     def monitor(self, *, level: float | None = None, alpha: float = ALPHA) -> MonitorReport:
-        """Compare the live index with its calibration: precision, base rate, scores, and an alarm.
+        """Compare the live index with its calibration.
+
+        The report holds precision, base rate, drift of the scores, and an alarm.
 
         Args:
             level: Precision that the alarm tests, in (0, 1); None: that of the guarantee, or else of the policy. It
@@ -1032,7 +1064,10 @@ class QuestionIndex:
     # ---- decisions ------------------------------------------------------------------------------------------------
 
     def decisions(self) -> list[StoredDecision]:
-        """Return the decisions of `flag_stored` on pairs of questions that are still stored, sorted by id."""
+        """Return the stored decisions on pairs of stored questions.
+
+        They are those of `flag_stored`, in order of slots.
+        """
         with self._store.reading() as view:
             return view.decisions()
 
@@ -1043,7 +1078,9 @@ class QuestionIndex:
         return index_stats(self._store, self._vectors) | self._search.stats()
 
     def build_search(self, progress: Progress | None = None) -> None:
-        """Build or extend what the approximate search needs now, rather than beside the first flags.
+        """Build or extend the graph of the approximate search now.
+
+        Without this call, usearch builds it beside the first flags.
 
         Args:
             progress: Called with (rows inserted, rows to insert).
@@ -1055,7 +1092,9 @@ class QuestionIndex:
         self._search.build(progress)
 
     def measure_recall(self, sample: int = 200, *, seed: int = 0) -> RecallReport:
-        """Measure the recall of the search on stored questions drawn at random; `stats` shows it from then on.
+        """Measure the recall of the search on stored questions drawn at random.
+
+        `stats` shows the recall of an approximate search from then on.
 
         Args:
             sample: Number of questions to search for, at least 1.
@@ -1083,7 +1122,11 @@ class QuestionIndex:
             return view.id_kinds()
 
     def verify(self) -> list[str]:
-        """Return one line for each fault of the index, at most 100; write the vector file again."""
+        """Check every row of the index, and return the faults, one line each.
+
+        Once 100 faults are found, the check ends before the next row, with the line "and more". If there is no fault,
+        the vector file is written again.
+        """
         return verify_index(self._store, self._vectors)
 
     def compact(self) -> None:
@@ -1131,7 +1174,10 @@ def _rule(pipeline: PairScorer, k: int | None, min_cosine: float | None) -> tupl
 
 
 def checked_wait(wait: object) -> float:
-    """Return the seconds to wait for another writer as a float, 0 or more; raise InputError for anything else."""
+    """Return the seconds to wait for another writer as a float.
+
+    Anything but a number of 0 or more raises InputError.
+    """
     if isinstance(wait, bool) or not isinstance(wait, (int, float, np.number)) or not float(wait) >= 0:
         raise InputError(f"wait must be 0 or more seconds, got {wait!r}", hint="give a number of seconds")
     return float(wait)

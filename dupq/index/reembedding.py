@@ -31,10 +31,11 @@ Embed = Callable[[Sequence[str]], NDArray[Any]]
 def reembed(
     store: Store, embedder: Embedder, form: VectorForm, embed: Embed | None = None, progress: Progress | None = None
 ) -> int:
-    """Embed the questions that have no vector of a bi-encoder, and switch to it; return their number.
+    """Switch to a bi-encoder; return the number of questions embedded for it.
 
-    It can be interrupted at any moment; run again, it continues. No lock is held while texts are embedded, except for
-    the last few questions. Several processes may do it at once: the first vector of a question stays.
+    Only questions without a vector of it are embedded. It can be interrupted at any moment; run again, it continues. No
+    lock is held while texts are embedded, except for the last few questions. Several processes may do it at once: the
+    first vector of a question stays.
 
     Args:
         store: The index.
@@ -104,7 +105,10 @@ def _stored(view: View, model: StoredModel) -> StoredModel:
 
 
 def drop_model(store: Store, fingerprint: str) -> None:
-    """Delete a model and its vectors; the one in use is refused, and so is an unknown one, as InputError."""
+    """Delete a model and its vectors.
+
+    A model that is in use or unknown raises InputError.
+    """
 
     def drop(transaction: Transaction) -> None:
         known = {model.fingerprint: model for model in transaction.models()}
@@ -120,7 +124,10 @@ def drop_model(store: Store, fingerprint: str) -> None:
 
 
 def model_stats(view: View) -> list[dict[str, Any]]:
-    """Return fingerprint, dimensions, form, number of embedded questions and use of each model, oldest first."""
+    """Return the statistics of each model, oldest first.
+
+    They are fingerprint, dimensions, form, number of embedded questions, and True for the present model.
+    """
     present = view.model()
     return [
         {

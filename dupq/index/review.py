@@ -1,4 +1,4 @@
-"""The review queue, the sample of reviewed pairs, and the estimates that rest on it."""
+"""Review queue, sample of reviewed pairs, and estimates from the sample."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ class Estimates:
 
 
 def progressed(view: View) -> Progressed:
-    """Return how far the audits and the queue have got; a few look-ups, whatever the number of decisions."""
+    """Return the progress of the audits and the queue.
+
+    It takes a few look-ups, whatever the number of decisions.
+    """
     audits = {}
     for stratum in STRATA:
         for _, _, _, drawn in view.unanswered(AUDIT_ORDER, 1, "stratum=?", (stratum,)):
@@ -126,7 +129,10 @@ def progressed(view: View) -> Progressed:
 
 
 def reviewed_pairs(view: View) -> list[ReviewedPair]:
-    """Return the judged pairs with a verdict on their present texts, in order of their first verdict."""
+    """Return the judged pairs with a verdict on their present texts.
+
+    They are in order of their first verdict.
+    """
     now = progressed(view)
     decisions: dict[tuple[Id, Id], StoredDecision] = {}
     verdicts: dict[tuple[Id, Id], list[StoredVerdict]] = {}
@@ -255,7 +261,9 @@ def contested_items(
 
 
 def contested(view: View, by: str | None = None, after: int = 0) -> Iterator[tuple[int, ReviewItem]]:
-    """Yield the contested pairs, the oldest first, each with the number of the first verdict that stands on it.
+    """Yield the contested pairs, the oldest first.
+
+    Each comes with the number of the first verdict that stands on it.
 
     Args:
         view: Of the store.
@@ -278,7 +286,9 @@ def contested(view: View, by: str | None = None, after: int = 0) -> Iterator[tup
 
 
 def answered_by(view: View, by: str, before: int | None = None) -> Iterator[tuple[int, ReviewItem]]:
-    """Yield the pairs that a moderator has an opinion on, the last one first, each with its number.
+    """Yield the pairs that a moderator has an opinion on, the last one first.
+
+    Each comes with the number of the opinion.
 
     Args:
         view: Of the store.
@@ -305,7 +315,7 @@ def answered_by(view: View, by: str, before: int | None = None) -> Iterator[tupl
 
 
 def is_within(item: ReviewItem, decision: str | None, probabilities: tuple[float, float]) -> bool:
-    """Return True if the decision on a pair is this one, and its probability in this range."""
+    """Return True if a pair has this decision, and a probability in this range."""
     low, high = probabilities
     if item.decision is None:
         return decision is None and (low, high) == (0, 1)
@@ -353,7 +363,9 @@ def _item(
 
 
 def estimates(view: View, decider: Decider | None) -> Estimates:
-    """Estimate precision, recall and base rate from the verdicts, and compare them with the guarantee.
+    """Estimate precision, recall and base rate from the verdicts.
+
+    The outcome compares them with the minimum precision or recall of the decider's policy.
 
     Args:
         view: Of the store.
@@ -410,7 +422,10 @@ def estimates(view: View, decider: Decider | None) -> Estimates:
 
 
 def _policy(decider: Decider) -> Policy | None:
-    """Return the policy of the duplicate threshold if it has a minimum precision or recall."""
+    """Return the policy of the duplicate threshold.
+
+    None if it has no minimum precision or recall, or if the threshold is overridden.
+    """
     if decider.threshold_override is not None:
         return None
     policy = decider.candidates.policy if decider.candidates is not None else decider.rule.duplicate.policy

@@ -1,4 +1,7 @@
-"""Pages of the review queue, of contested pairs, and of the pairs that a moderator has answered."""
+"""Pages of the review queue, of contested pairs and of answered pairs.
+
+Answered pairs are those that one moderator has an opinion on.
+"""
 
 from __future__ import annotations
 

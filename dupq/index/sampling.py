@@ -1,11 +1,11 @@
-"""Draw pairs for review with known probabilities, and estimate shares from the verdicts on them.
+"""Draw pairs for review, and estimate shares from the verdicts on them.
 
-Order sampling with permanent random numbers (sequential Poisson sampling: Ohlsson 1998; bottom-k: Cohen & Kaplan 2007;
-priority sampling: Duffield, Lund & Thorup 2007). Each judged pair has a random number u in (0, 1), a stratum h and a
-value v > 0, fixed when it is first decided. The audit of a stratum presents pairs by ascending u, the queue by
-ascending u / v. With t_h the smallest u of a pair of stratum h without a verdict, and tau the smallest u / v of a pair
-without a verdict, the pairs with u < pi = max(t_h, min(1, tau v)) are a sample with inclusion probabilities pi, in
-whatever order their verdicts came.
+Each pair is drawn with a known probability. The method is order sampling with permanent random numbers (sequential
+Poisson sampling: Ohlsson 1998; bottom-k: Cohen & Kaplan 2007; priority sampling: Duffield, Lund & Thorup 2007). Each
+judged pair has a random number u in (0, 1), a stratum h and a value v > 0, fixed when it is first decided. The audit of
+a stratum presents pairs by ascending u, the queue by ascending u / v. With t_h the smallest u of a pair of stratum h
+without a verdict, and tau the smallest u / v of a pair without a verdict, the pairs with u < pi = max(t_h, min(1, tau
+v)) are a sample with inclusion probabilities pi, in whatever order their verdicts came.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Progressed:
     queue: float = math.inf
 
     def audit_probability(self, stratum: str) -> float:
-        """Return the probability t_h with which a pair of a stratum is in the random audit, in (0, 1]."""
+        """Return the inclusion probability t_h of a stratum in the random audit.
+
+        It is in (0, 1].
+        """
         return self.audits.get(stratum, 1.0)
 
     def probability(self, stratum: str, value: float) -> float:
@@ -103,7 +106,10 @@ class Progressed:
         return max(self.audit_probability(stratum), min(1.0, self.queue * value))
 
     def sampled(self, stratum: str, value: float, drawn: float) -> bool:
-        """Return True if a pair with this draw u is in the sample: u < t_h, or u / v < tau."""
+        """Return True if a pair is in the sample: u < t_h, or u / v < tau.
+
+        `drawn` is the draw u of the pair, and `value` its value v.
+        """
         return drawn < self.audit_probability(stratum) or drawn / value < self.queue
 
 
@@ -121,10 +127,10 @@ def inclusion_probabilities(strata: Sequence[str], values: Sequence[float] | Flo
 
 
 def turn(place: int, audit_share: float) -> str:
-    """Return the order that the pair at a place of the review is taken from: "queue", or a stratum of the audit.
+    """Return the order that a place of the review takes its pair from.
 
-    A share `audit_share` of all places is of the audit; half of these are of the stratum "duplicate", and the other
-    strata take turns in the other half.
+    The order is "queue" or a stratum of the audit. A share `audit_share` of all places is of the audit; half of these
+    are of the stratum "duplicate", and the other strata take turns in the other half.
 
     Args:
         place: Counted from 0.
@@ -169,7 +175,7 @@ def too_few(pairs: int, of: str) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Precision, recall and base rate of what an index decided, among the pairs that it judged.
+    """Precision, recall and base rate among the pairs that an index judged.
 
     Attributes:
         precision: Share of duplicates among the pairs that are decided "duplicate".
@@ -189,13 +195,14 @@ def estimate_shares(
     probabilities: Floats,
     counts: Mapping[tuple[str, bool], int],
 ) -> Shares:
-    """Estimate precision, recall and base rate from a sample with known, unequal inclusion probabilities.
+    """Estimate precision, recall and base rate from a weighted sample.
 
-    Judged pairs are split into cells by stratum and decision; a cell with fewer than `MIN_CELL` answers is joined to
-    its neighbour with the same decision. The share of duplicates of a cell is estimated by the weighted mean with
-    weights 1 / pi (Hájek 1971), and cells are added up by their known sizes. An interval is that of simulated
-    populations, in which the share of each cell has the Jeffreys distribution (Brown, Cai & DasGupta 2001) of a sample
-    of the effective size (sum w)^2 / sum w^2 (1 - pi) (Kish 1965). It stays wide where no duplicate was found.
+    The sample has known, unequal inclusion probabilities. Judged pairs are split into cells by stratum and decision; a
+    cell with fewer than `MIN_CELL` answers is joined to its neighbour with the same decision. The share of duplicates
+    of a cell is estimated by the weighted mean with weights 1 / pi (Hájek 1971), and cells are added up by their known
+    sizes. An interval is that of simulated populations, in which the share of each cell has the Jeffreys distribution
+    (Brown, Cai & DasGupta 2001) of a sample of the effective size (sum w)^2 / sum w^2 (1 - pi) (Kish 1965). It stays
+    wide where no duplicate was found.
 
     Args:
         strata: Strata of the n sampled pairs that have an answer.
@@ -242,7 +249,10 @@ def estimate_shares(
 
 
 def _joined_cells(kinds: NDArray[np.object_], side: bool, counts: Mapping[tuple[str, bool], int]) -> list[list[str]]:
-    """Return lists of strata that are estimated together, each with `MIN_CELL` answers if there are as many."""
+    """Return the strata that are estimated together, one list for each cell.
+
+    Each list has at least `MIN_CELL` answers if there are that many.
+    """
     cells: list[list[str]] = []
     waiting: list[str] = []
     answered = 0
@@ -262,7 +272,7 @@ def _joined_cells(kinds: NDArray[np.object_], side: bool, counts: Mapping[tuple[
 
 
 def _cell(labels: Floats, pi: Floats, generator: np.random.Generator) -> tuple[float, Floats]:
-    """Return the weighted share of duplicates of a cell, and simulated ones (`DRAWS`,)."""
+    """Return the weighted share of duplicates of a cell and `DRAWS` simulated ones."""
     if not labels.size:
         return 0.0, generator.beta(0.5, 0.5, DRAWS)
     weights = 1 / pi
@@ -280,7 +290,9 @@ def _estimate(value: float, simulated: Floats, pairs: int) -> Estimate:
 
 
 def audited_share(answers: Sequence[bool] | NDArray[np.bool_]) -> Estimate:
-    """Estimate a share from a simple random sample, with the exact binomial interval (Clopper & Pearson 1934).
+    """Estimate a share from a simple random sample.
+
+    The interval is the exact binomial one (Clopper & Pearson 1934).
 
     Args:
         answers: True where the answer is "duplicate", (n,).

@@ -1,4 +1,7 @@
-"""Search of an index: exact, or approximate with a recall that is measured on its own questions."""
+"""Exact or approximate search of an index.
+
+The recall of an approximate search is measured on the questions of the index.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +42,16 @@ class Searchable(Protocol):
     def __len__(self) -> int: ...
 
     def search(self, queries: Vectors, k: int) -> list[Found]:
-        """Return the k nearest rows of each query (m, d): their slots and cosines, nearest first."""
+        """Return slots and cosines of the k nearest rows of each query (m, d).
+
+        The nearest row comes first.
+        """
 
     def vectors(self, slots: Iterable[int]) -> dict[int, Vectors]:
-        """Return copies of the vectors, each float32 (d,), of those slots that hold a question."""
+        """Return the vectors of those slots that hold a question.
+
+        They are copies, each float32 (d,).
+        """
 
 
 @runtime_checkable
@@ -53,10 +62,15 @@ class SearchingStore(Protocol):
         """Return True if the approximate index of a model is built and valid."""
 
     def nearest(self, view: View, model: StoredModel, query: Vectors, count: int) -> list[int]:
-        """Return the slots of about the `count` nearest rows of a query (d,), in the state of the view."""
+        """Return the slots of about the `count` nearest rows of a query (d,).
+
+        They are rows of the state of the view.
+        """
 
     def build_search(self, model: StoredModel) -> None:
-        """Build the approximate index of a model beside readers and writers, unless it is there.
+        """Build the approximate index of a model, unless it is there.
+
+        Readers and writers go on meanwhile.
 
         Raises:
             OutputError: It could not be built.
@@ -80,7 +94,10 @@ class StoredRows:
         return self._count
 
     def search(self, queries: Vectors, k: int) -> list[Found]:
-        """Return about the k nearest rows of each query, with the cosines of an exact search."""
+        """Return about the k nearest rows of each query.
+
+        The cosines are those of an exact search.
+        """
         return [self._nearest(query, k) for query in queries]
 
     def _nearest(self, query: Vectors, k: int) -> Found:
@@ -163,7 +180,10 @@ class QuestionSearch:
         return self.mode == "approximate" or (self.mode == "auto" and count > EXACT_LIMIT)
 
     def _count(self, view: View) -> int:
-        """Return the number of questions; counting them takes long in PostgreSQL, so it is done once."""
+        """Return the number of questions.
+
+        Counting takes long in PostgreSQL, so it is done once and then updated by the counters.
+        """
         now, known = view.position(), self._counted
         if known is not None and known[0].database == now.database:
             # Each slot is one more question, each removal one fewer.
@@ -216,7 +236,9 @@ class QuestionSearch:
     # ---- recall ---------------------------------------------------------------------------------------------------
 
     def measure_recall(self, sample: int, seed: int) -> RecallReport:
-        """Compare the search for stored questions with the exact one, and store the result.
+        """Measure the recall of the search on stored questions, and store it.
+
+        An exact search has the recall 1, and nothing is stored.
 
         Raises:
             InputError: `sample` is below 1, or there are fewer than two questions.
@@ -250,9 +272,10 @@ class QuestionSearch:
         return report
 
     def stats(self) -> dict[str, Any]:
-        """Return the search that a flag would use, its measured recall, and the memory of this process.
+        """Return the search that a flag would use, its recall and its memory.
 
-        `recall_measured_at` is the number of questions at which the recall was measured. Nothing is loaded for it.
+        `recall_measured_at` is the number of questions at which the recall was measured. `vectors_memory_bytes` is the
+        memory of this process. Nothing is loaded for it.
         """
         with self._store.reading() as view:
             count, model, stored = self._count(view), view.model(), view.meta(RECALL_KEY)
@@ -271,7 +294,10 @@ class QuestionSearch:
 
 
 def _recall(own: int, true: Found, found: Found) -> float:
-    """Return the share of the ten nearest rows other than the question itself that was found; ties count as found."""
+    """Return the recall of the ten nearest rows other than the question itself.
+
+    Ties count as found.
+    """
     wanted = _without(own, true)[:RECALL_AT]
     if not len(wanted):
         return 1.0

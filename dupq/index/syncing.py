@@ -1,4 +1,4 @@
-"""Bring an index to the state of an export: the differences, and the limit of removals."""
+"""Compare an index with an export, and limit the removals of a sync."""
 
 from __future__ import annotations
 

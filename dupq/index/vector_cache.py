@@ -1,4 +1,4 @@
-"""Cache of an index's vectors in a mapped file, with an exact search for the nearest.
+"""Cache of an index's vectors in a mapped file, with an exact search.
 
 The file saves reading every row from the store when a process starts, and processes share its pages. It holds the
 vectors in the form of the model, and their copies in 8 bits, which a search reads (see `nearest`). It is never trusted:
@@ -65,14 +65,16 @@ def _no_rows(d: int, dtype: np.dtype[Any]) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Vectors of one state of a store; immutable, so that any number of threads may search it.
+    """Vectors of one state of a store.
+
+    They are immutable, so that any number of threads may search them.
 
     Attributes:
         position: The state; None before anything was read.
         base: The first rows, in ascending order of slots.
         tail: Blocks of the rows that were added later, in ascending order of slots.
         gone: Slots in `base` and `tail` whose question was removed, ascending, int64.
-        in_file: Number of rows in the file.
+        in_file: Number of rows in the file, or of those that could not be written to it.
     """
 
     position: Position | None
@@ -114,7 +116,9 @@ class Snapshot:
         return sum(block.nbytes for block in self.blocks)
 
     def search(self, queries: Vectors, k: int, after: int = -1) -> list[Found]:
-        """Return the k nearest rows of each query; exact, and equal to the bit in any batch.
+        """Return the k nearest rows of each query, by an exact search.
+
+        The result is equal to the bit in any batch.
 
         Args:
             queries: float32 (m, d), rows of unit length.
@@ -128,7 +132,10 @@ class Snapshot:
         return exact_nearest([block for block in blocks if len(block)], queries, k, self.gone)
 
     def rows(self, slots: Slots) -> tuple[Slots, NDArray[Any]]:
-        """Return those of the slots that hold a question, ascending, and copies of their vectors (n, d)."""
+        """Return those of the slots that hold a question, and their vectors.
+
+        The slots ascend; the vectors are copies, (n, d).
+        """
         slots = np.unique(np.asarray(slots, np.int64))
         slots = slots[~np.isin(slots, self.gone, assume_unique=True)]
         parts = []
@@ -141,12 +148,18 @@ class Snapshot:
         return np.concatenate([part[0] for part in filled]), np.concatenate([part[1] for part in filled])
 
     def rescored(self, query: Vectors, slots: Slots) -> Found:
-        """Return those of the slots that hold a question, and their cosines to a query (d,), in order of slots."""
+        """Return the cosines of a query (d,) to the questions in these slots.
+
+        They come with their slots, in order of slots. Slots without a question are left out.
+        """
         found, rows = self.rows(slots)
         return (found, cosines(query, rows)) if len(found) else nothing()
 
     def vectors(self, slots: Iterable[int]) -> dict[int, Vectors]:
-        """Return copies of the vectors, each float32 (d,), of those slots that hold a question."""
+        """Return the vectors of those slots that hold a question.
+
+        They are copies, each float32 (d,).
+        """
         found, rows = self.rows(np.fromiter(slots, np.int64))
         return dict(zip(found.tolist(), rows.astype(np.float32), strict=True))
 
@@ -187,7 +200,9 @@ def _within(ascending: Slots, values: Slots) -> NDArray[np.bool_]:
 
 
 class VectorCache(Forkable):
-    """Vectors of a store for all threads of a process, updated from the store whenever they are used.
+    """Vectors of a store, for all threads of a process.
+
+    They are updated from the store whenever they are used.
 
     Args:
         file: The file that keeps the vectors between processes.
@@ -215,9 +230,10 @@ class VectorCache(Forkable):
 
     @contextmanager
     def following(self, store: Store) -> Iterator[tuple[View, Snapshot]]:
-        """Give a view of the store and the vectors of exactly that state; fast if nothing has changed.
+        """Give a view of the store and the vectors of exactly that state.
 
-        The vectors must not be used after the block, because the file may then be written again.
+        It is fast if nothing has changed. The vectors must not be used after the block, because the file may then be
+        written again.
 
         Raises:
             InputError: A stored vector is damaged.
@@ -253,7 +269,10 @@ class VectorCache(Forkable):
 
     @contextmanager
     def current(self) -> Iterator[Snapshot]:
-        """Give the vectors as they were last read, which may be none, and keep their map open."""
+        """Give the vectors as they were last read, and keep their map open.
+
+        There are none before the first read, or after `close`.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._replacing)
             snapshot = self._snapshot
@@ -269,7 +288,7 @@ class VectorCache(Forkable):
             self._changed.notify_all()
 
     def _updated(self, view: View) -> Snapshot | None:
-        """Return the vectors of the view, or None if all of them must be read from the store."""
+        """Return the vectors of the view, or None if all must be read again."""
         now, held = view.position(), self._snapshot
         if now == held.position:
             return held
@@ -283,7 +302,9 @@ class VectorCache(Forkable):
         return held.changed(changes.position, new, changes.removed)
 
     def _load(self, store: Store) -> None:
-        """Read every vector from the store, a part at a time, into a new file, or into memory if there are few.
+        """Read every vector from the store, a part at a time.
+
+        They go into a new file, or into memory if they are few or the file cannot be written.
 
         Raises:
             InputError: A stored vector is damaged.
@@ -356,7 +377,9 @@ class VectorCache(Forkable):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Close the map and keep searches out; the next one reads the file or the store again.
+        """Close the map, and keep searches out during a block.
+
+        The next search reads the file or the store again.
 
         Raises:
             OutputError: A search did not end in time.
@@ -397,7 +420,9 @@ class VectorCache(Forkable):
             self._snapshot = self._read(position, header) or self._snapshot
 
     def _read(self, now: Position, written: bytes = b"") -> Snapshot | None:
-        """Return the snapshot in the file, or None if it is damaged or of no earlier state of the store.
+        """Return the snapshot in the file, or None if it cannot be used.
+
+        The file may be missing, damaged, or of neither this nor an earlier state of the store.
 
         Args:
             now: The present state of the store.
@@ -432,7 +457,10 @@ Layout = list[tuple[np.dtype[Any], int, int]]
 
 
 def _layout(n: int, d: int, form: str) -> Layout:
-    """Return type, numbers a row and offset of slots, scale, slack, rows and codes, and the end."""
+    """Return type, numbers a row and offset of each section of the file.
+
+    The sections are slots, scale, slack, rows and codes; the last entry is the end.
+    """
     sections: Layout = []
     offset = HEADER
     for dtype, width in (("<i8", 1), ("<f4", 1), ("<f4", 1), (VECTOR_DTYPES[form], d), ("i1", d)):

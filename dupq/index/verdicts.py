@@ -53,13 +53,19 @@ class PairState:
 
 
 def opinions(standing: Iterable[StoredVerdict]) -> tuple[StoredVerdict, ...]:
-    """Return the last verdict of each moderator, oldest first, from the standing verdicts on a pair, oldest first."""
+    """Return the last verdict of each moderator on a pair, oldest first.
+
+    `standing` holds the standing verdicts on the pair, oldest first.
+    """
     last = {verdict.by: verdict for verdict in standing}
     return tuple(sorted(last.values(), key=lambda verdict: verdict.number))
 
 
 def answer_of(given: Iterable[StoredVerdict]) -> Literal["duplicate", "distinct", "skip", "contested", "none"]:
-    """Return the answer that opinions on a pair amount to; a skip counts only where there is nothing else."""
+    """Return the answer that the opinions on a pair amount to.
+
+    A skip counts only where there is nothing else.
+    """
     answers = {verdict.answer for verdict in given}
     if {"duplicate", "distinct"} <= answers:
         return "contested"

@@ -1,4 +1,7 @@
-"""Score candidates within a budget: the scorer scores a sample and the uncertain pairs, the cosine gives the rest."""
+"""Score candidates within a budget.
+
+The scorer scores a sample and the uncertain pairs. The other scores are estimated from cosines.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +47,10 @@ def score_candidates(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Score m candidates, at most `limit` of them with the scorer.
 
-    A fifth of the budget goes to pairs spread evenly over the cosines. An isotonic regression (Ayer et al. 1955) of
-    their probabilities on their cosines then estimates the probability of every other pair, without a label. The rest
-    of the budget goes to the pairs whose estimate is nearest to the threshold. The remaining pairs get the score that
-    the calibrator maps to their estimate at their cosine.
+    A fifth of the budget goes to pairs spread evenly over the ranks of the cosines. An isotonic regression (Ayer et al.
+    1955) of their probabilities on their cosines then estimates the probability of every other pair, without a label.
+    The rest of the budget goes to the pairs whose estimate is nearest to the threshold. The remaining pairs get the
+    score that the calibrator maps to their estimate at their cosine.
 
     Args:
         score_rows: Scores candidates.
@@ -82,7 +85,10 @@ def score_candidates(
 
 
 def expected_probabilities(cosine: Floats, probabilities: Floats, at: Floats) -> Floats:
-    """Fit an isotonic regression of n probabilities on their cosines and evaluate it at m cosines, float64 (m,)."""
+    """Estimate probabilities from cosines by isotonic regression.
+
+    The regression is fitted to n probabilities and their cosines, and evaluated at m cosines, float64 (m,).
+    """
     from scipy.optimize import isotonic_regression
 
     knots, place = np.unique(cosine, return_inverse=True)
@@ -95,9 +101,10 @@ def expected_probabilities(cosine: Floats, probabilities: Floats, at: Floats) ->
 
 
 def scores_with(probabilities: Floats, cosine: Floats, decider: Decider, scores: Floats) -> Floats:
-    """Invert the calibrator: return scores that have these probabilities at these cosines, float64 (m,).
+    """Return the scores that have these probabilities at these cosines.
 
-    They exceed the range of `scores` by its width at most, on either side.
+    The calibrator is inverted. The scores, float64 (m,), exceed the range of `scores` by its width at most, on either
+    side.
     """
     width = float(np.ptp(scores))
     grid = np.linspace(scores.min() - width, scores.max() + width, 12_001)

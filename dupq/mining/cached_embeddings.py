@@ -1,4 +1,4 @@
-"""Vectors that were computed already, in place of the bi-encoder that computed them."""
+"""Vectors computed already, in place of the bi-encoder that computed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fit the candidate rule by recall: the fewest candidates that hold a share of the labelled duplicates."""
+"""Fit the candidate rule with the fewest candidates that reach a recall.
+
+Recall is the share of the labelled duplicates among the candidates.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def fit_candidate_rule(
     max_neighbours: int = MOST_NEIGHBOURS,
     progress: Progress | None = None,
 ) -> CandidateRule:
-    """Fit the candidate rule of a pipeline on labelled duplicates among the questions of a forum.
+    """Fit the candidate rule of a pipeline on labelled duplicates of a forum.
 
     Recall falls as a collection grows, because a duplicate then has more texts that are nearer. Give as many questions
     as will be mined.
@@ -82,7 +85,7 @@ def cheapest_rule(
     max_neighbours: int = MOST_NEIGHBOURS,
     near_cosine: float = NEAR_COSINE,
 ) -> CandidateRule:
-    """Return the rule with the fewest candidates that finds a share of the duplicate pairs.
+    """Return the rule with the fewest candidates that reaches a recall.
 
     For each number of neighbours, the highest minimum cosine that reaches the share is tried, rounded down to three
     digits. Between rules with equally many candidates, the one with fewer neighbours wins.
@@ -140,7 +143,10 @@ def cheapest_rule(
 
 
 def _ranks(left: Ints, right: Ints, cosine: NDArray[np.float64]) -> Ints:
-    """Return for each pair the better of its two ranks among the neighbours of its rows, from 1, int64 (m,)."""
+    """Return the better of the two ranks of each pair, int64 (m,).
+
+    A rank counts from 1, among the neighbours of one row of the pair.
+    """
     owner, other = np.concatenate([left, right]), np.concatenate([right, left])
     order = np.lexsort((other, -np.concatenate([cosine, cosine]), owner))
     starts = np.searchsorted(owner[order], owner[order])

@@ -20,10 +20,13 @@ from dupq.types import Progress
 
 
 def exact_copies(questions: Questions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pair each copy with the question that represents its text, of the old collection if there is one.
+    """Pair each copy with the question that represents its text.
+
+    Between two collections, copies are new questions, and an old question represents the text where there is one.
 
     Returns:
-        Question numbers of the left and the right side, int64 (c,); a text that occurs k times makes k - 1 pairs.
+        Question numbers of the left and the right side, int64 (c,). Within one collection a text that occurs k times
+        makes k - 1 pairs.
     """
     two = questions.sides is not None
     question = np.arange(len(questions))
@@ -44,7 +47,7 @@ def near_pairs(
     resume: Path | None,
     progress: Progress | None,
 ) -> SimilarPairs:
-    """Find pairs of distinct texts whose vectors are near: within one collection, or between two.
+    """Find pairs of texts with near vectors, within one collection or between two.
 
     Args:
         vectors: float32 (u, d), of the distinct texts.
@@ -74,7 +77,9 @@ def near_pairs(
 
 
 def of_distinct_texts(pairs: SimilarPairs, sides: tuple[int, int] | None, n: int) -> SimilarPairs:
-    """Return the pairs of a search by distinct text: each once, none of a text with itself.
+    """Return the pairs of a search, numbered by distinct text.
+
+    Each pair is kept once, and none of a text with itself.
 
     Args:
         pairs: Pairs of a search among n texts, or between those up to `sides[1]` and those from `sides[0]` on.

@@ -1,4 +1,4 @@
-"""Search by cells as units of an engine, for collections whose pairs are too numerous to compare all.
+"""Search by cells as units of an engine, where all pairs are too many to compare.
 
 It is the plan of `search.cells.cell_pairs`, and its result is equal to the last bit. A unit holds the rows of a few
 shards, or the members of one group of cells; this process holds the pairs of the sampled questions and the result. The
@@ -121,7 +121,10 @@ class CellSearch:
         return np.where(rows >= self.start, rows - self.start, -1)
 
     def spans(self, rows: int, first: int = 0) -> list[dict[str, int]]:
-        """Return ranges of whole shards, about `rows` each, that hold all rows from `first` on."""
+        """Return ranges of whole shards that hold all rows from `first` on.
+
+        Each range holds about `rows` rows.
+        """
         size = max(1, rows // self.size) * self.size
         return [{"first_row": part.start, "last_row": part.stop} for part in chunks(self.n, size) if part.stop > first]
 
@@ -144,7 +147,9 @@ def sizes() -> tuple[object, ...]:
 def search_by_cells(
     engine: Engine, work: WorkFolder, search: CellSearch, progress: Progress | None = None
 ) -> SimilarPairs:
-    """Find most pairs by an engine, with a certified recall: the result of `search.cells.cell_pairs`.
+    """Find most pairs by an engine, with a certified recall.
+
+    The result is that of `search.cells.cell_pairs`.
 
     Args:
         engine: Runs the units.
@@ -185,7 +190,10 @@ def search_by_cells(
 
 
 def _plan(work: WorkFolder, search: CellSearch, samples: Sequence[str]) -> tuple[CellPlan, int, int]:
-    """Choose the overlap, certify it and write `cells.json`; return plan, pairs to compare, and number of groups."""
+    """Choose the overlap, certify it and write `cells.json`.
+
+    Return the plan, the number of pairs to compare, and the number of groups.
+    """
     centroids, (_, questions) = read_array(work, f"{search.folder}/centroids.npy"), search.drawn()
     panel = merge_panel(read_pairs(work, samples), 0, len(questions), true_search(search.wanted))
     true = named_pairs(panel, questions, search.own(questions))
@@ -206,7 +214,10 @@ def _plan(work: WorkFolder, search: CellSearch, samples: Sequence[str]) -> tuple
 
 
 def _needed(work: WorkFolder, search: CellSearch, true: TruePairs, count: int) -> Ints:
-    """Return the overlap that each pair needs, from the cells of its rows; one shard at a time is in memory."""
+    """Return the overlap that each pair needs, from the cells of its rows.
+
+    One shard of cells at a time is in memory.
+    """
     rows, place = np.unique(np.concatenate([true.left, search.start + true.right]), return_inverse=True)
     cells = [np.zeros((0, min(largest_overlap(search.overlap), count)), np.int32)]
     for shard in np.unique(rows // search.size).tolist():
@@ -221,7 +232,10 @@ def _cell_names(search: CellSearch) -> list[str]:
 
 
 def _merge_units(search: CellSearch, groups: int) -> list[Unit]:
-    """Return the units that merge a range of rows with its neighbours, or else a few groups."""
+    """Return the units that merge the pairs of groups.
+
+    With neighbours, a unit merges a range of rows over all groups. Otherwise it merges all pairs of a few groups.
+    """
     parts = []
     if search.wanted.neighbours and groups:
         for block, rows in enumerate(chunks(search.rows, ROWS)):
@@ -235,7 +249,10 @@ def _merge_units(search: CellSearch, groups: int) -> list[Unit]:
 
 
 class SampleRows:
-    """Worker that reads the rows of a few shards that were drawn: those to fit cells on, and the questions."""
+    """Worker that reads the drawn rows of a few shards.
+
+    Its part holds two blocks: the rows to fit cells on, and the sampled questions.
+    """
 
     def __init__(self, work: WorkFolder, search: CellSearch) -> None:
         self.work, self.size, self.drawn = work, search.size, search.drawn()
@@ -279,7 +296,7 @@ class CompareSample:
 
 
 class AssignCells:
-    """Worker that finds the cells of the rows of a shard, for every overlap that may be chosen."""
+    """Worker that finds the cells of a shard's rows for all overlaps to choose from."""
 
     def __init__(self, work: WorkFolder, search: CellSearch) -> None:
         self.work, self.most = work, largest_overlap(search.overlap)
@@ -291,7 +308,7 @@ class AssignCells:
 
 
 class CollectMembers:
-    """Worker that divides the rows of a few shards among the groups that they have cells of."""
+    """Worker that divides the rows of a few shards among the groups of their cells."""
 
     def __init__(self, work: WorkFolder, search: CellSearch) -> None:
         self.work, self.search = work, search
@@ -342,7 +359,7 @@ class SearchGroup:
 
 
 class MergeGroups:
-    """Worker that merges groups: a range of rows with its neighbours, or all pairs of a few."""
+    """Worker that merges the pairs of groups, in the units of `_merge_units`."""
 
     def __init__(self, work: WorkFolder, search: CellSearch) -> None:
         self.work, self.search = work, search
@@ -392,7 +409,10 @@ def _arrays_bytes(**arrays: NDArray[Any]) -> bytes:
 
 
 def join_blocks(blocks: Iterator[bytes] | Sequence[bytes]) -> bytes:
-    """Return a part from which `read_block` reads one block alone: their ends as int64, then the blocks."""
+    """Join blocks into a part from which `read_block` reads one alone.
+
+    The start of the first block and the end of each come first, as int64, then the blocks.
+    """
     every = [*blocks]
     ends = np.cumsum([8 * (len(every) + 1), *(len(block) for block in every)]).astype("<i8")
     return b"".join([ends.tobytes(), *every])

@@ -1,4 +1,7 @@
-"""Checkpoint of a mining run: vectors, candidates and scores are kept in a folder, and a later run resumes them."""
+"""Checkpoint of a mining run, from which a later run resumes.
+
+A folder keeps the vectors, candidates and scores.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ class Checkpoint:
 
     @contextmanager
     def open(self, *, vectors: str, run: str, fresh: bool = False) -> Iterator[Checkpoint]:
-        """Lock the folder during a block, and delete the files that this run cannot resume.
+        """Lock the folder during a block, and delete files that cannot be resumed.
 
         Args:
             vectors: A hash of the texts and the embedder. Vectors of an earlier run with this hash are kept.
@@ -117,7 +120,10 @@ class Checkpoint:
             yield self
 
     def remove(self) -> None:
-        """Delete the files of a finished run, and the folder; keep a folder that another run is using."""
+        """Delete the files of a finished run, and the folder.
+
+        A folder that another run is using, or that holds other files, stays as it is.
+        """
         if self.folder is None:
             return
         try:
@@ -138,7 +144,9 @@ class Checkpoint:
     def embed(
         self, texts: Sequence[str], embedder: Embedder, progress: Progress | None = None
     ) -> NDArray[np.float32] | StoredRows:
-        """Return the vectors of n texts, float32 (n, d), in memory or, with a folder, in a file there.
+        """Return the vectors of n texts, float32 (n, d).
+
+        They are in memory or, with a folder, in a file there.
 
         Args:
             texts: n texts.
@@ -223,7 +231,7 @@ def _not_written(path: Path, error: OSError) -> OutputError:
 
 
 def _read_run(folder: Path) -> dict[str, object] | None:
-    """Return the note of the run in a folder: {} if it is damaged, None if there is none."""
+    """Return the note of a run: {} if it is damaged, None if there is none."""
     try:
         note = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -253,7 +261,9 @@ def _compute_missing(
     compute: Callable[[slice, Progress | None], Rows],
     progress: Progress | None,
 ) -> list[Rows]:
-    """Compute the rows that a file lacks and append them; without a file, return all rows.
+    """Compute the rows that a file lacks and append them.
+
+    Without a file, compute and return all rows.
 
     Args:
         file: The file, or None.

@@ -41,7 +41,10 @@ class Clustering:
         return len(self.members)
 
     def labels(self, n: int) -> NDArray[np.int64]:
-        """Return the group of each of n questions, int64 (n,): the smallest number in it; its own for a lone one."""
+        """Return the group of each of n questions, int64 (n,).
+
+        A group goes by the smallest number in it, a lone question by its own.
+        """
         found = np.arange(n, dtype=np.int64)
         for group in self.members:
             found[list(group)] = min(group)
@@ -58,7 +61,9 @@ def duplicate_groups(
     linkage: Linkage = "average",
     order: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> Clustering:
-    """Group questions by the probabilities of their pairs; the order of the pairs does not matter.
+    """Group questions by the probabilities of their pairs.
+
+    The result does not depend on the order of the pairs.
 
     Args:
         n: Number of questions.
@@ -157,7 +162,10 @@ def _describe(
     weight: NDArray[np.float64],
     by_rank: NDArray[np.int64],
 ) -> Clustering:
-    """Return members and lowest probability of each group of two or more, in the order of its first member."""
+    """Return members and lowest probability of each group of two or more.
+
+    Groups go by the lowest rank of their members.
+    """
     n = len(label)
     inside = label[low] == label[high]
     low, high, weight = low[inside], high[inside], weight[inside]

@@ -1,9 +1,9 @@
-"""Distinct texts of questions that no machine holds at once: an external sort by the hash of the duplicate key.
+"""Distinct texts of more questions than one machine holds in memory.
 
-The driver writes the questions in their order, `checkpoint.PART` a part. A unit takes `RUN` parts and writes their rows
-by ranges of the hash. A second unit reads one range of all of them, in which exact copies meet, and writes its distinct
-texts. A third cuts these into the shards that are embedded. Distinct texts are numbered by hash, so that numbers and
-shards are those of one machine::
+They are found by an external sort by the hash of the duplicate key. The driver writes the questions in their order,
+`checkpoint.PART` a part. A unit takes `RUN` parts and writes their rows by ranges of the hash. A second unit reads one
+range of all of them, in which exact copies meet, and writes its distinct texts. A third cuts these into the shards that
+are embedded. Distinct texts are numbered by hash, so that numbers and shards are those of one machine::
 
     questions/00000.jsonl       questions in their order: id, text, and the text to show if it is another
     rows/00000                  hash, number, id and text of the questions of a run, by range of the hash
@@ -46,7 +46,9 @@ KINDS = 3
 
 
 def store_questions(engine: Engine, work: WorkFolder, stream: QuestionStream) -> tuple[Questions, str]:
-    """Read a stream into a work folder and number its distinct texts; shards of these are then parts.
+    """Read a stream into a work folder and number its distinct texts.
+
+    Shards of the distinct texts are then parts of the folder.
 
     Returns:
         The questions, whose ids and texts stay in the folder, and a hash of the input.
@@ -91,7 +93,10 @@ def store_questions(engine: Engine, work: WorkFolder, stream: QuestionStream) ->
 def _number_texts(
     engine: Engine, stored: StoredQuestions, *, two: bool
 ) -> tuple[Ints, Ints, Ints, tuple[int, int] | None]:
-    """Give the distinct texts their numbers and write their shards; return the fields of `Questions`."""
+    """Assign numbers to the distinct texts and write their shards.
+
+    Return `text_of`, `first`, `second` and `sides` of `Questions`.
+    """
     work, n, size = stored.work, stored.n, stored.size
     ranges = max(1, -(-n // (RUN * size)))
     runs = [
@@ -142,7 +147,7 @@ def _cut_shards(engine: Engine, work: WorkFolder, names: list[str], counts: Ints
 
 
 class SortRows:
-    """Worker that writes rows of questions by range of the hash of their duplicate key.
+    """Worker that writes questions by range of the hash of their duplicate key.
 
     Args:
         work: Holds the questions.
@@ -245,7 +250,9 @@ class DistinctColumns(NamedTuple):
 
 
 def distinct_bytes(*, kinds: Any, question: Any, text: Any, first: Any, second: Any, lines: list[bytes]) -> bytes:
-    """Return the part of a range: all numbers as int64, then the lines of its u distinct texts.
+    """Return the part of a range of the hash.
+
+    All numbers come first, as int64, then the lines of its u distinct texts.
 
     Args:
         kinds: Number of texts of each kind; the texts go by kind.

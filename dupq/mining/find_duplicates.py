@@ -97,7 +97,7 @@ def find_duplicates(
     engine: Engine | None = None,
     progress: StageProgress | None = None,
 ) -> MiningResult:
-    """Find the duplicate pairs within a collection, or between a new collection and an old one.
+    """Find duplicate pairs within a collection of questions, or between two.
 
     Copies, which are one text up to case, space and sentence punctuation, are found by a hash. Of the distinct texts,
     the pairs that the pipeline's candidate rule selects by their vectors are candidates, and the pipeline's scorer

@@ -1,4 +1,4 @@
-"""Parts of the input of an engine run: written once, and compared by a run that resumes."""
+"""Input parts of an engine run, written once and compared when it resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ INPUT = "input.json"
 
 
 def write_input(work: WorkFolder, found: Iterable[tuple[str, str, bytes]]) -> list[str]:
-    """Write the parts of a stream, or compare them with those that an earlier run read; return their hashes.
+    """Write the parts of a stream, and return their hashes.
+
+    If an earlier run read its input here, compare the parts with that, and write only those that are missing.
 
     Args:
         work: The folder.

@@ -1,4 +1,7 @@
-"""Questions to mine: texts, ids and dates from sequences or frames, and their distinct texts."""
+"""Questions to mine, with their ids, dates and distinct texts.
+
+Texts, ids and dates come from sequences or frames.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ OnError = Literal["raise", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """n questions of one collection, or of a new and an old one, and their u distinct texts.
+    """n questions of one collection or two, and their u distinct texts.
 
-    Two texts are one distinct text if they have the same `duplicate_key`. Distinct texts of the new collection alone
-    come first, then those of both, then those of the old collection alone.
+    Two collections are a new and an old one. Two texts are one distinct text if they have the same `duplicate_key`.
+    Distinct texts of the new collection alone come first, then those of both, then those of the old collection alone.
 
     Attributes:
         ids: The caller's ids, unique; the new collection comes first.
@@ -174,7 +177,10 @@ def ids_twice(id_: Id, first: int, second: int) -> InputError:
 
 
 def _ages(created: object, read: Sequence[_Read], date_format: str | None, n: int) -> NDArray[np.float64] | None:
-    """Return seconds, float64 (n,), infinite where the date is missing; None where no dates are given."""
+    """Return the dates in seconds, float64 (n,); None where no dates are given.
+
+    A missing date is infinite.
+    """
     if created is None:
         if all(dates is None for _, _, dates in read):
             return None
@@ -229,7 +235,10 @@ def _read_frame(frame: Any, columns: Columns, name: str) -> _Read:
 
 
 def _joined(parts: Iterable[Any]) -> Any:
-    """Join the texts of a row by line breaks; return None if all are missing, or the first that is no text."""
+    """Join the texts of a row by line breaks.
+
+    Return None if all are missing. If a value is no text, return the first such value.
+    """
     there = [
         part for part in parts if not (part is None or part != part or (isinstance(part, str) and not part.strip()))
     ]

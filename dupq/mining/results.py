@@ -1,4 +1,7 @@
-"""Result of mining: pairs, decisions and groups, which can be decided again at another threshold."""
+"""Result of mining: pairs, decisions and groups.
+
+The pairs can be decided again at another threshold or base rate.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ class MiningResult:
         score: Raw scores, float64 (m,).
         judged: bool (m,): True where the scorer gave the score, False where it was estimated from the cosine.
         copies_left, copies_right: Questions that are one text up to case, space and sentence punctuation, int64 (c,);
-            a text that occurs k times makes k - 1 pairs. They are duplicates by definition, and are not scored.
+            within one collection a text that occurs k times makes k - 1 pairs. They are duplicates by definition, and
+            are not scored.
         search_guarantee: Guarantee of the search for candidates.
         decider: Calibrator and thresholds.
         unknown_language: Distinct texts in a script or language that the networks were not trained on, bool (u,). Their
@@ -95,7 +99,9 @@ class MiningResult:
         return np.asarray(self.unknown_language[self.left] | self.unknown_language[self.right])
 
     def at(self, *, threshold: float | None = None, base_rate: float | None = None) -> MiningResult:
-        """Return the same pairs decided at a threshold set by hand, or at another base rate; nothing is scored again.
+        """Return the same pairs decided at another threshold or base rate.
+
+        Nothing is scored again.
 
         Raises:
             InputError: A threshold outside (0, 1], or a base rate outside (0, 1).
@@ -113,10 +119,11 @@ class MiningResult:
 
     @property
     def expected(self) -> dict[str, float | None]:
-        """Precision of the flagged pairs, and their recall among the candidates, as the probabilities estimate them.
+        """Expected precision of the flagged pairs, and their recall among candidates.
 
-        `rests_on` states the evidence. Where that is no judged candidates, have a sample of the pairs read before you
-        rely on them. None where nothing is flagged, or nothing is expected.
+        The calibrated probabilities give both estimates. `rests_on` states the evidence. Where that is no judged
+        candidates, have a sample of the pairs read before you rely on them. None where nothing is flagged, or nothing
+        is expected.
         """
         probabilities, flagged = self.probabilities, self.codes == 2
         found, every = float(probabilities[flagged].sum()), float(probabilities.sum())
@@ -134,7 +141,10 @@ class MiningResult:
     # ---- templates ------------------------------------------------------------------------------------------------
 
     def _flagged_templates(self) -> tuple[NDArray[np.int64], list[Template], NDArray[np.int64]]:
-        """Return the flagged candidates, their templates, and the index of each one's template (-1 for none)."""
+        """Return the flagged candidates, the templates, and each one's template index.
+
+        The index is -1 for a candidate without a template.
+        """
         flagged, every = np.flatnonzero(self.codes == 2), self.questions
         left, right = every.first[self.left[flagged]], every.second[self.right[flagged]]
         return flagged, *find_templates(Selected(every.texts, left), Selected(every.texts, right))
@@ -144,7 +154,10 @@ class MiningResult:
         return self._flagged_templates()[1]
 
     def fold(self) -> MiningResult:
-        """Return the result without the flagged pairs of those templates; `folded` lists the templates."""
+        """Return the result without the flagged pairs of `templates()`.
+
+        `folded` lists the removed templates.
+        """
         flagged, templates, of_pair = self._flagged_templates()
         kept = np.ones(len(self.left), bool)
         kept[flagged[of_pair >= 0]] = False
@@ -156,7 +169,9 @@ class MiningResult:
     def groups(
         self, *, linkage: Linkage = "average", representative: Representative = "central"
     ) -> list[DuplicateGroup]:
-        """Return the duplicate groups, largest first; see `clustering.duplicate_groups`. Copies join their text.
+        """Return the duplicate groups, largest first.
+
+        Copies join their text. See `clustering.duplicate_groups`.
 
         Args:
             linkage: "average", "complete" or "connected".
@@ -216,10 +231,11 @@ class MiningResult:
         return sorted(found, key=lambda group: (-len(group.members), id_key(group.representative)))
 
     def rows(self, groups: Sequence[DuplicateGroup] = (), *, all_pairs: bool = False) -> Iterator[dict[str, Any]]:
-        """Yield one mapping a pair, with the keys `PAIR_COLUMNS`: copies first, then flagged pairs by probability.
+        """Yield one mapping a pair, with the keys `PAIR_COLUMNS`.
 
-        All values are plain Python, as JSON can hold them. `warnings` lists the warnings of each text, such as
-        "question1: truncated", and is empty if there are none.
+        Copies come first, then duplicate and review pairs by falling probability. All values are plain Python, as JSON
+        can hold them. `warnings` lists the warnings of each text, such as "question1: truncated", and is empty if there
+        are none.
 
         Args:
             groups: Those of `groups()`. Where a group holds both questions, its number (from 1) is in the column
@@ -265,7 +281,10 @@ class MiningResult:
             yield from block(left, right, map(values, rows.tolist()))
 
     def group_rows(self, groups: Sequence[DuplicateGroup]) -> Iterator[dict[str, Any]]:
-        """Yield one mapping a member of a group, with the keys `GROUP_COLUMNS`; the representative comes first."""
+        """Yield one mapping a member of a group, with the keys `GROUP_COLUMNS`.
+
+        The representative of a group comes first.
+        """
         every = self.questions
         members = [id_ for group in groups for id_ in group.members]
         number: dict[Id, int] = dict.fromkeys(members, -1)

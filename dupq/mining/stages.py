@@ -1,4 +1,7 @@
-"""Heavy stages of a mining run: embed the texts, search candidates, score them; here, or as units of an engine."""
+"""Stages of a mining run: embed texts, search candidates, score pairs.
+
+These heavy stages run in this process, or as units of an engine.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ _PART = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Hashes of what the files of a run in this process depend on; both are empty where nothing is kept.
+    """Hashes of everything that the files of a run in this process depend on.
+
+    Both are empty where nothing is kept.
 
     Attributes:
         vectors: The distinct texts and the embedder.
@@ -85,7 +90,7 @@ class Stages(Protocol):
     """Stages of a mining run over u distinct texts, in the order of the calls."""
 
     def check(self, progress: Progress | None) -> tuple[Flags, Flags]:
-        """Return which texts are in an unknown language, and which are truncated, bool (u,) each."""
+        """Return two flags a text, bool (u,) each: unknown language and truncated."""
         ...
 
     def embed(self, progress: Progress | None) -> None:
@@ -133,7 +138,7 @@ class StagesHere:
         self.vectors: Vectors = np.zeros((0, 0), np.float32)
 
     def check(self, progress: Progress | None) -> tuple[Flags, Flags]:
-        """Return which texts are in an unknown language, and which are truncated, bool (u,) each."""
+        """Return two flags a text, bool (u,) each: unknown language and truncated."""
         unknown, truncated = np.zeros(len(self.texts), bool), np.zeros(len(self.texts), bool)
         for part in chunks(len(self.texts), parts.PART):
             for at, warnings in enumerate(self.pipeline.text_warnings(self.texts[part]), part.start):
@@ -183,7 +188,7 @@ class EngineStages:
     """Stages as units of an engine.
 
     A unit embeds or scores what one call of the networks gets in `StagesHere`, so that results are equal to the last
-    bit. This process holds the texts and the candidates, and one part at a time.
+    bit. This process holds the candidates and one part at a time, and no texts.
 
     Args:
         engine: Runs the units.
@@ -197,7 +202,7 @@ class EngineStages:
         self.size = parts.PART
 
     def check(self, progress: Progress | None) -> tuple[Flags, Flags]:
-        """Return which texts are in an unknown language, and which are truncated, bool (u,) each."""
+        """Return two flags a text, bool (u,) each: unknown language and truncated."""
         units = [Unit(f"warnings/{shard:05}.npy", {"shard": shard}) for shard in range(-(-self.n // self.size))]
         self.engine.run(Task("checking", CheckTexts), units, self.work, part_of(progress, 0, self.n, self.n))
         unknown, truncated = np.zeros(self.n, bool), np.zeros(self.n, bool)
@@ -285,7 +290,7 @@ def engine_stages(
     *,
     fresh: bool,
 ) -> Iterator[tuple[Questions, Stages]]:
-    """Hold a work folder during a block, and write questions and pipeline for the workers.
+    """Hold a work folder during a block; write questions and pipeline for workers.
 
     Args:
         engine: Runs the units.
@@ -313,7 +318,9 @@ def engine_stages(
 
 
 def clear(work: WorkFolder) -> None:
-    """Remove the parts of a run and its plan; files of something else stay, and the next run refuses them.
+    """Remove the parts of a run and its plan.
+
+    Files of something else stay, and the next run refuses them.
 
     Raises:
         InputError: Another run holds the folder.

@@ -1,4 +1,4 @@
-"""Questions that are parts of a work folder: a run holds some parts in memory, and no more."""
+"""Questions in parts of a work folder, a few of which are in memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 
 
 def question_bytes(questions: Sequence[SourceQuestion]) -> bytes:
-    """Return questions as JSON lines: id, text, and the text to show where it is another."""
+    """Return questions as JSON lines: id, text, and the shown text if it differs."""
     rows = ([q.id, q.text] if q.shown == q.text else [q.id, q.text, q.shown] for q in questions)
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode("ascii")
 
@@ -134,7 +134,9 @@ def take(values: Sequence[Value], at: Ints) -> list[Value]:
 
 
 class Selected(Sequence[Value]):
-    """Values of a sequence at some numbers; an iteration holds `BLOCK` of them at a time.
+    """Values of a sequence at some numbers.
+
+    An iteration holds `BLOCK` of them at a time.
 
     Args:
         values: The sequence.

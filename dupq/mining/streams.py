@@ -1,4 +1,4 @@
-"""Streams of questions or pairs through an engine: vectors of each question, or the score of each pair.
+"""Streams of questions to embed, or of pairs to score, through an engine.
 
 The driver reads the stream once, a part at a time, and writes it to the work folder. Memory does not grow with its
 length.

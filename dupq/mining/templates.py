@@ -1,4 +1,7 @@
-"""Templates, such as the title of a weekly thread, whose pairs can flood a list of duplicates."""
+"""Templates whose pairs can flood a list of duplicates.
+
+An example is the title of a weekly thread.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Words that many flagged pairs have in common, around a slot in which they differ.
+    """Words that many flagged pairs share, around a slot in which they differ.
 
     Attributes:
         pattern: The common words, with "…" for the slot and "#" for a number.
@@ -39,9 +42,10 @@ class Template:
 
 
 def pattern_of(left: str, right: str) -> str | None:
-    """Return the pattern of two texts that differ in one place or in numbers only, else None.
+    """Return the pattern of two texts that differ in one place or in numbers only.
 
-    The words that both begin with and both end with must be at least half of the longer text, and three.
+    Return None for other texts. Around a place, the words that both begin with and both end with must be at least half
+    of the longer text, and three.
     """
     a, b = (_NUMBER.sub("#", normalise(text)).split() for text in (left, right))
     if a == b:

@@ -1,7 +1,8 @@
-"""Workers and units of a mining run: embed a shard, search a tile, merge a panel, score a slice of pairs.
+"""Workers and units of a mining run.
 
-A unit reads finished parts and returns the bytes of one more. All sizes that a result depends on are part of the
-units, so that a run gives the same bytes on any engine. The parts in a work folder::
+Units check or embed a shard of texts, search a tile, merge a panel, or score a slice of pairs. A unit reads finished
+parts and returns the bytes of one more. All sizes that a result depends on are part of the units, so that a run gives
+the same bytes on any engine. The parts in a work folder::
 
     pipeline/, pipeline.json          the files of the pipeline that workers open, and their list
     canary.npz                        vectors and scores of the driver, with which a worker compares its own
@@ -75,7 +76,9 @@ def read_array(work: WorkFolder, name: str) -> NDArray[Any]:
 
 
 def write_pipeline(pipeline: PairScorer, work: WorkFolder) -> None:
-    """Write the files of a pipeline for the workers, and the canary; compare the canary if it is there.
+    """Write the files of a pipeline, and the canary, for the workers.
+
+    A canary that is there already is compared with the values of this machine.
 
     Raises:
         InputError: The pipeline cannot be saved, or this machine computes other values than the one that began.
@@ -104,7 +107,7 @@ def write_pipeline(pipeline: PairScorer, work: WorkFolder) -> None:
 
 
 def open_pipeline(work: WorkFolder) -> DuplicatePipeline:
-    """Open the pipeline of a work folder in a worker, and compare its arithmetic with the driver's.
+    """Open the pipeline of a work folder in a worker, and check its arithmetic.
 
     Raises:
         ModelFolderError: It is not there, or cannot be opened.
@@ -133,7 +136,10 @@ def open_pipeline(work: WorkFolder) -> DuplicatePipeline:
 
 
 def canary(pipeline: PairScorer) -> tuple[Vectors, Floats]:
-    """Return the vectors and scores of a few fixed texts: a machine with other arithmetic computes others."""
+    """Return the vectors and scores of a few fixed texts.
+
+    A machine with other arithmetic computes others.
+    """
     vectors = embedder_of(pipeline).embed(CANARY_TEXTS)
     return vectors, pipeline.raw_scores(CANARY_TEXTS[:-1], CANARY_TEXTS[1:])
 
@@ -170,7 +176,10 @@ def read_texts(work: WorkFolder, shard: int, rows: Ints | None = None) -> list[s
 
 
 def read_rows(work: WorkFolder, start: int, stop: int, size: int) -> Vectors:
-    """Return a slice of the vectors, float32 (m, d); `size` is the number of rows of a shard."""
+    """Return the vectors from `start` to `stop`, float32 (m, d).
+
+    `size` is the number of rows of a shard.
+    """
     parts = []
     for shard in range(start // size, max(-(-stop // size), start // size + 1)):
         rows = read_array(work, f"vectors/{shard:05}.npy")
@@ -179,7 +188,10 @@ def read_rows(work: WorkFolder, start: int, stop: int, size: int) -> Vectors:
 
 
 def pick_rows(work: WorkFolder, rows: Ints, size: int) -> tuple[list[str], Vectors]:
-    """Return texts and vectors of rising row numbers; one shard at a time is in memory."""
+    """Return the texts and vectors of rising row numbers.
+
+    One shard at a time is in memory.
+    """
     texts: list[str] = []
     vectors = []
     for shard in np.unique(rows // size).tolist():
@@ -214,7 +226,7 @@ class EmbedShard:
 
 
 class CheckTexts:
-    """Worker that finds the texts of a shard that the networks cannot read in full, or were not trained for."""
+    """Worker that flags texts of a shard as truncated or in an unknown language."""
 
     def __init__(self, work: WorkFolder) -> None:
         self.work, self.pipeline = work, open_pipeline(work)
@@ -292,7 +304,10 @@ def read_pairs(work: WorkFolder, names: Sequence[str]) -> Iterator[TilePairs]:
 
 
 def slice_units(folder: str, name: str, pairs: int, size: int) -> list[Unit]:
-    """Return the units that score pairs, `size` a slice; the numbers of their texts are parts below `pairs`."""
+    """Return the units that score pairs, `size` a slice.
+
+    The numbers of their texts are parts below `pairs`.
+    """
     slices = [f"{name}-{at:05}.npy" for at in range(-(-pairs // size))]
     return [Unit(f"{folder}/scores/{part}", {"pairs": f"{folder}/pairs/{part}"}) for part in slices]
 

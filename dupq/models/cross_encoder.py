@@ -87,7 +87,10 @@ class CrossEncoderScorer(ComparedByFingerprint):
         return symmetric_scores(self._logits, left, right, self.symmetry, progress, self.long_pairs)
 
     def response_map(self, question1: str, question2: str) -> ResponseMap | None:
-        """Slide the shorter question over the longer one; see `dupq.models.pair_heads.template.response_map`."""
+        """Slide the shorter question over the longer one.
+
+        See `dupq.models.pair_heads.template.response_map`.
+        """
         from dupq.models.pair_heads.template import response_map
 
         return response_map(self.model, question1, question2)

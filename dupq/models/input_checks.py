@@ -147,7 +147,7 @@ class InputChecks:
 
 
 def _cuts(vocabulary: Vocabulary, room: int, texts: Sequence[str]) -> list[Cut | None]:
-    """Return the cut of each text that has more tokens than `room`, None for the others."""
+    """Return the cut of each text that has more than `room` tokens, else None."""
     cuts: list[Cut | None] = [None] * len(texts)
     rows = [row for row, text in enumerate(texts) if _may_exceed(room, text)]
     for row, count in zip(rows, vocabulary.token_counts([texts[row] for row in rows]), strict=True):

@@ -73,10 +73,10 @@ _JOINER, _SKIN_COLOURS = "\u200d", "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U00
 
 
 def head_and_tail(text: str) -> str:
-    """Return a text of at most `MAX_CHARACTERS` as it is, and of a longer one its head and its tail.
+    """Cut a text of more than `MAX_CHARACTERS` to its head and its tail.
 
-    Both are cut between words, and a character stays with its combining marks. Two such texts of English fit into an
-    input of 256 tokens.
+    A shorter text is returned as it is. Head and tail are cut between words, and a character stays with its combining
+    marks. Two such texts of English fit into an input of 256 tokens.
     """
     if len(text) <= MAX_CHARACTERS or len(text := text.strip()) <= MAX_CHARACTERS:
         return text
@@ -91,6 +91,9 @@ def head_and_tail(text: str) -> str:
 
 
 def _is_border(text: str, at: int) -> bool:
-    """Return True where character `at` is no mark or joiner of the character before it."""
+    """Return True if character `at` does not belong to the one before it.
+
+    Combining marks, joiners and the skin colours of emoji belong to it.
+    """
     follows = unicodedata.category(text[at])[0] == "M" or text[at] in _SKIN_COLOURS
     return not follows and _JOINER not in text[at - 1 : at + 1]

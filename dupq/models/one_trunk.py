@@ -1,4 +1,4 @@
-"""Networks of one trunk and two heads: an embedding of each question, and a score of each pair."""
+"""Networks of one trunk and two heads, for embeddings and for pair scores."""
 
 from __future__ import annotations
 

@@ -84,7 +84,9 @@ def stock_vocabulary(model: object) -> Vocabulary | None:
 
 
 def load_tokenizer(content: bytes) -> Tokenizer:
-    """Return the tokenizer of its JSON, without truncation and padding, shared by all users of the same content.
+    """Return the tokenizer of its JSON, without truncation and padding.
+
+    All users of the same content share it.
 
     Raises:
         ValueError: The content is damaged.
@@ -108,5 +110,5 @@ def _load_tokenizer(content: bytes) -> Tokenizer:
 
 @lru_cache(maxsize=8)
 def largest_token(content: bytes) -> int:
-    """Return the largest token id of the vocabulary of a tokenizer's JSON; 0 if it is empty."""
+    """Return the largest token id of a tokenizer's JSON; 0 if it has no tokens."""
     return int(max(load_tokenizer(content).get_vocab().values(), default=0))

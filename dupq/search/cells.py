@@ -1,9 +1,9 @@
-"""Search for similar pairs within overlapping k-means cells, with a recall that is certified before the search begins.
+"""Search for similar pairs within overlapping k-means cells.
 
 The nearest of K centroids is the home of a row, and the row visits the m - 1 next ones. Two rows are compared if one of
 them visits the home of the other, or if they share it: about (2m - 1)/K of all pairs. The comparison is that of the
 exact search, so that a pair that is found has the cosine of the exact search, to the last bit. Because a true pair is
-found just when its rows are compared, a few assignments measure the recall of the whole search.
+found just when its rows are compared, a few assignments certify the recall of the whole search before it begins.
 
 The work is a plan of functions of arrays, which an engine can run anywhere: `fit_cells` once, `nearest_cells` of each
 shard of the rows, `search_cells` of each group of cells, and `CellMerge` of their results.
@@ -72,7 +72,9 @@ class CellPlan:
 
 
 def needed_overlap(true: TruePairs, vectors: Rows, others: Rows | None, centroids: Vectors, most: int) -> Ints:
-    """Return the smallest overlap at which each of p true pairs is compared, int64 (p,); K + 1 beyond the largest.
+    """Return the smallest overlap at which each of p true pairs is compared.
+
+    The result is int64 (p,): K + 1 for a pair that is not compared at the largest overlap.
 
     Args:
         true: The pairs.
@@ -88,7 +90,9 @@ def needed_overlap(true: TruePairs, vectors: Rows, others: Rows | None, centroid
 
 
 def first_shared(left: Cells, right: Cells, count: int) -> Ints:
-    """Return the smallest overlap at which each of p pairs is compared, int64 (p,); K + 1 beyond the largest.
+    """Return the smallest overlap at which each of p pairs is compared.
+
+    The result is int64 (p,): K + 1 for a pair that is not compared at the largest overlap, m.
 
     Args:
         left, right: Cells of both rows of each pair, int32 (p, m).
@@ -115,7 +119,9 @@ def plan_cells(
     sample: int = SAMPLE,
     seed: int = 0,
 ) -> CellPlan:
-    """Fit cells, choose their overlap on one sample of questions, and certify the recall on another.
+    """Fit cells, choose their overlap, and certify the recall.
+
+    The overlap is chosen on one sample of questions, and the recall certified on another.
 
     Args:
         vectors, others, own: As for `exact.similar_pairs`.
@@ -143,7 +149,10 @@ def plan_cells(
 
 
 def largest_overlap(overlap: int | None) -> int:
-    """Return the number of cells of a row that a plan compares; `overlap` is that of `plan_cells`."""
+    """Return the number of cells of a row that a plan compares.
+
+    `overlap` is that of `plan_cells`.
+    """
     return max(*OVERLAPS, overlap or 1)
 
 
@@ -156,7 +165,7 @@ def choose_plan(
     overlap: int | None,
     target: float,
 ) -> CellPlan:
-    """Choose the overlap on one sample of questions, and certify the recall on the other.
+    """Choose the overlap on one sample, and certify the recall on the other.
 
     Args:
         true: Pairs of both samples.
@@ -175,14 +184,19 @@ def choose_plan(
 
 
 def draw_samples(n: int, sample: int, seed: int) -> tuple[Ints, Ints]:
-    """Draw two samples of the rows, to choose the overlap on and to certify the recall on; they share no row."""
+    """Draw two samples of the rows that share no row.
+
+    The overlap is chosen on the first, and the recall certified on the second.
+    """
     picked = np.random.default_rng([seed, 1]).choice(n, size=min(n, 2 * sample), replace=False)
     first, second = np.array_split(picked.astype(np.int64), 2)
     return first, second
 
 
 def choose_overlap(true: TruePairs, needed: Ints, target: float) -> int:
-    """Return the smallest of `OVERLAPS` whose recall interval lies above the target, or the largest.
+    """Return the smallest overlap whose recall interval lies above the target.
+
+    It is one of `OVERLAPS`, the largest if none reaches the target.
 
     Args:
         true: Pairs of the first sample.
@@ -196,7 +210,7 @@ def choose_overlap(true: TruePairs, needed: Ints, target: float) -> int:
 def certify(
     true: TruePairs, needed: Ints, wanted: WantedPairs, centroids: Vectors, overlap: int, target: float
 ) -> CellPlan:
-    """Measure the recall of a search from the cells of sampled pairs alone, and refuse one below the target.
+    """Certify the recall of a search from the cells of sampled pairs alone.
 
     Args:
         true: Pairs of a sample that the overlap was not chosen on.
@@ -227,7 +241,9 @@ def certify(
 def group_cells(
     left: Ints, right: Ints | None, wanted: WantedPairs, *, products: int | None = None, rows: int | None = None
 ) -> list[slice]:
-    """Return ranges of cells as groups; a cell is never divided, and may be larger than a group should be.
+    """Divide the cells into groups, each a range of cells.
+
+    A cell is never divided, and may be larger than a group should be.
 
     Args:
         left, right: `cell_counts` of both sides; `right` is None within one collection.
@@ -248,7 +264,10 @@ def group_cells(
 
 
 def cell_products(left: Ints, right: Ints | None, wanted: WantedPairs) -> Ints:
-    """Return the number of pairs that each cell compares, int64 (K,); arguments as for `group_cells`."""
+    """Return the number of pairs that each cell compares, int64 (K,).
+
+    The arguments are those of `group_cells`.
+    """
     home, visits = left
     if wanted.triangle:
         return np.asarray(home * (home - 1) // 2 + home * visits)
@@ -394,7 +413,7 @@ class CellMerge:
         self._rescored += part.rescored
 
     def pairs(self) -> TilePairs:
-        """Return the pairs that are wanted of all that was added; call it once, at the end."""
+        """Return the wanted pairs of all that were added; call it once, at the end."""
         none = np.zeros(0, np.int64)
         if self._nearest is not None:
             row, column, cosine = self._nearest.columns()
@@ -411,7 +430,9 @@ class CellMerge:
 def cell_result(
     pairs: TilePairs, plan: CellPlan, rows: int, columns: int, products: int, wanted: WantedPairs
 ) -> SimilarPairs:
-    """Return merged pairs with their guarantee, whose recall is that of the pairs in the result.
+    """Return merged pairs with their guarantee.
+
+    Its recall is that of the pairs in the result.
 
     Args:
         pairs: The result of a `CellMerge`.
@@ -456,7 +477,7 @@ def cell_pairs(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SimilarPairs:
-    """Find most pairs whose cosine is at or above a threshold, with a certified recall.
+    """Find most pairs at or above a cosine threshold, with a certified recall.
 
     Memory: the cells of all rows (4·m bytes a row), with neighbours 16·`neighbours` bytes a row, one cell, and at most
     2·`max_pairs` pairs.

@@ -1,4 +1,7 @@
-"""Recall of a search that is not exact, measured on sampled questions whose pairs are all known."""
+"""Recall of an approximate search, measured on sampled questions.
+
+An exact search finds all pairs of these questions.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ class Recall:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TruePairs:
-    """All pairs of some questions, found by an exact search, in the numbers of the whole search.
+    """All pairs of some questions, found by an exact search.
+
+    The numbers are those of the whole search.
 
     Attributes:
         left, right, cosine: The pairs, (p,); `left` is the sampled question.
@@ -105,7 +110,7 @@ def named_pairs(found: SimilarPairs | TilePairs, picked: Ints, own: Ints) -> Tru
 
 
 def measured_recall(true: TruePairs, hit: NDArray[np.bool_], *, seed: int = 0) -> Recall:
-    """Return the recall of a search that found those of the true pairs where `hit` is True.
+    """Return the recall of a search, measured on true pairs.
 
     Args:
         true: p true pairs of sampled questions.
@@ -133,7 +138,9 @@ def measured_recall(true: TruePairs, hit: NDArray[np.bool_], *, seed: int = 0) -
 def recall_by_band(
     true: TruePairs, hit: NDArray[np.bool_], threshold: float, *, seed: int = 0
 ) -> dict[tuple[float, float], Recall]:
-    """Return the recall of each band of cosine, (lowest, highest) -> recall; the highest is not included but for 1.
+    """Return the recall of each band of cosine, (lowest, highest) -> recall.
+
+    A band does not include its highest cosine, except for 1.
 
     Args:
         true, hit, seed: As for `measured_recall`.

@@ -48,7 +48,7 @@ def similar_pairs(
     resume: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SimilarPairs:
-    """Find all pairs whose cosine is at or above a threshold, or only the nearest of them.
+    """Find all pairs at or above a cosine threshold, or only the nearest of them.
 
     Memory does not grow with n: it holds a panel of rows with their neighbours, one tile, and at most 2·`max_pairs`
     pairs of 24 bytes. With neighbours, each pair of one collection is compared from both sides.
@@ -134,7 +134,9 @@ def similar_pairs(
 def kernel_for(
     vectors: Rows, others: Rows | None, threshold: float, *, bounds: bool
 ) -> tuple[Kernel, Projection | None]:
-    """Return the kernel and the projection that are fastest for a search; float32 with none for a small one.
+    """Return the fastest kernel and projection for a search.
+
+    A small search gets float32 without a projection.
 
     Args:
         vectors, others, threshold: As in `similar_pairs`.
@@ -150,7 +152,10 @@ def kernel_for(
 def _compare(
     panel: Block, block: Block, start: int, at: int, pairs: StrongestPairs, product: RoughProduct, triangle: bool
 ) -> None:
-    """Add the pairs of a panel (first row `start`) and a block (first column `at`) that reach the floor."""
+    """Add the pairs of a panel and a block that reach the floor.
+
+    `start` is the first row of the panel, `at` the first column of the block.
+    """
     for rows in chunks(len(panel.exact), TILE_ROWS):
         if triangle and at + len(block.exact) <= start + rows.start + 1:
             return  # this tile and those under it lie below the diagonal
@@ -204,12 +209,18 @@ def _compare_nearest(
 
 
 def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the dot product of each row of `left` with the same row of `right`, in double precision, float64 (n,)."""
+    """Return the dot product of each row of `left` with the same row of `right`.
+
+    It is computed in double precision, float64 (n,).
+    """
     return np.asarray(np.einsum("ij,ij->i", left.astype(np.float64), right.astype(np.float64)))
 
 
 def _products(rows: NDArray[np.int64], first: int, stop: int, triangle: bool) -> int:
-    """Count the pairs of these rows with columns `first` to `stop`; in a triangle, those above the diagonal."""
+    """Count the pairs of these rows with columns `first` to `stop`.
+
+    In a triangle, count those above the diagonal.
+    """
     if not triangle:
         return len(rows) * (stop - first)
     return int(np.maximum(stop - np.maximum(first, rows + 1), 0).sum())

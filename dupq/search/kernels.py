@@ -51,7 +51,7 @@ _CHOSEN: dict[tuple[int, float], _Choice] = {}
 
 
 class Block:
-    """Rows in the number format of a kernel, with the bounds that its error follows from.
+    """Rows in the number format of a kernel, with the terms of its error bound.
 
     Args:
         rows: float32 (n, d), of unit length or zero.
@@ -98,9 +98,9 @@ class Block:
 
 
 def error_bound(left: Block, right: Block) -> float:
-    """Return the largest difference between a true dot product and the kernel's result.
+    """Return a bound on the error of the kernel's dot products.
 
-    With a projection, it is that between the bound and its computed value.
+    With a projection, the error is that of the upper bound which the projection gives.
     """
     rounding = int(left.exact.shape[1]) * SUM_ERROR * left.length * right.length
     return left.length * right.lost + left.lost * right.length + rounding
@@ -119,7 +119,7 @@ class RoughProduct:
     def reaching(
         self, left: Block, right: Block, rows: slice, floor: float | NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows of `left` and of `right` whose product may truly be `floor` or more.
+        """Return the rows of `left` and `right` whose true product may reach `floor`.
 
         Args:
             left, right: The blocks.
@@ -197,10 +197,10 @@ _SESSION = PerProcess(_open_session)
 
 @lru_cache(maxsize=1)
 def int8_levels() -> int:
-    """Return the largest number that int8 products of this machine compute with exactly: 127, 79, or 0 for none.
+    """Return the largest number that this machine's int8 products handle exactly.
 
-    Processors without VNNI add two products of an unsigned and a signed byte in 16 bits. The sum overflows at 127 and
-    not at 79, where it is at most 2 · (128 + 79) · 79.
+    It is 127, 79, or 0 for neither. Processors without VNNI add two products of an unsigned and a signed byte in 16
+    bits. The sum overflows at 127 and not at 79, where it is at most 2 · (128 + 79) · 79.
     """
     draw = np.random.default_rng(0)
     for levels in (127, 79):
@@ -220,10 +220,10 @@ def _places(reached: NDArray[np.bool_], rows: slice) -> tuple[NDArray[np.int64],
 
 
 def choose_kernel(vectors: Rows, floor: float, *, bounds: bool) -> tuple[Kernel, Projection | None]:
-    """Choose the kernel of this machine, and measure (some 50 ms) which projection searches fastest.
+    """Choose the kernel of this machine, and the projection that searches fastest.
 
-    It is measured once in a process for a number of dimensions and a floor, and again where the vectors lie outside a
-    projection that was fitted to others. All choices give the same pairs.
+    Projections are measured (some 50 ms) once in a process for a number of dimensions and a floor, and again where the
+    vectors lie outside a projection that was fitted to others. All choices give the same pairs.
 
     Args:
         vectors: The vectors to be searched, float32 (n, d), of which `SAMPLE` are read.
@@ -244,7 +244,10 @@ def choose_kernel(vectors: Rows, floor: float, *, bounds: bool) -> tuple[Kernel,
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Fastest projection, and the smallest one that was tried, with the mean rest of the rows that it was fitted to."""
+    """Fastest projection, and the smallest one that was tried.
+
+    `fitted_rest` is the mean length, outside the smallest one, of the rows that it was fitted to.
+    """
 
     projection: Projection | None
     smallest: Projection

@@ -1,4 +1,7 @@
-"""Cells of vectors around k-means centroids; a row belongs to its nearest cell and to the next ones."""
+"""Cells of vectors around k-means centroids.
+
+A row belongs to its nearest cell and to the next ones.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,18 @@ _SUM_ERROR = 2.0**-23
 
 
 def default_cells(n: int) -> int:
-    """Return the number of cells for n rows: at twice the root, assignment and search take about as long."""
+    """Return the default number of cells for n rows, twice the root of n.
+
+    Assignment and search then take about equally long.
+    """
     return max(1, round(2 * math.sqrt(n)))
 
 
 def fit_cells(vectors: Rows, cells: int, *, seed: int = 0) -> Vectors:
-    """Fit centroids by spherical mini-batch k-means (Sculley 2010; Dhillon & Modha 2001), float32 (K, d).
+    """Fit centroids by spherical mini-batch k-means, float32 (K, d).
 
-    Equal arguments give equal centroids. Memory: `ROWS_PER_CELL`·K rows and a product of `PART` rows with K.
+    Sources: Sculley 2010; Dhillon & Modha 2001. Equal arguments give equal centroids. Memory: `ROWS_PER_CELL`·K rows
+    and a product of `PART` rows with K.
 
     Args:
         vectors: float32 (n, d), rows of unit length or zero.
@@ -54,7 +61,10 @@ def fit_sample(n: int, cells: int, seed: int) -> Ints:
 
 
 def fit_centroids(rows: Vectors, cells: int, *, seed: int) -> Vectors:
-    """Fit centroids on the rows of `fit_sample`, float32 (K, d); arguments as for `fit_cells`."""
+    """Fit centroids on the rows of `fit_sample`, float32 (K, d).
+
+    The arguments are those of `fit_cells`.
+    """
     draw = np.random.default_rng(seed)
     rows = np.ascontiguousarray(rows, np.float32)
     rows = rows[rows.any(axis=1)]
@@ -136,7 +146,10 @@ def assigned(vectors: Rows, centroids: Vectors, overlap: int) -> Cells:
 
 
 def cell_counts(cells: Cells, count: int) -> Ints:
-    """Count the rows at home in each of K cells, and those that visit it, int64 (2, K); shards may be summed."""
+    """Count the rows at home in each of K cells, and those that visit it.
+
+    The counts are int64 (2, K); those of shards may be summed.
+    """
     home = np.bincount(cells[:, 0][cells[:, 0] >= 0], minlength=count) if cells.shape[1] else np.zeros(count)
     every = np.bincount(cells[cells >= 0], minlength=count)
     return np.stack([home, every - home]).astype(np.int64)

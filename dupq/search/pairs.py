@@ -17,7 +17,10 @@ MAX_PAIRS = 2_000_000
 
 
 class Rows(Protocol):
-    """Vectors, float32 (n, d): an array, a memory map, or `vectors.StoredRows`, which holds nothing in memory."""
+    """Vectors in memory or on disk, float32 (n, d).
+
+    They are an array, a memory map, or `vectors.StoredRows`, which holds nothing in memory.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +74,7 @@ class SearchGuarantee:
 
     @property
     def truncated(self) -> bool:
-        """True where there were too many pairs, and some at or above the threshold were left out."""
+        """True if too many pairs reached the threshold, so that some were left out."""
         return self.complete_above > self.threshold
 
     def __str__(self) -> str:
@@ -113,9 +116,9 @@ class SimilarPairs:
 
 
 class NearestRows:
-    """Collector that keeps the k nearest columns of each row, whatever the order in which they are added.
+    """Collector that keeps the k nearest columns of each row.
 
-    Columns at equal cosine go by their number.
+    Columns may be added in any order. Those at equal cosine go by their number.
 
     Args:
         rows: Number of rows n.
@@ -131,11 +134,14 @@ class NearestRows:
 
     @property
     def floor(self) -> NDArray[np.float64]:
-        """For each row, the cosine below which a column cannot be kept any more, float64 (n,)."""
+        """Cosine of each row below which no further column is kept, float64 (n,)."""
         return np.asarray(np.maximum(self._cosine[:, -1], self._least))
 
     def raise_floor(self, rows: slice, cosine: NDArray[np.float64]) -> None:
-        """State that each of these rows has k columns, to be added, from this cosine on, float64 (r,)."""
+        """Raise the floor of rows to a cosine that k columns of each will reach.
+
+        These columns are still to be added. `cosine` is float64 (r,).
+        """
         self._least[rows] = np.maximum(self._least[rows], cosine)
 
     def add(self, row: NDArray[np.int64], column: NDArray[np.int64], cosine: NDArray[np.float64]) -> None:
@@ -157,10 +163,11 @@ class NearestRows:
 
 
 class StrongestPairs:
-    """Collector that keeps the `max_pairs` strongest pairs and never holds more than twice as many.
+    """Collector that keeps the `max_pairs` strongest pairs.
 
-    When there are too many, the weakest are dropped and `floor` rises to the weakest that remains. The result is the
-    first `max_pairs` by falling cosine, left and right, whatever the order in which they were added.
+    After each `add` it holds at most twice as many. When there are more, the weakest are dropped and `floor` rises to
+    the weakest that remains. The result is the first `max_pairs` by falling cosine, left and right, whatever the order
+    in which they were added.
 
     Attributes:
         floor: A pair below it cannot be in the result any more.

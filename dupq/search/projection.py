@@ -1,4 +1,4 @@
-"""Projection to fewer dimensions, whose product bounds the product of all from above.
+"""Projection to fewer dimensions that bounds dot products from above.
 
 Let W have orthonormal columns. With p = Wᵀa and the length r of the rest of a, Cauchy and Schwarz give
 ``a·b ≤ p·p' + r·r'``. So the rows (p, r) are multiplied. Most of a is in p where W spans the directions in which the
@@ -20,7 +20,9 @@ _REST = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Map of unit vectors to k dimensions: coordinates, and the length of the rest in the last ones.
+    """Map of unit vectors to k dimensions.
+
+    The first k - 4 are coordinates. The last 4 hold the length of the rest.
 
     Attributes:
         matrix: float32 (d, k - 4), nearly orthonormal columns U.
@@ -71,6 +73,9 @@ def fit_projection(rows: NDArray[np.float32], dimensions: int) -> Projection:
 
 
 def longest(rows: NDArray[np.float32]) -> float:
-    """Return the largest length of rows, rounded up: float32 sums are off by at most 2⁻²³ of each number."""
+    """Return the largest length of rows, rounded up.
+
+    The rounding covers the error of sums in float32 (see `SUM_ERROR`).
+    """
     squares = np.einsum("ij,ij->i", rows, rows)
     return float(np.sqrt(squares.max(initial=0)) * (1 + (rows.shape[1] + 4) * SUM_ERROR))

@@ -1,8 +1,9 @@
-"""Exact search in tiles: any tiling of rows and columns gives the pairs and cosines of one scan.
+"""Exact search in tiles, with the pairs and cosines of one scan.
 
-A tile holds the strongest pairs of a panel of rows with a block of columns, and the nearest columns of each row within
-it. Tiles depend on nothing but their vectors, so that they may be searched anywhere and in any order. Memory is that of
-one tile; `merge_panel` holds one panel of rows, and `merge_pairs` at most 2·`max_pairs` pairs.
+Any tiling of rows and columns gives them. A tile holds the strongest pairs of a panel of rows with a block of columns,
+and the nearest columns of each row within it. Tiles depend on nothing but their vectors, so that they may be searched
+anywhere and in any order. Memory is that of one tile; `merge_panel` holds one panel of rows, and `merge_pairs` at most
+2·`max_pairs` pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TILE_PRODUCTS = 2**31
 
 @dataclass(frozen=True, slots=True)
 class WantedPairs:
-    """The pairs that a search is for, with the meaning of the arguments of `similar_pairs`.
+    """Pairs that a search is to find.
 
     Attributes:
         threshold, neighbours, every_from, max_pairs: As for `similar_pairs`.
@@ -49,7 +50,10 @@ class WantedPairs:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows `first_row` to `last_row` and columns `first_column` to `last_column`, the last ones not included."""
+    """Range of rows and range of columns that are compared.
+
+    `last_row` and `last_column` are not included.
+    """
 
     first_row: int
     last_row: int
@@ -59,7 +63,7 @@ class Tile:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TilePairs:
-    """Pairs of one tile or one panel, with the row and column numbers of the whole search.
+    """Pairs of a tile or a panel, in the numbers of the whole search.
 
     Attributes:
         left, right, cosine: Strongest pairs first, (m,).
@@ -96,7 +100,9 @@ class TilePairs:
 def plan_tiles(
     rows: int, columns: int, wanted: WantedPairs, *, align: int = 1, products: int = TILE_PRODUCTS
 ) -> Iterator[Tile]:
-    """Yield tiles that cover all pairs, panel after panel; in a triangle, those that reach above its diagonal.
+    """Yield tiles that cover all pairs, panel after panel.
+
+    In a triangle, tiles that lie below its diagonal are left out.
 
     Args:
         rows, columns: Numbers of them.
@@ -169,7 +175,9 @@ def search_tile(
 
 
 def merge_panel(tiles: Iterable[TilePairs], first_row: int, last_row: int, wanted: WantedPairs) -> TilePairs:
-    """Merge all tiles of a panel of rows: its pairs, and those with one of the nearest columns of a row.
+    """Merge all tiles of a panel of rows.
+
+    The result holds the pairs of the tiles, and those with one of the nearest columns of a row.
 
     Args:
         tiles: The tiles, in any order; one at a time is in memory.
@@ -195,10 +203,11 @@ def merge_panel(tiles: Iterable[TilePairs], first_row: int, last_row: int, wante
 
 
 def merge_pairs(panels: Iterable[TilePairs], rows: int, columns: int, wanted: WantedPairs) -> SimilarPairs:
-    """Merge panels to the result of `similar_pairs`: the same pairs, cosines and `complete_above`.
+    """Merge panels to the result of `similar_pairs`.
 
-    Two counts of the guarantee may differ from those of one scan: `rescored`, because a tile begins without the floor
-    that earlier tiles raise, and `dropped`, which remains a lower bound.
+    Pairs, cosines and `complete_above` are the same. Two counts of the guarantee may differ from those of one scan:
+    `rescored`, because a tile begins without the floor that earlier tiles raise, and `dropped`, which remains a lower
+    bound.
 
     Args:
         panels: Results of `merge_panel`; without neighbours, tiles.

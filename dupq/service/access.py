@@ -1,4 +1,4 @@
-"""Access: tokens and sessions that are hashed at rest, roles, and the bearer tokens of the API.
+"""Access: hashed tokens and sessions, roles, and bearer authentication.
 
 The tokens that are valid are kept in memory for `FRESH_SECONDS`: a token that another process revokes is refused after
 that time at the latest, and one that this process revokes at once.
@@ -104,7 +104,10 @@ class TokenRow:
 
 
 def hashed(secret: str) -> str:
-    """Return the hash that is stored of a token or session; both have 256 random bits, so no salt is needed."""
+    """Return the hash of a token or session, as it is stored.
+
+    Both have 256 random bits, so no salt is needed.
+    """
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -216,7 +219,11 @@ class Access:
         return self.known_caller(secret) or self._read_tokens().get(hashed(secret))
 
     def recent_caller(self, secret: str) -> Caller | None:
-        """Return what `caller` does, but for a token of the last `FRESH_SECONDS`; it reads the store once in them."""
+        """Return the caller of a token, or None, with few reads of the store.
+
+        Unless this process changes tokens, the store is read once in `FRESH_SECONDS`: a token that another process has
+        created since then is not found.
+        """
         if time.monotonic() - self._read_at > FRESH_SECONDS:
             self._read_tokens()
         return self._known.get(hashed(secret))
@@ -240,7 +247,9 @@ class Access:
     # ---- sessions -------------------------------------------------------------------------------------------------
 
     def start_session(self, caller: Caller, instead_of: str | None = None) -> str:
-        """Start a session; return the secret of its cookie, which is new whatever the client has sent.
+        """Start a session, and return the secret of its cookie.
+
+        The secret is new whatever the client has sent.
 
         Args:
             caller: Who logs in.
@@ -277,7 +286,9 @@ class Access:
         )
 
     def set_preferences(self, session: Session, preferences: Mapping[str, Any]) -> Session:
-        """Change some preferences, such as {"keys": False}, for all sessions of the token; return the session.
+        """Change preferences for all sessions of a token, and return the session.
+
+        Only the given names change: {"keys": False} leaves the others as they are.
 
         Args:
             session: The present session.
@@ -323,10 +334,10 @@ def address_of(request: Request) -> str:
 
 
 async def authenticated(request: Request, access: Access, secret: str) -> Caller | None:
-    """Return the caller of a token, or None; count a failure for the address of the client.
+    """Return the caller of a token, or None.
 
-    After too many failures of an address its tokens are compared with those in memory alone, so that guesses cost the
-    store nothing while a valid token still passes.
+    A wrong token counts as a failure of the address of the client. After too many failures of an address its tokens are
+    compared with those in memory alone, so that guesses cost the store nothing while a valid token still passes.
 
     Raises:
         ProblemError: The token is wrong, as too many of this address were before.
@@ -364,7 +375,10 @@ def check_rate(access: Access, caller: Caller) -> None:
 
 
 def require(permission: Permission) -> Callable[..., Any]:
-    """Return the dependency of a route of the API that needs a bearer token with this permission."""
+    """Return the dependency of an API route that requires a permission.
+
+    The request must carry a bearer token whose role has the permission.
+    """
 
     async def check(
         request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]

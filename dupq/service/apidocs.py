@@ -1,6 +1,6 @@
-"""Description of the API: its OpenAPI document, with the problems of each operation, and the page `/docs` made of it.
+"""OpenAPI document of the API, and the page `/docs` made from it.
 
-The page needs no script and loads nothing from elsewhere.
+The document lists the problems of each operation. The page needs no script and loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ router = APIRouter(include_in_schema=False)
 
 
 def describe(app: FastAPI) -> None:
-    """Make the OpenAPI document of an application on the first use, and serve it as a page too."""
+    """Add the OpenAPI document and its page to an application.
+
+    The document is made on the first use.
+    """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

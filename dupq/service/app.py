@@ -1,4 +1,4 @@
-"""The HTTP application: the API, incoming webhooks and the review page over one index."""
+"""HTTP application: API, incoming webhooks and review page over one index."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def open_service(settings: ServiceSettings, pipeline: DuplicatePipeline | None =
 
 
 def first_token(service: Service) -> str | None:
-    """Create a token of an administrator if there is no token yet; return its secret, which is stored nowhere."""
+    """Create a token of an administrator if no token is valid.
+
+    It returns the secret, which is stored nowhere, or None if a token is valid.
+    """
     return None if service.access.has_tokens() else service.access.create_token("admin", "admin")
 
 

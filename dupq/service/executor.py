@@ -200,7 +200,10 @@ class ModelExecutor:
     # ---- what waits -------------------------------------------------------------------------------------------------
 
     async def _answered(self, key: tuple[Any, ...], items: Sequence[Any], *, always: bool = False) -> list[Any]:
-        """Return the results of the items; `always`: however many wait, and though the client has gone."""
+        """Return the results of the items once the model has read them.
+
+        With `always`, the request is accepted however many items wait, and goes on though the client has gone.
+        """
         if not items:
             return []
         request = _Request(key, items)
@@ -230,7 +233,10 @@ class ModelExecutor:
         return future
 
     def _drop(self, request: _Request, error: Exception) -> None:
-        """Forget the items of a request that the model has not got, and answer it with an error if it has no answer."""
+        """Drop the unread items of a request, and end it with an error.
+
+        A request that has its answer keeps it.
+        """
         _fail(request.future, error)
         with self._wake, suppress(ValueError):
             self._requests.remove(request)
@@ -281,7 +287,10 @@ class ModelExecutor:
         return None
 
     def _next_parts(self) -> list[_Part]:
-        """Fill a batch from the requests of the kind that is first, an equal share of each; put them last."""
+        """Take a batch from the requests of one kind, an equal share of each.
+
+        The kind is that of the first request. Requests with items left move to the end of the queue.
+        """
         if not self._requests:
             return []
         key = self._requests[0].key

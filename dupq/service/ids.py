@@ -11,7 +11,10 @@ from dupq.types import Id
 
 
 class IdConvertor(Convertor[str]):
-    """Rest of a path, whatever its characters; the convertor `path` stops at the end of a line."""
+    """Convertor for the rest of a path, whatever its characters.
+
+    The convertor `path` stops at the end of a line.
+    """
 
     regex = r"[\s\S]*"
 

@@ -116,7 +116,10 @@ class Lease:
 def add_job(
     transaction: Transaction, kind: str, key: str, payload: Mapping[str, Any], due: float | None = None
 ) -> bool:
-    """Store a job in a transaction of the caller; see `JobTable.add`. Call `Jobs.wake` after the transaction."""
+    """Store a job in a transaction of the caller; see `JobTable.add`.
+
+    Call `Jobs.wake` after the transaction.
+    """
     run = transaction.session.run
     text = json.dumps(dict(payload), allow_nan=False)
     for name, value in (("kind", kind), ("key", key)):
@@ -210,13 +213,19 @@ class JobTable:
         return {state: int(found.get(state, 0)) for state in STATES}
 
     def retry(self, number: int) -> bool:
-        """Run a dead job, or one that waits for its retry, at once; return False if there is none of this number."""
+        """Run a dead job, or one that waits for its retry, at once.
+
+        It returns False if no such job has the number.
+        """
         return self._change(
             number, ("dead", "waiting"), "state='waiting', attempts=0, due=0, ended=NULL, lease=NULL, lease_ends=NULL"
         )
 
     def discard(self, number: int) -> bool:
-        """Give up a dead or waiting job; return False if there is none of this number. Its key still stops doubles."""
+        """Discard a dead or waiting job.
+
+        It returns False if no such job has the number. The key of the job still stops doubles.
+        """
         return self._change(number, ("dead", "waiting"), "state='discarded', lease=NULL, ended=?", self._clock())
 
     def _change(self, number: int, states: Collection[JobState], change: str, *values: object) -> bool:
@@ -235,9 +244,10 @@ class JobTable:
     # ---- leases ---------------------------------------------------------------------------------------------------
 
     def claim(self, kinds: Collection[str], busy: Collection[int] = ()) -> Lease | None:
-        """Lease the next job of these kinds, in the order of `kinds`; return None if none is ready.
+        """Lease the next job of these kinds, or return None if none is ready.
 
-        Of a kind, a job whose lease has ended comes first, then one that is due again, then the oldest.
+        A job of the first kind in `kinds` that has one is leased. Within a kind, a job whose lease has ended comes
+        first, then one that is due again, then the oldest.
 
         Args:
             kinds: Kinds of jobs, the preferred first.
@@ -284,11 +294,16 @@ class JobTable:
             self._store.write(lambda transaction: transaction.session.run_many(statement, rows))
 
     def finish(self, lease: Lease) -> bool:
-        """Mark a job done; return False if the lease was lost, and another worker ends the job."""
+        """Mark a job done; return False if the lease was lost.
+
+        Another worker ends the job then.
+        """
         return self._end(lease, "done", None, None)
 
     def fail(self, lease: Lease, error: BaseException) -> JobState | None:
-        """Record a failed attempt; return "waiting" or "dead", or None if the lease was lost.
+        """Record a failed attempt, and return the new state of the job.
+
+        The state is "waiting" or "dead"; it is None if the lease was lost.
 
         Args:
             lease: The lease.
@@ -308,7 +323,10 @@ class JobTable:
         return "waiting" if self._end(lease, "waiting", text, self._clock() + pause) else None
 
     def give_back(self, leases: Iterable[Lease]) -> None:
-        """Let others run jobs at once whose attempts were broken off; these do not count as attempts."""
+        """Give back jobs whose attempts were broken off.
+
+        Others may run them at once, and the attempts do not count.
+        """
         rows = [(lease.number, lease.name) for lease in leases]
         if rows:
             statement = (
@@ -337,7 +355,10 @@ class JobTable:
         return self._store.write(write)
 
     def purge(self) -> int:
-        """Delete jobs that were done or discarded `KEEP_SECONDS` ago; return their number, at most `PURGE`."""
+        """Delete old jobs that were done or discarded, and return their number.
+
+        A job is old `KEEP_SECONDS` after its end. One call deletes at most `PURGE` jobs.
+        """
         before = self._clock() - KEEP_SECONDS
 
         def write(transaction: Transaction) -> int:

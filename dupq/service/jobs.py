@@ -50,7 +50,7 @@ class Jobs(JobTable):
         """Called with kind and outcome ("done", "retry", "dead", "lost") of each attempt, after it was recorded."""
 
     def handle(self, kind: str, handler: Handler, *, lane: str = "index") -> None:
-        """Name the function that does the jobs of a kind, and the lane whose threads call it."""
+        """Register the handler of a kind of job, and the lane whose threads call it."""
         self._handlers[kind] = handler
         kinds = self._lanes.setdefault(lane, [])
         if kind not in kinds:
@@ -71,7 +71,10 @@ class Jobs(JobTable):
         return found
 
     def wake(self) -> None:
-        """Let idle workers of this process look for jobs now; others find them within `POLL_SECONDS`."""
+        """Wake the idle workers of this process to look for jobs.
+
+        Those of other processes find new jobs within `POLL_SECONDS`.
+        """
         with self._changed:
             self._changes += 1
             self._changed.notify_all()
@@ -95,7 +98,10 @@ class Jobs(JobTable):
                 self._start(f"dupq-jobs-{lane}-{number}", partial(self._work, self._lanes[lane]))
 
     def stop(self, seconds: float) -> None:
-        """Stop them after their present job, within these seconds; leases of jobs that were not done are given back."""
+        """Stop the threads after their present jobs.
+
+        It waits at most `seconds`. Leases of jobs that are not done by then are given back.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -161,7 +167,10 @@ class Jobs(JobTable):
                 self._changed.notify_all()
 
     def _keep(self) -> None:
-        """Extend the leases of running jobs until the workers have stopped, and purge ended jobs."""
+        """Extend the leases of running jobs, and purge ended jobs.
+
+        It returns once the workers have stopped.
+        """
         purge_at = time.monotonic()
         while True:
             with self._changed:

@@ -1,4 +1,4 @@
-"""One format for each line of the log, with the id of its request and without tokens."""
+"""One log format for all lines, with the id of the request and without tokens."""
 
 from __future__ import annotations
 

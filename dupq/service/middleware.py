@@ -1,4 +1,4 @@
-"""Work around each request: its id, its line in the log, its metrics, headers of security, and the limit of its body.
+"""Middleware: request ids, log, metrics, security headers, and body limits.
 
 All are plain ASGI, so that they neither buffer an answer nor hide that a client has gone.
 """
@@ -43,7 +43,10 @@ _log = logging.getLogger("dupq.service.requests")
 
 
 class SecurityHeaders:
-    """Add the headers of security to each answer; what is not static is not kept by browsers and proxies."""
+    """Add the security headers to each answer.
+
+    Browsers and proxies may keep static files only.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -65,7 +68,9 @@ class SecurityHeaders:
 
 
 class RequestRecords:
-    """Give each request an id, a line in the log and its metrics; answer an unexpected error with 500.
+    """Give each request an id, a line in the log, and metrics.
+
+    An unexpected error is answered with 500.
 
     Args:
         app: The application.
@@ -114,7 +119,9 @@ class RequestRecords:
 
 
 class BodyLimit:
-    """Answer a body that is too large with 413, and one that comes beside too many others with 429.
+    """Limit the size of each body, and of all bodies in progress.
+
+    A body that is too large is answered with 413, and one that comes beside too many others with 429.
 
     Args:
         app: The application.
@@ -155,7 +162,10 @@ class BodyLimit:
 
 
 class ClientWatch:
-    """Let the executor watch for the end of the connection, so that it drops the work of a client that has gone."""
+    """Let the executor drop the work of clients that have gone.
+
+    It sets `client_gone`, which returns at the end of the connection.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -173,7 +183,10 @@ class ClientWatch:
 
 
 def route_of(scope: Scope) -> str:
-    """Return the template of the route of a request, such as "/v1/groups/{id}"; `UNKNOWN` where there is none."""
+    """Return the template of the route of a request, such as "/v1/groups/{id}".
+
+    It is `UNKNOWN` where there is none.
+    """
     if scope["path"].startswith("/static/"):
         return "/static"
     path = getattr(scope.get("route"), "path", None)
@@ -181,6 +194,9 @@ def route_of(scope: Scope) -> str:
 
 
 def _printable(scope: Scope) -> str:
-    """Return the path as it was sent, without its query, which may hold what nobody should read in a log."""
+    """Return the path as it was sent, without its query.
+
+    The query may hold private text, which does not belong in a log.
+    """
     raw = scope.get("raw_path")
     return raw.decode("ascii", "backslashreplace") if raw else quote(scope["path"])

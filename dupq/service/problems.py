@@ -82,7 +82,10 @@ def answer(
     headers: Mapping[str, str] | None = None,
     **extra: Any,
 ) -> Response:
-    """Return the answer of a problem, in the shape of the path that was asked for; for a browser as a page."""
+    """Return the answer of a problem in the shape of the requested path.
+
+    A browser gets a page.
+    """
     if "text/html" in Headers(scope=scope).get("accept", ""):
         page: Response = scope["app"].state.error_page(Request(scope), status, detail, hint=hint, headers=headers)
         return page

@@ -35,7 +35,10 @@ class RateLimit:
         return len(self._buckets)
 
     def take(self, key: Hashable) -> float:
-        """Take one from the bucket of a key; return 0, or the seconds until there is one if it is empty."""
+        """Take one request from the bucket of a key.
+
+        It returns 0, or the seconds until the next one if the bucket is empty.
+        """
         if not self.rate:
             return 0.0
         with self._lock:

@@ -14,5 +14,5 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def accepted_id(given: str | None) -> str:
-    """Return the id that a client or proxy has given, if it is safe to log; else a new one."""
+    """Return the given request id if it is safe to log, else a new one."""
     return given if given and _SANE.fullmatch(given) else uuid.uuid4().hex

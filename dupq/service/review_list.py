@@ -79,7 +79,9 @@ def filtered_page(
     audit_share: float = 0.2,
     max_scanned: int = MAX_SCANNED,
 ) -> FilteredPage:
-    """Return the next pairs that pass the filters; fewer than `limit` once some hundred others were looked at.
+    """Return the next pairs that pass the filters.
+
+    The page ends early once `max_scanned` pairs were looked at.
 
     Args:
         index: The index.
@@ -141,7 +143,10 @@ def category_of(question: StoredQuestion) -> str:
 
 
 def conflict_kinds(item: ReviewItem) -> list[str]:
-    """Return the kinds of conflict between the texts of a pair, each once, without the network."""
+    """Return the kinds of conflict between the texts of a pair, each once.
+
+    The network is not used.
+    """
     conflicts = explain(item.question.text, item.other.text).conflicts
     return list(dict.fromkeys(str(conflict.kind) for conflict in conflicts))
 

@@ -39,7 +39,10 @@ THIRD_QUESTION = "How much does a Python course cost?"
 
 
 def _checked(check: Callable[[Any], Any]) -> AfterValidator:
-    """Return the validator that raises the message of an InputError alone, without place and hint."""
+    """Return the validator that raises the message of an InputError.
+
+    Place and hint are left out.
+    """
 
     def validate(value: Any) -> Any:
         try:
@@ -179,7 +182,10 @@ class AskedSpan(Answer):
 
 
 class Explained(Answer):
-    """Two questions word by word, and their score. The words play no part in the score."""
+    """Two questions compared word by word, and their score.
+
+    The words play no part in the score.
+    """
 
     question1: str
     question2: str
@@ -200,7 +206,7 @@ class Explained(Answer):
 
 
 class FlagRequest(Request):
-    """Questions to flag: one `question`, many `questions`, or the `ids` of stored ones."""
+    """Questions to flag: one `question`, many `questions`, or `ids` of stored ones."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -258,7 +264,10 @@ class FlaggedQuestion(Answer):
 
 
 class NewRow(Request):
-    """Question to store; a date, reach or details that are left out stay as they are stored."""
+    """Question to store.
+
+    A date, reach or details that are left out stay as they are stored.
+    """
 
     id: QuestionId
     text: QuestionText | None = None
@@ -554,7 +563,7 @@ class Report(Answer):
 
 
 class CalibrateRequest(Request):
-    """How to calibrate."""
+    """Options of a calibration."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"dry_run": True}]})
 
@@ -589,7 +598,10 @@ class CalibrationVersion(Answer):
 
 
 class Calibrations(Answer):
-    """Versions, oldest first; where none is in use, the calibration of the model decides."""
+    """Versions of the calibration, oldest first.
+
+    Where none is in use, the calibration of the model decides.
+    """
 
     versions: list[CalibrationVersion]
     in_use: int

@@ -19,7 +19,9 @@ _log = logging.getLogger("dupq.service.server")
 
 
 def listen(settings: ServiceSettings) -> socket.socket:
-    """Return a socket that is bound to the address of the settings; nothing is accepted yet.
+    """Return a socket that is bound to the address of the settings.
+
+    Nothing is accepted yet.
 
     Raises:
         InputError: There is no such address.

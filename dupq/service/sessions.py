@@ -1,4 +1,4 @@
-"""Sessions of the pages: their cookie, what a page requires, and the check of forms against forgery (CSRF)."""
+"""Sessions of the pages: cookies, required permissions, and CSRF checks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def add_login_handler(app: FastAPI) -> None:
 
 
 def cookie_name(settings: ServiceSettings, name: str = "dupq_session") -> str:
-    """Return the name of a cookie; over HTTPS with the prefix that keeps other hosts of the domain from setting it."""
+    """Return the name of a cookie.
+
+    With `secure_cookies` it has the prefix `__Host-`, which keeps other hosts of the domain from setting it.
+    """
     return f"__Host-{name}" if settings.secure_cookies else name
 
 
@@ -87,7 +90,10 @@ def check_origin(request: Request) -> None:
 
 
 async def check_csrf(request: Request, expected: str) -> None:
-    """Raise a problem 403 if a request lacks the secret of its page, as form field `csrf` or header X-CSRF-Token."""
+    """Raise a problem 403 if a request lacks the CSRF secret of its page.
+
+    The secret is the form field `csrf` or the header X-CSRF-Token.
+    """
     check_origin(request)
     given: Any = request.headers.get("x-csrf-token")
     if given is None and request.headers.get("content-type", "").split(";")[0].strip().lower() in FORMS:
@@ -97,7 +103,7 @@ async def check_csrf(request: Request, expected: str) -> None:
 
 
 def local_path(path: str | None) -> str:
-    r"""Return a path of this service to go on to, or that of the first page if it is anything else.
+    r"""Return a redirect target on this service, or `HOME` for any other path.
 
     A browser reads "//host", "/\host" and a path with a tab or newline as another host.
     """
@@ -111,7 +117,10 @@ def local_path(path: str | None) -> str:
 
 
 def require_session(permission: Permission, *, form: bool) -> Callable[..., Any]:
-    """Return the dependency of a page, or of a form that is posted, whose role needs this permission."""
+    """Return the dependency of a page or form that requires a permission.
+
+    With `form`, the request is a posted form, and its CSRF secret is checked.
+    """
 
     async def check(request: Request) -> Session:
         session = request.state.session = await session_of(request)

@@ -1,4 +1,7 @@
-"""Settings of the service: from flags, the environment (`DUPQ_SERVE_...`) and a TOML file, in this order."""
+"""Settings of the service, from flags, the environment and a TOML file.
+
+The sources are used in this order; the variables of the environment are `DUPQ_SERVE_...`.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ class ServiceSettings(BaseSettings):
     @field_validator("webhook_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Read the addresses of an environment variable, which are separated by spaces or commas."""
+        """Split the addresses of an environment variable at spaces and commas."""
         return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @field_validator("generic_fields", mode="before")
@@ -124,7 +127,9 @@ class ServiceSettings(BaseSettings):
 
 
 def load_settings(flags: Mapping[str, Any], file: str | Path | None = None) -> ServiceSettings:
-    """Return the settings of flags, environment and file; the first source that has a name gives its value.
+    """Return the settings of flags, environment and file.
+
+    The first source that has a name gives its value.
 
     Args:
         flags: Name -> value of those that were given.
@@ -159,7 +164,10 @@ def load_settings(flags: Mapping[str, Any], file: str | Path | None = None) -> S
 
 
 def sources(flags: Mapping[str, Any], file: str | Path | None = None) -> dict[str, str]:
-    """Return the source of each setting, which is "default" for those that no source names."""
+    """Return the source of each setting.
+
+    It is "default" for those that no source names.
+    """
     return dict.fromkeys(ServiceSettings.model_fields, "default") | _sources(flags, file)
 
 
@@ -176,7 +184,10 @@ def shown(settings: ServiceSettings) -> dict[str, Any]:
 
 
 def masked_url(url: str) -> str:
-    """Return a URL with its password and its query masked; a path is returned unchanged."""
+    """Return a URL with its password and query masked.
+
+    A path is returned unchanged.
+    """
     if "://" not in url:
         return url
     try:

@@ -74,6 +74,9 @@ class Service:
 
 
 def service_of(connection: HTTPConnection) -> Service:
-    """Return the service that answers a request; as a dependency: `Annotated[Service, Depends(service_of)]`."""
+    """Return the service that answers a request.
+
+    As a dependency: `Annotated[Service, Depends(service_of)]`.
+    """
     service: Service = connection.app.state.service
     return service

@@ -1,7 +1,8 @@
-"""Tables of the service, in the database of the index: tokens, sessions, jobs, and posts of forums.
+"""Tables of the service: tokens, sessions, jobs, and posts of forums.
 
-They are read and written through the index's own store (`dupq.index.stores`), in transactions that are repeated after a
-lost connection, so every action is repeatable. A row of `meta` holds their format.
+They are in the database of the index. They are read and written through the index's own store (`dupq.index.stores`), in
+transactions that are repeated after a lost connection, so every action is repeatable. A row of `meta` holds their
+format.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ SIGNED = "/webhooks/"
 
 
 class UnknownCallers:
-    """Answer a large body with 401 unless a valid token or session comes with it; the route then checks its role.
+    """Answer large bodies of unknown callers with 401.
+
+    A caller is known by a valid token or session; the route then checks the role.
 
     Args:
         app: The application.
@@ -47,7 +49,7 @@ class UnknownCallers:
 
 
 def _is_large(scope: Scope) -> bool:
-    """Return True for a body of more than `MAX_BYTES`, or of unknown length, that is not signed."""
+    """Return True for an unsigned body above `MAX_BYTES`, or of unknown length."""
     headers = Headers(scope=scope)
     length = headers.get("content-length")
     if scope["path"].startswith(SIGNED):

@@ -1,4 +1,4 @@
-"""Work of the service that outlives a request: adding questions, deciding them, and sending events.
+"""Work that outlives a request: adding and deciding questions, sending events.
 
 Order of writes. Questions are written first, then the job that decides them, then the caller is answered. A crash
 before the answer leaves questions without a job; the caller repeats the call, which finds them undecided and adds the
@@ -46,7 +46,7 @@ def register(service: Service) -> None:
 
 
 def add_questions(service: Service, questions: Sequence[NewQuestion], *, decide: bool) -> Written:
-    """Add questions to the index, and store jobs that decide those that are not decided yet.
+    """Add questions to the index, and store jobs that decide the undecided ones.
 
     Call it in a thread that may wait: it blocks until the model has embedded the new texts. Requests go before.
 
@@ -150,7 +150,10 @@ def _fields(question: StoredQuestion) -> dict[str, Any]:
 
 
 def decide(service: Service, payload: Mapping[str, Any]) -> None:
-    """Decide stored questions against all others, and send one event for each pair that is decided "duplicate"."""
+    """Decide stored questions against all others, and send events.
+
+    One event is sent for each pair that is decided "duplicate".
+    """
     ids: list[Id] = payload["ids"]
     for part in chunks(len(ids), DECIDE_UNIT):
         for report, id_ in _decided(service, ids[part]):

@@ -15,10 +15,10 @@ from dupq.models.sentence_transformers_io import open_stock, save_trained, train
 def average(
     kind: str, folders: Sequence[str | Path], output: str | Path, weights: Sequence[float] | None = None
 ) -> dict[str, Any]:
-    """Write the weighted mean of networks that were trained from one start (model soups, Wortsman et al. 2022).
+    """Write the weighted mean of networks that were trained from one start.
 
-    Unlike an ensemble, it scores at the speed of one network. The mean of a fine-tuned network and its start retains
-    more of the start (WiSE-FT, Wortsman et al. 2022).
+    Unlike an ensemble, such a model soup (Wortsman et al. 2022) scores at the speed of one network. The mean of a
+    fine-tuned network and its start retains more of the start (WiSE-FT, Wortsman et al. 2022).
 
     Args:
         kind: "bi-encoder" or "cross-encoder".

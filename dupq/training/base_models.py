@@ -1,4 +1,4 @@
-"""Base model of a training run: load it, add a method's modules, and freeze layers."""
+"""Base model of a training run: loading, modules of the method, frozen layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ NEW_MODULES = r"^(\w+\.)?model\.[1-9]\d*\."
 
 
 def open_base(method: Method, settings: TrainSettings) -> BaseModel:
-    """Load the base as the network of a method, with the dropout and frozen layers of the settings.
+    """Load the base as the network of a method.
+
+    The dropout and the frozen layers are those of the settings.
 
     Raises:
         TrainingError: The base cannot be opened.
@@ -94,7 +96,10 @@ def _build_network(method: Method, settings: TrainSettings, model_kwargs: dict[s
 
 
 def _add_branch(model: Any) -> None:
-    """Append the embedding head of Wang et al. 2016: two layers and a normalisation, shared by both sides."""
+    """Append the embedding head of Wang et al. 2016.
+
+    It is two layers and a normalisation, shared by both sides.
+    """
     import torch
     from sentence_transformers.base.modules import Dense, Normalize
 

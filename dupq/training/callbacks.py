@@ -1,4 +1,4 @@
-"""Callbacks of a training run: they warn or stop it, and change nothing that is learned."""
+"""Callbacks that warn or stop a training run, and change nothing that it learns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StopIfNotFinite(TrainerCallback):
 
 
 class CollapseCallback(TrainerCallback):
-    """Callback that issues one `CollapseWarning` when the outputs of the last batch are nearly equal.
+    """Callback that issues one `CollapseWarning` for nearly equal outputs of a batch.
 
     A loss without a term that pushes distinct questions apart is lowest where all embeddings are equal (Hadsell, Chopra
     & LeCun 2006), so the loss does not show a collapse; the outputs do.
@@ -62,7 +62,9 @@ class CollapseCallback(TrainerCallback):
 
 
 def describe_collapse(key: str, outputs: list[torch.Tensor]) -> str | None:
-    """Describe nearly equal outputs of a batch, with a remedy; return None for other outputs.
+    """Describe nearly equal outputs of a batch, with a remedy.
+
+    Return None for other outputs.
 
     Args:
         key: "sentence_embedding" for tensors (n, d), "scores" for tensors (n, 1).
@@ -94,7 +96,10 @@ def describe_collapse(key: str, outputs: list[torch.Tensor]) -> str | None:
 
 
 def isolate_validation_rng(trainer: Any) -> None:
-    """Restore torch's random state after each validation, so that validating does not change the training."""
+    """Restore torch's random state after each validation.
+
+    Validating then does not change the training.
+    """
     import torch
 
     evaluate = trainer.evaluate

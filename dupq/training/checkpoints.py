@@ -1,4 +1,4 @@
-"""State of an output folder: empty, a finished network, or the checkpoints of an interrupted run."""
+"""State of an output folder: empty, finished, or with checkpoints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def discard(output: Path, work: Path) -> None:
 
 
 def finished_record(output: Path, identity: str) -> dict[str, Any] | None:
-    """Return the record of a finished run of this identity, or None where the output is free.
+    """Return the record of a finished run of this identity.
+
+    Return None where the output is free.
 
     Raises:
         TrainingError: The output holds something else, or its record is damaged.
@@ -55,7 +57,9 @@ def finished_record(output: Path, identity: str) -> dict[str, Any] | None:
 
 
 def started_run(work: Path, identity: str) -> dict[str, Any] | None:
-    """Return the content of `RUN` of an interrupted run of this identity, or None without one.
+    """Return the content of `RUN` of an interrupted run of this identity.
+
+    Return None without one.
 
     Raises:
         TrainingError: The checkpoints are of another run, or damaged.

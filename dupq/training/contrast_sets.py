@@ -1,4 +1,4 @@
-"""Contrast sets: pairs of nearly the same words whose label follows from the rule that made them.
+"""Contrast sets: pairs of nearly the same words, labelled by the rule of each.
 
 Forum pairs teach that shared words mean a duplicate, and a network that learns only that flags "from Paris to Rome" for
 "from Rome to Paris". Small edits that change the label (contrast sets, Gardner et al. 2020), beside small edits that do
@@ -243,7 +243,7 @@ def _typo(question: str, words: Vocabulary, draw: Draw) -> Made:
 
 
 def _surface(question: str, words: Vocabulary, draw: Draw) -> Made:
-    """Drop capitals and question mark (to train on), or capitalise all letters (held out)."""
+    """Drop capitals and question mark (training), or capitalise all (held out)."""
     return question, question.upper() if words.held_out else question.lower().rstrip("?").rstrip(), 1
 
 
@@ -271,7 +271,10 @@ def _paired_number(one: str, other: str, words: Vocabulary, draw: Draw) -> Made:
 
 
 def _paired_opposite(one: str, other: str, words: Vocabulary, draw: Draw) -> Made:
-    """Replace a word of both questions with its opposite in one of them; skip words that often have other senses."""
+    """Replace a word of both questions with its opposite in one of them.
+
+    Words that often have other senses are skipped.
+    """
     for at in draw.permutation(len(words.opposites)).tolist():
         pair = words.opposites[at]
         if not set(pair).isdisjoint(words.words["ambiguous"]):
@@ -290,7 +293,10 @@ def _paired_negation(one: str, other: str, words: Vocabulary, draw: Draw) -> Mad
 
 
 def _paired_context(one: str, other: str, words: Vocabulary, draw: Draw) -> Made:
-    """Put different remarks that do not matter before both questions, or before one of them."""
+    """Put remarks that do not matter before one or both questions.
+
+    Both questions get different remarks.
+    """
     first, second = draw.choice(words.words["aside"], 2, replace=False)
     return (f"{first} {one}" if draw.random() < 0.7 else one), f"{second} {other}", 1
 
@@ -303,7 +309,10 @@ def _paired_wording(one: str, other: str, words: Vocabulary, draw: Draw) -> Made
 
 
 def _replace_in_one_or_both(one: str, other: str, lists: Sequence[str], words: Vocabulary, draw: Draw) -> Made:
-    """Replace the only member of some lists, which both questions hold, with another one of its list."""
+    """Replace the one list member that both questions hold.
+
+    The replacement is another member of its list.
+    """
     found = _member(one, lists, words)
     if found is None or found != _member(other, lists, words):
         return None
@@ -332,7 +341,10 @@ def _whole_words(candidates: Sequence[str], text: str) -> list[str]:
 
 
 def _member(text: str, lists: Sequence[str], words: Vocabulary) -> tuple[str, list[str]] | None:
-    """Return the only member of some lists of words that a text holds, with its list; None if it holds none or more."""
+    """Return the only list member in a text, with its list.
+
+    Return None if the text holds none or several.
+    """
     found = [(word, name) for name in lists for word in set(words.words[name]).intersection(re.findall(r"\w+", text))]
     return (found[0][0], words.words[found[0][1]]) if len(found) == 1 else None
 

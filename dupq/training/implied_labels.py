@@ -1,4 +1,7 @@
-"""Labels that follow from labels: duplicates of duplicates, and distinct questions of duplicates."""
+"""Labels that follow from other labels.
+
+Duplicates of duplicates are duplicates; questions distinct from a question are distinct from its duplicates.
+"""
 
 from __future__ import annotations
 

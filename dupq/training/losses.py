@@ -46,7 +46,7 @@ class UnorderedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
 
 
 class RegularisedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
-    """Base class of the binary cross-entropy of a cross-encoder plus weight times a second term.
+    """Base class of binary cross-entropy plus weight times a second term.
 
     Args:
         model: The cross-encoder.
@@ -75,14 +75,14 @@ class RegularisedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
 
     @abstractmethod
     def second_term(self, logits: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        """Return the second term, a scalar, from the logits and the outputs of the network."""
+        """Return the second term, a scalar, from the outputs of the network."""
 
     def get_config_dict(self) -> dict[str, Any]:
         return {"weight": self.weight}
 
 
 class RDropLoss(RegularisedBinaryCrossEntropyLoss):
-    """R-Drop: binary cross-entropy of two views of a pair, and the divergence between their probabilities.
+    """R-Drop: binary cross-entropy of two views of a pair, and their divergence.
 
     The views are two dropout masks; the second also has the questions in the other order. With the logits s and s' of
     the views of a pair, and their probabilities p and p', the loss is the mean over pairs of
@@ -108,11 +108,12 @@ class RDropLoss(RegularisedBinaryCrossEntropyLoss):
 
 
 class GenerativeLoss(RegularisedBinaryCrossEntropyLoss):
-    """Binary cross-entropy with a generative regulariser: generated embeddings are distinct from all questions.
+    """Binary cross-entropy with a generative regulariser.
 
-    With the score f of two embeddings, p = 1 / (1 + e^-f), the generator G and normal noise z, the loss is the mean of
-    BCE(f(u, v), l) over pairs, plus weight times the mean of -log(1 - p(w, G(w, z))) over the embeddings w of both
-    questions. The network minimises it; the gradient of G is reversed, so that G maximises it in the same step.
+    Generated embeddings are distinct from all questions. With the score f of two embeddings, p = 1 / (1 + e^-f), the
+    generator G and normal noise z, the loss is the mean of BCE(f(u, v), l) over pairs, plus weight times the mean of
+    -log(1 - p(w, G(w, z))) over the embeddings w of both questions. The network minimises it; the gradient of G is
+    reversed, so that G maximises it in the same step.
 
     Inputs: two columns of n texts; labels (n,) in [0, 1]. Model: a `CrossEncoder` with the pair head
     `GenerativeResidualPairs`. Sources: Mehrotra & Dukkipati 2017; Ganin & Lempitsky 2015 for the reversed gradient.
@@ -143,7 +144,7 @@ class GenerativeLoss(RegularisedBinaryCrossEntropyLoss):
 
 
 class GapCoSENTLoss(CoSENTLoss):
-    """CoSENT with each pair of examples weighted by the difference between their labels.
+    """CoSENT, weighting two examples by the difference between their labels.
 
     log(1 + Σ (l_i - l_j) exp(scale (cos_j - cos_i))) over all i, j of a batch with l_i > l_j. With labels 0 and 1 it is
     CoSENT. With soft labels, CoSENT orders 0.001 and 0.002 as strictly as 0.1 and 0.9, although a teacher's
@@ -478,13 +479,19 @@ def pair_distances(left: Tensor, right: Tensor) -> Tensor:
 
 
 def all_distances(vectors: Tensor) -> Tensor:
-    """Return ‖u - v‖² between all of n vectors, scaled to unit length: (n, n) in [0, 4]."""
+    """Return ‖u - v‖² between all of n vectors, (n, n) in [0, 4].
+
+    They are scaled to unit length first.
+    """
     unit = functional.normalize(vectors, dim=1)
     return (2 - 2 * unit @ unit.T).clamp(min=0)
 
 
 def _distinct_questions(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the vectors (m, d) and components (m,) of the m distinct questions of a batch."""
+    """Return the vectors and components of the distinct questions of a batch.
+
+    They are (m, d) and (m,).
+    """
     vectors = torch.cat(embeddings)
     component, question = labels.transpose(0, 1).reshape(len(vectors), 2).unbind(1)
     distinct, place = torch.unique(question, return_inverse=True)
@@ -505,10 +512,10 @@ def _batch(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def _duplicate_pairs(embeddings: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the cosines of the k ordered pairs of duplicates among m questions, and where a question is distinct.
+    """Return the cosines of k ordered pairs of duplicates among m questions.
 
-    The cosine of each pair (k, 1), those of its first and second question with all questions (k, m) each, and a mask
-    (k, m).
+    They are the cosine of each pair (k, 1), those of its first and second question with all questions (k, m) each, and
+    a mask (k, m) of the questions that are distinct from both.
     """
     unit, _, duplicate, other = _batch(embeddings, labels)
     first, second = duplicate.nonzero(as_tuple=True)

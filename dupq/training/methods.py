@@ -332,7 +332,10 @@ def assemble(
     soft_labels: NDArray[np.float64] | None,
     validation: PairTable | None,
 ) -> Parts:
-    """Return the parts of the stock trainer for a method; see `dupq.training.trainer.train`."""
+    """Return the parts of the stock trainer for a method.
+
+    See `dupq.training.trainer.train`.
+    """
     build = _cross_encoder_parts if method.kind == "cross-encoder" else _bi_encoder_parts
     return build(method, model, pairs, pairs.labels if soft_labels is None else soft_labels, validation)
 

@@ -1,4 +1,4 @@
-"""Metric learning in closed form over frozen embeddings, with numpy and scikit-learn."""
+"""Metric learning in closed form over frozen embeddings."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def _canonical(left: NDArray[np.float64], right: NDArray[np.float64], floor: flo
 
 
 def fit_metric_network(model: BaseModel, metric: Metric, pairs: PairTable, batch_size: int) -> None:
-    """Fit the `LearnedMetric` of a pair network, in place, to its encoder's embeddings of labelled pairs.
+    """Fit the `LearnedMetric` of a pair network, in place.
+
+    It is fitted to the encoder's embeddings of labelled pairs.
 
     Raises:
         InputError: As for `fit_metric`.

@@ -1,4 +1,7 @@
-"""Distillation of a network of one trunk and two heads, from a cross-encoder and a bi-encoder at once."""
+"""Distillation of one trunk with two heads.
+
+The teachers are a cross-encoder and a bi-encoder at once.
+"""
 
 from __future__ import annotations
 
@@ -107,5 +110,8 @@ class OneTrunkLoss(nn.Module):
 
 
 def embed(tokens: Tensor, mask: Tensor, projection: Tensor) -> Tensor:
-    """Return the embeddings of b questions, rows of unit length, (b, e), from token states (b, tokens, d)."""
+    """Return the embeddings of b questions, rows of unit length, (b, e).
+
+    Token states are (b, tokens, d).
+    """
     return functional.normalize(masked_mean(tokens, mask) @ projection.T, dim=1)

@@ -6,10 +6,10 @@ import time
 
 
 def bfloat16_is_faster(repeats: int = 5) -> bool:
-    """Return True where bfloat16 speeds up training, from one timed matrix product (about 50 ms).
+    """Return True where bfloat16 speeds up training.
 
-    Processors with bfloat16 matrix units (Intel AMX, Arm BF16) are several times faster with it; others emulate it and
-    are slower. A GPU with bfloat16 units is always faster with it.
+    One matrix product is timed, in about 50 ms. Processors with bfloat16 matrix units (Intel AMX, Arm BF16) are several
+    times faster with it; others emulate it and are slower. A GPU with bfloat16 units is always faster with it.
     """
     import torch
 

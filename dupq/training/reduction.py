@@ -1,4 +1,4 @@
-"""Dimension reduction of a bi-encoder to the principal components of its embeddings."""
+"""Dimension reduction of a bi-encoder by principal components."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ MAX_TEXTS = 20_000
 def reduce_dimensions(
     folder: str | Path, texts: Sequence[str], output: str | Path, dimensions: int, *, power: float = 0.0
 ) -> dict[str, Any]:
-    """Write a bi-encoder with fewer dimensions, by a stock `Dense` module behind its pooling.
+    """Write a bi-encoder with fewer dimensions.
 
-    The module projects onto the first principal components of the embeddings, not centred (Pearson 1901). Half the
-    dimensions take half the space in an index. Measure the effect on ranking with labelled pairs.
+    A stock `Dense` module is put behind its pooling. The module projects onto the first principal components of the
+    embeddings, not centred (Pearson 1901). Half the dimensions take half the space in an index. Measure the effect on
+    ranking with labelled pairs.
 
     Args:
         folder: Stock `SentenceTransformer` of an encoder, a pooling and optionally a normalisation.
@@ -78,7 +79,7 @@ def reduce_dimensions(
 
 
 def check_reduction(dimensions: int, power: float) -> None:
-    """Raise InputError for an argument of `reduce_dimensions` that no network could be reduced with."""
+    """Raise InputError for an invalid argument of `reduce_dimensions`."""
     as_int(dimensions, "dimensions", 1)
     as_number(power, "power", 0, np.inf, hint="give a number such as 0 or 0.1")
 
@@ -86,7 +87,9 @@ def check_reduction(dimensions: int, power: float) -> None:
 def principal_directions(
     vectors: NDArray[np.floating[Any]], dimensions: int, power: float = 0.0
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the first principal directions of n vectors, and the share of the squared length that they keep.
+    """Return the first principal directions of n vectors, and the share they keep.
+
+    The share is of the squared length.
 
     Args:
         vectors: (n, d).

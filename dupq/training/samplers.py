@@ -1,4 +1,4 @@
-"""Batch samplers: by length, to save padding, and by duplicate group, to avoid false negatives."""
+"""Batch samplers: by length to save padding, by group to avoid false negatives."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ OPEN_BATCHES = 4
 
 
 class LengthBucketedBatchSampler(DefaultBatchSampler):
-    """Batches of similar lengths: rows are shuffled, pools of `POOL` batches sorted by length, and batches shuffled.
+    """Batches of similar lengths.
 
-    The draw depends on seed and epoch alone, so that a resumed run draws the same batches.
+    Rows are shuffled, pools of `POOL` batches are sorted by length, and the batches are shuffled. The draw depends on
+    seed and epoch alone, so that a resumed run draws the same batches.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, drop_last: bool, **kwargs: Any) -> None:
@@ -51,7 +52,7 @@ class LengthBucketedBatchSampler(DefaultBatchSampler):
 
 
 class NeighbourhoodBatchSampler(LengthBucketedBatchSampler):
-    """Batches that keep the pairs of a question group together, for losses that mine triplets in a batch.
+    """Batches that keep question groups together, for losses that mine triplets.
 
     A batch then has several duplicates of a question, and the distinct questions of its group as hard negatives. Within
     a pool, groups are sorted by mean length. Each pair occurs once per epoch.
@@ -73,10 +74,10 @@ class NeighbourhoodBatchSampler(LengthBucketedBatchSampler):
 
 
 class DisjointGroupBatchSampler(LengthBucketedBatchSampler):
-    """Length-bucketed batches of duplicate pairs with at most one row per component of duplicates.
+    """Batches of duplicate pairs with at most one row per component of duplicates.
 
-    In-batch negatives then include no duplicate. An epoch has n // batch_size batches; rows of a large component that
-    do not fit are skipped in that epoch.
+    Each has rows of similar lengths. In-batch negatives then include no duplicate. An epoch has n // batch_size
+    batches; rows of a large component that do not fit are skipped in that epoch.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, drop_last: bool, **kwargs: Any) -> None:
@@ -148,9 +149,10 @@ def duplicate_components(left: Sequence[str], right: Sequence[str], labels: NDAr
 
 
 def question_keys(left: Sequence[str], right: Sequence[str], labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the component of duplicates and the question of each side, as numbers, for losses that mine triplets.
+    """Return the component of duplicates and the question of each side, as numbers.
 
-    Texts that differ only in case, whitespace and punctuation are one question.
+    They are the labels of losses that mine triplets. Texts that differ only in case, whitespace and punctuation are one
+    question.
 
     Args:
         left, right: n texts each.
@@ -166,9 +168,10 @@ def question_keys(left: Sequence[str], right: Sequence[str], labels: NDArray[Any
 def hard_triplets(
     left: Sequence[str], right: Sequence[str], labels: NDArray[Any]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return each duplicate pair with a question that is labelled distinct from its anchor, in turn.
+    """Return each duplicate pair with a question labelled distinct from its anchor.
 
-    A duplicate pair without such a question gives no triplet. The anchor is the question of the pair that has more.
+    An anchor with several takes them in turn. A duplicate pair without such a question gives no triplet. The anchor is
+    the question of the pair that has more.
 
     Args:
         left, right: n texts each.

@@ -1,7 +1,8 @@
-"""Similarity-preserving embeddings from a sparse sample of scored pairs (SPIRAL, Lei et al. 2017).
+"""Similarity-preserving embeddings from few scored pairs (Lei et al. 2017).
 
-n texts have n² similarities. O(n log n) of them are scored, and the matrix is completed as a product of embeddings. A
-student, a linear map of a bi-encoder's embeddings, then embeds texts that were not scored.
+The method is known as SPIRAL. n texts have n² similarities. O(n log n) of them are scored, and the matrix is completed
+as a product of embeddings. A student, a linear map of a bi-encoder's embeddings, then embeds texts that were not
+scored.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def fit_similarity_embeddings(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SimilarityEmbeddings:
-    """Fit embeddings whose products are near the similarities of a scorer, of which few are computed.
+    """Fit embeddings whose products are near the similarities of a scorer.
 
     Density · n · log₂ n / 2 pairs are drawn at random and scored, so that a text is in density · log₂ n of them on
     average; one that is drawn in none keeps a random direction. See `complete_similarities`.
@@ -129,7 +130,7 @@ def fit_similarity_embeddings(
 
 
 def _draw_pairs(n: int, density: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw density · n · log₂ n / 2 pairs of n rows at random, or all pairs where there are no more.
+    """Draw density · n · log₂ n / 2 pairs of n rows at random, or all there are.
 
     They are two int64 arrays (m,), the lower row of each pair first, sorted.
     """
@@ -160,12 +161,12 @@ def complete_similarities(
     sweeps: int = MAX_SWEEPS,
     seed: int = 0,
 ) -> SimilarityEmbeddings:
-    """Complete a symmetric matrix as the product of embeddings, by exact coordinate descent.
+    """Complete a symmetric matrix as the product of embeddings.
 
-    It minimises Σ (A_ij - x_i · x_j)² over the observed entries (i, j), (j, i) and (i, i). As a function of one
-    coordinate v = x_ik, the sum is a quartic whose slope is 4 (v³ + p v + q), with p = Σ_j x_jk² - c and
-    q = -Σ_j b_j x_jk, where j runs over the neighbours of i, and b_j and c are what the other coordinates leave of A_ij
-    and A_ii. Each step sets v to the root with the lowest sum, so the objective never rises.
+    The method is exact coordinate descent. It minimises Σ (A_ij - x_i · x_j)² over the observed entries (i, j), (j, i)
+    and (i, i). As a function of one coordinate v = x_ik, the sum is a quartic whose slope is 4 (v³ + p v + q), with p =
+    Σ_j x_jk² - c and q = -Σ_j b_j x_jk, where j runs over the neighbours of i, and b_j and c are what the other
+    coordinates leave of A_ij and A_ii. Each step sets v to the root with the lowest sum, so the objective never rises.
 
     Texts of which no two were scored with each other form a class of a graph colouring; their steps do not depend on
     each other and are taken together.
@@ -217,9 +218,10 @@ def _objective(pairs_left: NDArray[np.float64], own_left: NDArray[np.float64]) -
 
 
 def _lowest_root(p: NDArray[np.float64], q: NDArray[np.float64], old: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the v that minimises v⁴/4 + p v²/2 + q v; of ±v, where q is 0, the one on the side of `old`.
+    """Return the v that minimises v⁴/4 + p v²/2 + q v.
 
-    The even part is the same for v and -v, so v has the sign of -q, and |v| is the largest root of w³ + p w = |q|.
+    Where q is 0, it has the sign of `old`. The even part is the same for v and -v, so v has the sign of -q, and |v| is
+    the largest root of w³ + p w = |q|.
     """
     third, half = p / 3, np.abs(q) / 2
     inside = half**2 + third**3
@@ -236,10 +238,10 @@ def _lowest_root(p: NDArray[np.float64], q: NDArray[np.float64], old: NDArray[np
 
 
 def _independent_classes(entries: ObservedEntries) -> list[tuple[NDArray[np.int64], ...]]:
-    """Return the classes of a greedy graph colouring, the texts of most neighbours first.
+    """Return the classes of a greedy graph colouring.
 
-    Each is (texts, own, other, edges): the rows of its texts, and for each of their entries the place of its text among
-    them, the row on its other side, and its place among all entries.
+    The texts of most neighbours are coloured first. Each is (texts, own, other, edges): the rows of its texts, and for
+    each of their entries the place of its text among them, the row on its other side, and its place among all entries.
     """
     size = len(entries.values)
     ends = np.concatenate([entries.left, entries.right])
@@ -372,7 +374,7 @@ def fit_completed_network(
 
 
 def _part_of(pairs: PairTable, soft_labels: NDArray[np.float64], seed: int) -> tuple[PairTable, NDArray[np.float64]]:
-    """Return the first pairs, in random order, that have no more than `MAX_TEXTS` texts together."""
+    """Return pairs drawn at random that have at most `MAX_TEXTS` texts together."""
     texts: set[str] = set()
     kept = []
     for row in np.random.default_rng(seed).permutation(len(pairs)).tolist():
@@ -385,7 +387,10 @@ def _part_of(pairs: PairTable, soft_labels: NDArray[np.float64], seed: int) -> t
 
 
 def _entries_of(pairs: PairTable, soft_labels: NDArray[np.float64], texts: Sequence[str]) -> ObservedEntries:
-    """Return the labels of the pairs as entries; a pair that occurs several times has the mean of its labels."""
+    """Return the labels of the pairs as entries.
+
+    A pair that occurs several times has the mean of its labels.
+    """
     rows = np.sort(np.stack([rows_of(side, texts) for side in (pairs.left, pairs.right)], axis=1), axis=1)
     different = rows[:, 0] < rows[:, 1]
     keys, places = np.unique(rows[different, 0] * len(texts) + rows[different, 1], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Distillation: a small student learns a strong teacher's probabilities (Hinton, Vinyals & Dean 2015).
+"""Distillation: a student learns a teacher's probabilities (Hinton et al. 2015).
 
 A teacher's probability holds more than a label of 0 or 1, and an unlabelled pair can have one too: `candidate_pairs`
 draws pairs that a bi-encoder finds alike (Augmented SBERT, Thakur et al. 2021), and `compute_soft_labels` scores them
@@ -158,11 +158,11 @@ def fit_stacked_teacher(
     *,
     others: Sequence[Scorer] = (),
 ) -> Scorer:
-    """Stack a cross-encoder, a cosine and the IDF overlap by logistic regression (stacking, Wolpert 1992).
+    """Stack a cross-encoder, a cosine and the IDF overlap (Wolpert 1992).
 
-    No larger network is needed: teaching a network by an ensemble that holds it is self-distillation (Born-Again
-    Neural Networks, Furlanello et al. 2018). The weight of the IDF overlap may be negative, because networks
-    overestimate pairs that share most of their words.
+    The weights are those of a logistic regression. No larger network is needed: teaching a network by an ensemble that
+    holds it is self-distillation (Born-Again Neural Networks, Furlanello et al. 2018). The weight of the IDF overlap
+    may be negative, because networks overestimate pairs that share most of their words.
 
     Args:
         cross_encoder: First member; use one that scores both orders.
@@ -236,7 +236,10 @@ def compute_soft_labels(
 
 
 def _read_checkpoint(path: Path, identity: str) -> list[float]:
-    """Return the scores of the complete chunks of an interrupted run with the same teacher and pairs."""
+    """Return the scores of the complete chunks of an interrupted run.
+
+    Its teacher and pairs must be the same.
+    """
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     if not lines or lines[0] != identity:
         return []
@@ -267,7 +270,9 @@ def read_mixed(
     options: FileOptions | None = None,
     report: ReadReport | None = None,
 ) -> PairTable:
-    """Read labelled and unlabelled files of pairs as one table; without a label column, labels are -1.
+    """Read labelled and unlabelled files of pairs as one table.
+
+    Labels are -1 without a label column.
 
     Args:
         paths: Files of pairs.
@@ -306,7 +311,9 @@ def read_mixed(
 
 
 def write_soft_labels(path: str | Path, table: SoftLabelTable) -> None:
-    """Write pairs and soft labels as JSONL, CSV, TSV or Parquet; an unknown label is left empty.
+    """Write pairs and soft labels as JSONL, CSV, TSV or Parquet.
+
+    An unknown label is left empty.
 
     Raises:
         InputError: The file name has another ending.

@@ -1,4 +1,7 @@
-"""Training of a network by the trainer of sentence-transformers, from pairs to a stock folder."""
+"""Training of a network, from pairs to a stock folder.
+
+The trainer is that of sentence-transformers.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,9 @@ RESUME = "free space and run again; training resumes from its last checkpoint"
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Settings of a training run; the defaults suit encoders of 3 to 12 layers and 20,000 to 500,000 pairs.
+    """Settings of a training run.
+
+    The defaults suit encoders of 3 to 12 layers and 20,000 to 500,000 pairs.
 
     Attributes:
         base: Hugging Face id or folder of the encoder to start from.
@@ -357,7 +362,7 @@ def _build_trainer(
 
 
 def _questions(pairs: PairTable, base: str) -> NDArray[np.int64]:
-    """Return the fingerprints of all training questions: of these pairs, and of those of the base."""
+    """Return the fingerprints of all training questions, those of the base included."""
     own = fingerprints([*pairs.left, *pairs.right])
     _, earlier = training_record(Path(base))
     return np.unique(own if earlier is None else np.concatenate([own, earlier]))

@@ -1,4 +1,4 @@
-"""Word lists of English as data files, for the explanation of pairs, for contrast sets and for language checks.
+"""Load English word lists for explanations, contrast sets and language checks.
 
 `opposites.tsv` holds each pair of opposites once. Its columns: the two words; the kind ("opposite" or "gender"); the
 contrast split that uses it ("train", "held_out" or "none"); "yes" if the explanation of a pair reports it as a
@@ -26,7 +26,9 @@ class Opposites(NamedTuple):
 
 @cache
 def load(name: str) -> Any:
-    """Return the content of a JSON file of this folder; it is cached, so do not change it.
+    """Return the content of a JSON file of this folder.
+
+    The content is cached: do not change it.
 
     Args:
         name: The file without ".json".
@@ -46,5 +48,8 @@ def opposites() -> tuple[Opposites, ...]:
 
 
 def by_form(forms: dict[str, list[str]]) -> dict[str, str]:
-    """Return a table from each form to its head: {"be": ["is"]} gives {"be": "be", "is": "be"}."""
+    """Return a table from each form to its head.
+
+    For example, {"be": ["is"]} gives {"be": "be", "is": "be"}.
+    """
     return {form: head for head, others in forms.items() for form in (head, *others)}

@@ -20,7 +20,9 @@ def is_url(place: str | Path) -> bool:
 
 
 def open_store(place: str | Path, *, create: bool = True, wait: float = WAIT_SECONDS) -> Store:
-    """Open the store of a path (SQLite) or of a URL `postgresql://...` (PostgreSQL with pgvector).
+    """Open the store of a path or URL.
+
+    A path is that of a SQLite file; a URL `postgresql://...` is that of a PostgreSQL database with pgvector.
 
     Args:
         place: Path or URL.

@@ -46,7 +46,10 @@ class MissingIndexError(InputError):
 
 
 def without_nul(text: str, name: str, location: str | None = None) -> str:
-    """Return `text` unchanged; raise InputError if it holds a NUL character, which PostgreSQL cannot store."""
+    """Return `text` unchanged; raise InputError if it holds a NUL character.
+
+    PostgreSQL cannot store one.
+    """
     if "\x00" in text:
         raise InputError(
             f"{name} must not hold a NUL character, got {text!r:.60}", location=location, hint="remove the character"
@@ -311,10 +314,10 @@ class Store(Protocol):
         """
 
     def write(self, action: Callable[[Transaction], T]) -> T:
-        """Run one transaction, all or nothing, once other writers have ended theirs; readers go on.
+        """Run one transaction, all or nothing, once other writers have ended.
 
-        The action is run again if the connection was lost, even while it was committed, so it must be repeatable: rows
-        that may occur once only have a key.
+        Readers go on. The action is run again if the connection was lost, even while it was committed, so it must be
+        repeatable: rows that may occur once only have a key.
 
         Raises:
             OutputError: Another writer did not stop in time, the disk is full, or the connection stays lost.

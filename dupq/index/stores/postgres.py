@@ -154,7 +154,9 @@ def _translated(statement: str) -> bytes:
 
 
 class PostgresStore(Forkable):
-    """Schema of a PostgreSQL database, for all threads of a process and for its forked children.
+    """Schema of a PostgreSQL database that holds an index.
+
+    All threads of a process and its forked children may use it.
 
     Args:
         url: `postgresql://user@host/database`, with any parameter of libpq, and `dupq_schema` for another schema than
@@ -189,7 +191,10 @@ class PostgresStore(Forkable):
         self._writes = threading.Lock()
 
     def before_fork(self) -> None:
-        """Close every connection that is not in use: a child that held it would keep a killed parent's lock alive."""
+        """Close every connection that is not in use.
+
+        A child that held one would keep a killed parent's lock alive.
+        """
         with self._free:
             self._close_idle()
 
@@ -211,7 +216,10 @@ class PostgresStore(Forkable):
 
     @property
     def vectors_file(self) -> Path:
-        """The file in the user's cache folder that holds the vectors; named by the random name of the index."""
+        """The file in the user's cache folder that caches the vectors.
+
+        It is named by the random name of the index.
+        """
         return self._vectors_file
 
     def close(self) -> None:
@@ -250,7 +258,10 @@ class PostgresStore(Forkable):
         return connection
 
     def _configure(self, connection: Connection) -> str | None:
-        """Set what every transaction needs; return the version of pgvector, or None if it is not installed."""
+        """Set what every transaction needs; return the version of pgvector.
+
+        The version is None if pgvector is not installed.
+        """
         milliseconds = min(max(1, round(1000 * min(self.wait, 1e7))), 2**31 - 1)  # 0 would mean: for ever
         found = connection.execute(
             "SELECT set_config('search_path', concat_ws(', ', quote_ident(%s), quote_ident(nspname)), false),"
@@ -314,7 +325,10 @@ class PostgresStore(Forkable):
 
     @contextmanager
     def _transaction(self, connection: Connection) -> Iterator[PostgresSession]:
-        """Commit the transaction of a connection, or roll it back after an error, and give the connection back."""
+        """Commit the transaction of a connection, or roll it back after an error.
+
+        The connection is given back.
+        """
         try:
             yield PostgresSession(connection, self.location)
             # A transaction in which a statement has failed is rolled back by COMMIT, without an error.
@@ -331,9 +345,10 @@ class PostgresStore(Forkable):
 
     @contextmanager
     def reading(self) -> Iterator[View]:
-        """Give one snapshot of the database, from its first query on, on a connection of its own.
+        """Give one snapshot of the database, on a connection of its own.
 
-        A connection that is lost before the block begins is replaced; one that is lost within it is an OutputError.
+        The snapshot begins with its first query. A connection that is lost before the block begins is replaced; one
+        that is lost within it is an OutputError.
 
         Raises:
             InputError: The index is damaged or closed.
@@ -373,7 +388,10 @@ class PostgresStore(Forkable):
             lock.release()
 
     def _lock(self, session: PostgresSession, name: str) -> None:
-        """Wait for the turn to write, until the transaction ends. Locks of other databases do not matter."""
+        """Wait for the turn to write, and keep it until the transaction ends.
+
+        Locks of other databases do not matter.
+        """
         key = int.from_bytes(hashlib.blake2b(f"dupq {name}".encode(), digest_size=8).digest(), "big", signed=True)
         session.run("SELECT pg_advisory_xact_lock(?)", (key,))
 
@@ -422,7 +440,9 @@ class PostgresStore(Forkable):
         return database
 
     def _found(self, session: PostgresSession) -> tuple[int | None, str]:
-        """Return the format and the name of the index in the schema; (None, "") if the schema is empty or missing.
+        """Return the format and the name of the index in the schema.
+
+        They are None and "" if the schema is empty or missing.
 
         Raises:
             InputError: The schema holds something else, or a newer index.
@@ -454,7 +474,9 @@ class PostgresStore(Forkable):
         return int(facts["format"]), facts["database"]
 
     def _make(self, connection: Connection, session: PostgresSession) -> tuple[str, str]:
-        """Create the index, or migrate an older one, in one transaction; return the version of pgvector and its name.
+        """Create the index, or migrate an older one, in one transaction.
+
+        It returns the version of pgvector and the name of the index.
 
         Raises:
             InputError: pgvector is missing, or the encoding of the database is not UTF-8.
@@ -518,10 +540,10 @@ class PostgresStore(Forkable):
         return self._search_index(view.session, model) is True
 
     def nearest(self, view: View, model: StoredModel, query: NDArray[np.float32], count: int) -> list[int]:
-        """Return the slots of about the `count` nearest rows of a query, in the state of the view.
+        """Return the slots of about the `count` nearest rows of a query.
 
-        Above `MAX_EXPANSION` rows the scan is exact. There is no iterative scan: it would be slow where a threshold
-        cannot be reached, and the caller takes enough candidates.
+        They are rows of the state of the view. Above `MAX_EXPANSION` rows the scan is exact. There is no iterative
+        scan: it would be slow where a threshold cannot be reached, and the caller takes enough candidates.
 
         Args:
             view: A view of this store.
@@ -570,7 +592,10 @@ class PostgresStore(Forkable):
                 session.run("SELECT set_config('lock_timeout', ?, false)", (before,))
 
     def _search_index(self, session: SqlSession, model: StoredModel) -> bool | None:
-        """Return True if the HNSW index of a model is valid, False if its build was interrupted, None without one."""
+        """Return the state of the HNSW index of a model.
+
+        True: it is valid; False: its build was interrupted; None: there is none.
+        """
         rows = session.run(
             "SELECT indisvalid FROM pg_index WHERE indexrelid=to_regclass(?)",
             (f'"{self.schema}".vectors_{int(model.number)}_hnsw',),
@@ -653,7 +678,10 @@ class PostgresStore(Forkable):
         return InputError(f"not an index, or a damaged one ({text})", location=self.location, hint=hint)
 
     def _refusal(self, error: psycopg.OperationalError) -> InputError | None:
-        """Return the error of a connection that was refused for its login or database, or None."""
+        """Return the error of a connection refused for its login or database.
+
+        None for any other error.
+        """
         text = _first_line(error)
         # libpq has no code for this; the words are those of a server that speaks English.
         if re.search(r'database ".*" does not exist', text):
@@ -696,7 +724,10 @@ def _close_all(connections: list[Connection]) -> None:
 
 
 def _is_transient(error: psycopg.OperationalError) -> bool:
-    """Return True if the connection was lost, or the transaction may succeed when it is run again."""
+    """Return True if a transaction may succeed when it is run again.
+
+    It may after a lost connection.
+    """
     code = error.sqlstate
     return code is None or code[:2] in ("08", "40") or code in ("57P01", "57P02", "57P03", "57P05", "53300")
 
@@ -717,7 +748,9 @@ _SCHEMA_PARAMETER = "dupq_schema="
 
 
 def _read_url(url: str) -> tuple[str, str, str]:
-    """Return the connection string for libpq, the schema, and the URL without its password.
+    """Return the connection string for libpq, the schema and the shown URL.
+
+    The shown URL is without the password.
 
     Raises:
         InputError: It is no URL of PostgreSQL; the error holds no part of it, because that may be the password.
@@ -770,7 +803,10 @@ def _without_schema(url: str) -> tuple[str, str]:
 
 
 def cache_folder() -> Path:
-    """Return the folder of the user's caches: DUPQ_CACHE, or "dupq" in that of the platform."""
+    """Return the folder of the user's caches.
+
+    It is DUPQ_CACHE, or "dupq" in the cache folder of the platform.
+    """
     if own := os.environ.get("DUPQ_CACHE"):
         return Path(own).expanduser().absolute()
     if base := os.environ.get("XDG_CACHE_HOME"):

@@ -114,16 +114,24 @@ class SqlSession(Protocol):
         """Run a statement for each row of values."""
 
     def make_vectors(self, model: StoredModel) -> None:
-        """Create the table `vectors_<number>` with the columns slot (primary key) and vector."""
+        """Create the table `vectors_<number>` of a model.
+
+        Its columns are slot (primary key) and vector.
+        """
 
     def drop_vectors(self, model: StoredModel) -> None:
-        """Drop the table `vectors_<number>`, or empty it; it stays whole for a reader that has begun before."""
+        """Drop or empty the table `vectors_<number>`.
+
+        It stays whole for a reader that has begun before.
+        """
 
     def packed(self, vectors: NDArray[Any], model: StoredModel) -> list[object]:
         """Return the values that the column `vector` takes, for rows (n, d)."""
 
     def unpacked(self, values: Sequence[object], model: StoredModel) -> NDArray[Any]:
-        """Return the rows (n, d) of values of the column `vector`, in the form of the model.
+        """Return the rows (n, d) of values of the column `vector`.
+
+        They are in the form of the model.
 
         Raises:
             InputError: A value has another length.
@@ -166,7 +174,10 @@ class View:
         return int(self._sql.run("SELECT count(*) FROM questions")[0][0])
 
     def count(self, table: str) -> int:
-        """Return the number of rows of a table, such as "questions", "removed", "decisions", "verdicts"."""
+        """Return the number of rows of a table.
+
+        Tables are "questions", "removed", "decisions", "verdicts" and others.
+        """
         return int(self._sql.run(f"SELECT count(*) FROM {table}")[0][0])
 
     def distinct_texts(self) -> int:
@@ -202,7 +213,10 @@ class View:
             yield from self._sql.run(f"SELECT {columns} FROM {table} WHERE {column} IN ({marks})", values[part])
 
     def same_text(self, text: str) -> list[int]:
-        """Return the slots of the copies of this text (equal `duplicate_key`), oldest row first."""
+        """Return the slots of the copies of a text, oldest row first.
+
+        Copies are found by the hash of `duplicate_key`.
+        """
         statement = "SELECT slot FROM questions WHERE print=? ORDER BY slot"
         return [row[0] for row in self._sql.run(statement, (duplicate_key_hash(text),))]
 
@@ -228,7 +242,10 @@ class View:
         return next((model for model in self.models() if number is not None and model.number == int(number)), None)
 
     def missing(self, model: StoredModel, limit: int, after: int = 0) -> list[StoredQuestion]:
-        """Return questions after a slot without a vector of a model, oldest first, at most `limit`."""
+        """Return questions without a vector of a model, oldest first.
+
+        They have slots above `after`, and are at most `limit`.
+        """
         rows = self._sql.run(
             f"SELECT {QUESTION} FROM questions WHERE slot>? AND NOT EXISTS"
             f" (SELECT 1 FROM {model.table} v WHERE v.slot=questions.slot) ORDER BY slot LIMIT ?",
@@ -237,7 +254,10 @@ class View:
         return [_question(row) for row in rows]
 
     def undecided(self, scorer: str, limit: int, after: int = 0) -> list[StoredQuestion]:
-        """Return questions after a slot that a scorer has not decided, oldest first, at most `limit`."""
+        """Return questions that a scorer has not decided, oldest first.
+
+        They have slots above `after`, and are at most `limit`.
+        """
         rows = self._sql.run(
             f"SELECT {QUESTION} FROM questions WHERE slot>? AND (decided IS NULL OR decided<>?) ORDER BY slot LIMIT ?",
             (after, scorer, limit),
@@ -251,7 +271,10 @@ class View:
         return {slot: row for (slot, _), row in zip(found, rows, strict=True)}
 
     def vectors_after(self, model: StoredModel, slot: int) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Yield slots (n,) and vectors (n, d) of a model after a slot, in order of slots, some thousand at a time."""
+        """Yield slots and vectors of a model after a slot, in order of slots.
+
+        Each part holds up to 4,096 slots (n,) and their vectors (n, d).
+        """
         slots: list[int] = []
         values: list[object] = []
         statement = f"SELECT slot, vector FROM vectors_{model.number} WHERE slot>? ORDER BY slot"
@@ -265,7 +288,9 @@ class View:
             yield np.array(slots, np.int64), self._sql.unpacked(values, model)
 
     def changes(self, since: Position | None) -> Changes:
-        """Return the changes since a position; everything, for None or a position of another epoch or store.
+        """Return the changes since a position.
+
+        For None, or for a position of another epoch or store, everything is a change.
 
         Raises:
             InputError: A vector has another length than the others.
@@ -312,7 +337,9 @@ class View:
     def unanswered(
         self, order: str, limit: int, where: str = "", values: Sequence[object] = ()
     ) -> list[tuple[int, int, float, float]]:
-        """Return slots, value and draw of the first pairs without a verdict, in an order of review.
+        """Return the first pairs without a verdict, in an order of review.
+
+        Each is returned as its two slots, value and draw.
 
         Args:
             order: "drawn" for the audit, "drawn / value" for the queue.
@@ -333,7 +360,10 @@ class View:
         return {(row[0], row[1]): row[2] for row in rows}
 
     def answered(self) -> list[tuple[StoredDecision, StoredVerdict]]:
-        """Return decisions with each verdict on their two texts that stands, in order of verdicts."""
+        """Return decisions with each standing verdict on their two texts.
+
+        They are in order of verdicts.
+        """
         columns = ", ".join(f"v.{name}" for name in VERDICT.split(", "))
         rows = self._sql.run(
             "SELECT a.id, b.id, d.scorer, d.score, d.probability, d.base_rate, d.decision, d.threshold, d.stratum,"
@@ -351,7 +381,10 @@ class View:
     def verdicts(
         self, *, after: int = 0, pair: tuple[Id, Id] | None = None, id_: Id | None = None
     ) -> list[StoredVerdict]:
-        """Return the history of verdicts, oldest first: after a number, of a pair, or of a question."""
+        """Return the history of verdicts, oldest first.
+
+        It may be limited to rows after a number, of a pair, or of a question.
+        """
         condition = "number>?"
         values: list[object] = [after]
         if pair is not None:
@@ -365,7 +398,9 @@ class View:
     def verdicts_where(
         self, condition: str, values: Sequence[object] = (), limit: int | None = None
     ) -> list[StoredVerdict]:
-        """Return the verdicts v on a condition, oldest first; with a limit the last ones, last first.
+        """Return the rows of `verdicts v` that meet a condition.
+
+        They are oldest first; with a limit they are the last ones, last first.
 
         Args:
             condition: On the columns of `verdicts v`, such as `STANDING`.
@@ -398,12 +433,18 @@ class View:
         return [rows[number] for number in sorted(rows) if number not in undone]
 
     def present_slots(self, slots: Iterable[int]) -> set[int]:
-        """Return those slots that hold a question, or held the last text of a removed one that has verdicts."""
+        """Return those slots whose text is the present one of its question.
+
+        They hold a question, or held the last text of a removed one that has verdicts.
+        """
         wanted = sorted(set(slots))
         return {row[0] for table in ("questions", "departed") for row in self._in(table, "slot", "slot", wanted)}
 
     def last_verdict(self) -> int:
-        """Return the number of the last row of the history of verdicts, 0 if there is none."""
+        """Return the number of the last row of the history of verdicts.
+
+        It is 0 if there is none.
+        """
         return self._counter("verdict")
 
     def merges(self) -> list[StoredMerge]:
@@ -524,7 +565,10 @@ class Transaction(View):
     # ---- models and vectors ---------------------------------------------------------------------------------------
 
     def add_model(self, fingerprint: str, dimensions: int, form: VectorForm) -> StoredModel:
-        """Return the model with this fingerprint; it is added, without vectors, if it is not there."""
+        """Return the model with this fingerprint, and add it if it is missing.
+
+        A new model has no vectors yet.
+        """
         known = next((model for model in self.models() if model.fingerprint == fingerprint), None)
         if known is not None:
             return known
@@ -596,9 +640,10 @@ class Transaction(View):
         self._sql.run_many("UPDATE questions SET decided=? WHERE slot=?", [(scorer, slot) for slot in slots])
 
     def put_decisions(self, rows: Iterable[StoredDecision]) -> None:
-        """Write decisions on stored questions; of an older one on the pair, stratum, value and draw stay.
+        """Write decisions on stored questions.
 
-        Rows of questions that are not stored are left out.
+        Stratum, value and draw of an older decision on the pair stay, unless it is of format 1. Rows of questions that
+        are not stored are left out.
         """
         rows = list(rows)
         slots = {id_: q.slot for id_, q in self.find({id_ for row in rows for id_ in (row.id, row.other)}).items()}
@@ -691,7 +736,10 @@ def _question(row: Sequence[Any]) -> StoredQuestion:
 
 
 def _rest(row: NewQuestion, stored: StoredQuestion | None) -> tuple[str | None, float, str | None]:
-    """Return the columns created, reach and details; what the row leaves out stays as it is stored."""
+    """Return the columns created, reach and details of a row to write.
+
+    A value that the row leaves out stays as it is stored.
+    """
     old = stored or StoredQuestion(0, row.id, row.text)
     return (
         old.created if row.created is None else row.created,
@@ -701,7 +749,10 @@ def _rest(row: NewQuestion, stored: StoredQuestion | None) -> tuple[str | None, 
 
 
 def _check_row(key: str, **texts: str) -> None:
-    """Raise InputError if a row of a history has no key, or a text that not every store can keep."""
+    """Raise InputError for a row of a history that not every store can keep.
+
+    A row needs a key, and no text may hold a NUL character.
+    """
     if not key:
         raise InputError("key must be a unique name, got ''", hint="give one such as uuid4().hex")
     for name, text in {"key": key, **texts}.items():

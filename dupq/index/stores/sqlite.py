@@ -54,7 +54,10 @@ class SqliteSession:
         self._streams: list[sqlite3.Cursor] = []
 
     def close(self) -> None:
-        """End the queries that were not read to their end; they would keep the transaction open after its COMMIT."""
+        """Close the queries that were not read to their end.
+
+        They would keep the transaction open after its COMMIT.
+        """
         for cursor in self._streams:
             cursor.close()
 
@@ -115,7 +118,9 @@ class SqliteSession:
 
 
 class SqliteStore(Forkable):
-    """SQLite file of an index, for all threads of a process and for its forked children.
+    """SQLite file that holds an index.
+
+    All threads of a process and its forked children may use it.
 
     Args:
         path: The database file. SQLite keeps `-wal` and `-shm` files beside it.
@@ -160,7 +165,10 @@ class SqliteStore(Forkable):
         self._writes = threading.Lock()
 
     def before_fork(self) -> None:
-        """Close every connection that is not in use, because none may stay open across a fork."""
+        """Close every connection that is not in use.
+
+        None may stay open across a fork.
+        """
         with self._free:
             self._close_idle()
 
@@ -226,7 +234,10 @@ class SqliteStore(Forkable):
             )
 
     def _use_wal(self, sql: sqlite3.Connection) -> None:
-        """Switch to write-ahead logging; wait for a process that does the same, which SQLite itself does not."""
+        """Switch to write-ahead logging.
+
+        It waits for a process that does the same, which SQLite itself does not.
+        """
         until = time.monotonic() + self.wait
         while True:
             try:
@@ -238,7 +249,10 @@ class SqliteStore(Forkable):
                 time.sleep(0.005)
 
     def _migrate(self, sql: sqlite3.Connection) -> None:
-        """Bring the file to the present format, by the migrations that it lacks, in one transaction."""
+        """Bring the file to the present format, in one transaction.
+
+        A new file gets its tables, and an older one the migrations that it lacks.
+        """
         with _transaction(sql, "BEGIN IMMEDIATE"):
             # Another process may have done it meanwhile.
             found = sql.execute("PRAGMA user_version").fetchone()[0]
@@ -251,7 +265,10 @@ class SqliteStore(Forkable):
             sql.execute(f"PRAGMA application_id={APPLICATION}")
 
     def close(self) -> None:
-        """Close the connections after the current transaction; the file stays whole without it too."""
+        """Close the connections after the current transaction.
+
+        The file stays whole without this call too.
+        """
         with self._writes, no_fork(), self._free:
             self._closed = True
             self._close_idle()
@@ -399,7 +416,10 @@ def _make(sql: sqlite3.Connection) -> None:
 
 
 def _from_format_1(sql: sqlite3.Connection) -> None:
-    """Turn format 1 into 2: typed ids, tables of models and vectors, verdicts, merges and calibrations."""
+    """Migrate the file from format 1 to format 2.
+
+    Format 2 has typed ids, and tables of models, vectors, verdicts, merges and calibrations.
+    """
     old = ("meta", "questions", "removed", "decisions")
     for name in ("questions_print", "decisions_other"):
         sql.execute(f"DROP INDEX {name}")

@@ -1,4 +1,4 @@
-"""Residual pair head with a generator of embeddings, which regularises its training."""
+"""Residual pair head with a generator that regularises its training."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class GenerativeResidualPairs(ResidualPairs):
         self.generator = nn.Sequential(nn.Linear(dimensions + noise, hidden), nn.ReLU(), nn.Linear(hidden, dimensions))
 
     def compare_generated(self, vectors: Tensor) -> Tensor:
-        """Return raw logits (n,) of n vectors (n, dimensions), each with one generated from it.
+        """Return raw logits (n,) of n vectors, each with one generated from it.
 
-        Gradients reach the generator reversed, and do not pass through it to the vectors.
+        The vectors are (n, dimensions). Gradients reach the generator reversed, and do not pass through it to the
+        vectors.
         """
         noise = torch.randn(len(vectors), self.noise, device=vectors.device, dtype=vectors.dtype)
         made = self.generator(torch.cat([vectors.detach(), noise], dim=1))

@@ -1,4 +1,7 @@
-"""Joint layers: the upper part of a decomposed transformer, over the token states of both questions."""
+"""Joint layers: the upper part of a decomposed transformer.
+
+They read the token states of both questions.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ BERT_NAMES = {
 
 
 class JointLayer(nn.Module):
-    """Layer of BERT (Devlin et al. 2019) in which a token attends to those of both questions.
+    """Layer of BERT (Devlin et al. 2019) that attends to both questions.
 
     The attention logit of a token of the other question has a learned bias, one for each head.
 
@@ -45,7 +48,9 @@ class JointLayer(nn.Module):
         self.other = nn.Parameter(torch.zeros(heads))
 
     def forward(self, states: Tensor, mask: Tensor, first_only: bool = False) -> Tensor:
-        """Return the new states of all tokens, (m, dimensions), or with `first_only` of first tokens, (2n, dimensions).
+        """Return the new states of all tokens, (m, dimensions).
+
+        With `first_only` they are those of first tokens, (2n, dimensions).
 
         Args:
             states: States of the m tokens of 2n questions, (m, dimensions), without padding.
@@ -87,7 +92,10 @@ _KINDS = ("weight", "bias")
 
 
 def _and_other(tokens: Tensor) -> Tensor:
-    """Append the tokens of the other question of the pair: (2n, h, t, d) to (2n, h, 2t, d)."""
+    """Append the tokens of the other question of the pair.
+
+    The input is (2n, h, t, d), the output (2n, h, 2t, d).
+    """
     return torch.cat([tokens, tokens.roll(len(tokens) // 2, 0)], dim=2)
 
 
@@ -98,7 +106,7 @@ def _first_tokens(mask: Tensor) -> Tensor:
 
 
 class JointLayers(PairHead):
-    """Upper layers of a decomposed transformer: they read the token states of both questions together.
+    """Upper layers of a decomposed transformer, over both questions together.
 
     The encoder reads each question by itself, so that its states can be kept; these layers compare two. Every token
     attends to both questions, and a learned bias marks the other one. The score is read from the mean of both first
@@ -125,9 +133,10 @@ class JointLayers(PairHead):
         nn.init.zeros_(self.agreement.weight)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Add `scores`, raw logits (n, 1), and `pooled`, what they are read from, (n, dimensions).
+        """Add `scores`, raw logits (n, 1), and `pooled`, (n, dimensions).
 
-        Unlike other heads these layers run in bfloat16 where the encoder does: they cost as much as its own.
+        The scores are read from the pooled vectors. Unlike other heads these layers run in bfloat16 where the encoder
+        does: they cost as much as its own.
         """
         features["pooled"] = self.pool(features["token_embeddings"], features["attention_mask"].bool())
         features["scores"] = self._classify(features["pooled"]).unsqueeze(1)
@@ -137,13 +146,19 @@ class JointLayers(PairHead):
         return self._classify(self.pool(torch.cat([left, right]), torch.cat([left_mask, right_mask])))
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Return the pooled vectors of n pairs, float32 (n, dimensions), from states (2n, tokens, dimensions)."""
+        """Return the pooled vectors of n pairs, float32 (n, dimensions).
+
+        The states are (2n, tokens, dimensions).
+        """
         first, compared = self.read(states, mask)
         with torch.autocast(states.device.type, enabled=False):
             return torch.tanh(self.pooler(first) + self.agreement(compared))
 
     def read(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the pooled vectors are read from, float32: (n, dimensions) and (n, 2 * dimensions)."""
+        """Return the two inputs of the pooled vectors, float32.
+
+        They are (n, dimensions) and (n, 2 * dimensions).
+        """
         tokens = states[mask]
         for layer in self.layers:
             tokens = layer(tokens, mask, first_only=layer is self.layers[-1])

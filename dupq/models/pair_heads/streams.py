@@ -1,4 +1,7 @@
-"""Pair heads of two streams (Zagoruyko & Komodakis 2015) over the tokens of a shared encoder."""
+"""Pair heads of two streams (Zagoruyko & Komodakis 2015).
+
+The streams read the tokens of a shared encoder.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class PseudoSiamese(PairHead):
 
 
 class TwoChannel(PairHead):
-    """Two-channel network of two streams: both questions are the channels of one input.
+    """Two-channel network: both questions are the channels of one input.
 
     c_i = [P x_i, Σ_j a_ij P y_j] with a_i = softmax over j of P x_i · P y_j / √hidden, (n, tokens, 2·hidden).
     score = MLP([fine(c), coarse(pool₂(c))]), averaged over both orders; each stream is two convolutions over three
@@ -81,7 +84,10 @@ class TwoChannel(PairHead):
 
 
 class _Stream(nn.Module):
-    """Two convolutions over three places and the maximum over places: (n, channels, places) to (n, hidden)."""
+    """Two convolutions over three places, and the maximum over places.
+
+    The input is (n, channels, places), the output (n, hidden).
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""Fully convolutional matching (Bertinetto et al. 2016): one question slid over the other, by its token states."""
+"""Fully convolutional matching (Bertinetto et al. 2016).
+
+One question is slid over the other, by its token states.
+"""
 
 from __future__ import annotations
 
@@ -78,10 +81,11 @@ class TemplateMatching(PairHead):
         return self.log_scale.exp() * best + self.offset
 
     def response_map(self, template: Tensor, search: Tensor, template_mask: Tensor, search_mask: Tensor) -> Tensor:
-        """Return the responses r_t, (n, m + s - 1), for templates of m tokens and search texts of s, with padding.
+        """Return the responses r_t, (n, m + s - 1).
 
-        Column c is the offset t = c - (m - 1), the token of the search text on which the template's first one lies. An
-        offset at which more than half of the template lies beside the search text has -inf.
+        Templates have m tokens and search texts s, with padding. Column c is the offset t = c - (m - 1), the token of
+        the search text on which the template's first one lies. An offset at which more than half of the template lies
+        beside the search text has -inf.
         """
         weights = self.matter(template).squeeze(2).masked_fill(~template_mask, -torch.inf).softmax(1)
         kernels = self._embed(template, template_mask) * weights.unsqueeze(1)

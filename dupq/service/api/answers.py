@@ -18,7 +18,10 @@ OUTDATED = "no guarantee: it was decided with another model or calibration than 
 
 
 def plain(value: Any) -> Any:
-    """Return plain data with None for each number that is not finite, which JSON cannot hold."""
+    """Return plain data that JSON can hold.
+
+    Each number that is not finite becomes None.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -166,7 +169,10 @@ def group(found: Group) -> dict[str, Any]:
 
 
 def decider_of(service: Service) -> Decider | None:
-    """Return the decider in use; None if the pipeline has no calibrator or no threshold."""
+    """Return the decider in use, or None.
+
+    It is None if the pipeline has no calibrator or no threshold.
+    """
     try:
         return service.index.decider
     except NotCalibratedError:

@@ -22,7 +22,10 @@ Served = Annotated[Service, Depends(service_of)]
 
 @router.get("/report", operation_id="report", response_model=Report)
 def report(caller: Reader, service: Served) -> dict[str, Any]:
-    """Return the state of the index: estimates against the guarantee, alarm, drift, counts and versions."""
+    """Return the state of the index.
+
+    The report has the estimates against the guarantee, the alarm, the drift, counts and versions.
+    """
     decider = service.index.decider
     embedder = service.pipeline.embedder
     return {
@@ -44,7 +47,7 @@ def report(caller: Reader, service: Served) -> dict[str, Any]:
     responses=errors({409: "There are too few verdicts."}),
 )
 def calibrate(body: CalibrateRequest, caller: Manager, service: Served) -> dict[str, Any]:
-    """Refit calibrator and threshold from the verdicts, and decide by them from now on.
+    """Refit calibrator and threshold from the verdicts, and use them from now on.
 
     Stored decisions change when the questions are decided again.
     """
@@ -77,7 +80,10 @@ def use_calibration(
     caller: Manager,
     service: Served,
 ) -> dict[str, Any]:
-    """Decide by another version of the calibration from now on; 0 goes back to that of the model."""
+    """Use another version of the calibration from now on.
+
+    Version 0 is the calibration of the model.
+    """
     if number and number not in {version.number for version in service.index.calibrations()}:
         raise ProblemError(404, f"there is no calibration {number}", hint="see GET /v1/calibrations")
     service.index.roll_back(number, by=caller.name)

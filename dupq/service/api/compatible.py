@@ -1,8 +1,8 @@
-"""Routes in the shapes of text-embeddings-inference and vLLM, so that their clients can score with dupq.
+"""Routes in the shapes of text-embeddings-inference and vLLM.
 
-A score is the probability of a duplicate, or the raw score where the client asks for it. The similarity is the cosine
-of the bi-encoder. Texts that are too long are always truncated, and batches of any size are read. An error has the
-shape that these clients expect.
+Clients of these servers can score with dupq. A score is the probability of a duplicate, or the raw score where the
+client asks for it. The similarity is the cosine of the bi-encoder. Texts that are too long are always truncated, and
+batches of any size are read. An error has the shape that these clients expect.
 """
 
 from __future__ import annotations
@@ -210,7 +210,10 @@ class Info(BaseModel):
     responses=TEI_ERRORS,
 )
 async def rerank(body: RerankRequest, caller: Reader, service: Served) -> list[dict[str, Any]]:
-    """Rank texts by their probability of asking the same as the query (text-embeddings-inference)."""
+    """Rank texts by their probability of asking the same as the query.
+
+    The route has the shape of text-embeddings-inference.
+    """
     if not body.texts:
         raise ProblemError(400, f"`texts` {EMPTY}")
     found = await _scores(service, [(body.query, text) for text in body.texts])
@@ -223,7 +226,10 @@ async def rerank(body: RerankRequest, caller: Reader, service: Served) -> list[d
 
 @router.post("/similarity", operation_id="tei_similarity", response_model=list[float], responses=TEI_ERRORS)
 async def similarity(body: SimilarityRequest, caller: Reader, service: Served) -> list[float]:
-    """Return the cosine of each sentence with the source sentence (text-embeddings-inference)."""
+    """Return the cosine of each sentence with the source sentence.
+
+    The route has the shape of text-embeddings-inference.
+    """
     embedder, texts = service.pipeline.embedder, [body.inputs.source_sentence, *body.inputs.sentences]
     if embedder is None:
         raise ProblemError(424, "the model has no bi-encoder", hint="serve one that has")
@@ -246,7 +252,10 @@ async def similarity(body: SimilarityRequest, caller: Reader, service: Served) -
     responses=TEI_ERRORS,
 )
 async def predict(body: PredictRequest, caller: Reader, service: Served) -> list[Any]:
-    """Return the probability of a duplicate of a pair, or of a batch of pairs (text-embeddings-inference)."""
+    """Return the probability of a duplicate for a pair, or for each of a batch.
+
+    The route has the shape of text-embeddings-inference.
+    """
     inputs = body.inputs
     if not inputs:
         raise ProblemError(400, f"`inputs` {EMPTY}")
@@ -288,7 +297,10 @@ Texts: TypeAlias = StrictStr | list[StrictStr]
 
 
 class VllmScoreRequest(BaseModel):
-    """Queries and documents, or text_1 and text_2 as older versions name them; unknown fields are ignored, as there."""
+    """Queries and documents, or older names of both, such as text_1 and text_2.
+
+    Unknown fields are ignored, as in vLLM.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,4 +1,7 @@
-"""Errors of single routes; those that every route can answer with are added to the OpenAPI document for all."""
+"""Errors of single routes in the OpenAPI document.
+
+`dupq.service.apidocs` adds those that every route can answer with.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ def groups(
     responses=errors({404: MISSING, 409: AMBIGUOUS}),
 )
 def get_group(id_: IdInPath, caller: Reader, service: Served) -> dict[str, Any]:
-    """Return the group of a question: canonical question, members, links and the weakest link."""
+    """Return the duplicate group of a question.
+
+    It has the canonical question, the members, the links and the weakest link.
+    """
     wanted = path_id(id_, service.index)
     if wanted not in service.index:
         raise missing(wanted)

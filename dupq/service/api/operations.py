@@ -42,7 +42,10 @@ def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(service: Annotated[Service, Depends(service_of)]) -> dict[str, str]:
-    """Answer 200 if the model scores a pair and the store can be read, else 503; no token is needed."""
+    """Answer 200 if the service is ready, else 503.
+
+    It is ready if the model scores a pair and the store can be read. No token is needed.
+    """
     readiness = service.readiness
     async with readiness.lock:
         if not service.stopping and time.monotonic() - readiness.at > FRESH_SECONDS:

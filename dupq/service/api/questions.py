@@ -42,10 +42,10 @@ async def put_questions(
     ] = None,
     skip_bad: Annotated[bool, Query(description="Leave out rows that cannot be stored; else all are refused")] = False,
 ) -> dict[str, Any]:
-    """Add or replace questions, any number of them; repeated, the request changes nothing.
+    """Add or replace questions.
 
-    Rows that cannot be stored are named, and nothing is stored then, unless skip_bad is true. If the server fails
-    meanwhile, send the request again.
+    A request may have any number of them, and changes nothing if it is repeated. Rows that cannot be stored are named,
+    and nothing is stored then, unless skip_bad is true. If the server fails meanwhile, send the request again.
     """
     wanted = service.settings.decide_new if decide is None else decide
     return await run_sync(_put, service, body.questions, wanted, skip_bad, limiter=WRITERS)

@@ -166,7 +166,7 @@ def give_verdict(
 
 @router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow)
 def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
-    """Take a verdict back: the last one of this moderator that stands, or the one with this number."""
+    """Take back this moderator's last standing verdict, or one by its number."""
     if body.force and not caller.may("manage"):
         raise ProblemError(403, f"the role {caller.role} may not take back verdicts of others", hint="leave force out")
     row = service.index.undo(

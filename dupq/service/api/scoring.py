@@ -81,7 +81,10 @@ async def flag(body: FlagRequest, caller: Reader, service: Served) -> list[dict[
 
 
 async def _decided(ids: list[Id], body: FlagRequest, service: Service) -> list[dict[str, Any]]:
-    """Flag stored questions, store the decisions, and send an event for each pair of duplicates."""
+    """Flag stored questions, store the decisions, and send events.
+
+    One event is sent for each pair of duplicates.
+    """
     _require(ids, await run_in_threadpool(service.index.questions, ids))
     found: list[dict[str, Any]] = []
     for part in chunks(len(ids), DECIDE_UNIT):

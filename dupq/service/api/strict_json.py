@@ -1,4 +1,7 @@
-"""Bodies as RFC 8259 has them: without NaN, infinite numbers, or characters that are no Unicode."""
+"""Request bodies as strict JSON (RFC 8259).
+
+NaN, infinite numbers, and characters that are no Unicode are refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pages for people: the review page, groups, dashboard and jobs; each module has a `router`."""
+"""Pages for people: the review page, groups, dashboard and jobs.
+
+Each module of pages has a `router`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Near-certain pairs in bulk: chosen from a list, confirmed once, each a verdict of its own."""
+"""Near-certain pairs in bulk, each with a verdict of its own.
+
+They are chosen from a list and confirmed once.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,10 @@ def post_bulk(
     note: Annotated[str, Form(max_length=2000)] = "",
     bound: Annotated[str, Form()] = "",
 ) -> Response:
-    """Record a verdict on each pair that was confirmed; those in conflict are shown, the others go on."""
+    """Record a verdict on each pair that was confirmed.
+
+    Pairs with a problem, such as a conflict, are shown; the others go on.
+    """
     done: list[StoredVerdict] = []
     left: list[Row] = []
     for value in row[:ROWS]:
@@ -151,7 +157,10 @@ def _row(session: Session, item: ReviewItem) -> Row:
 
 
 def _read(service: Service, value: str) -> tuple[ReviewItem, VerdictForm] | None:
-    """Return the pair and the verdict of a row; None if it is damaged, or a question was removed."""
+    """Return the pair and the verdict of a row, or None.
+
+    It is None if the row is damaged, or a question was removed.
+    """
     try:
         fields: Any = json.loads(value)
         form = VerdictForm(**{name: fields[name] for name in FIELDS}, answer="duplicate")

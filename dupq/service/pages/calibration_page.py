@@ -1,4 +1,7 @@
-"""Calibration for managers: a dry run with before and after, a new version, the list of versions and the way back."""
+"""Calibration for managers: dry run, new version, and the way back.
+
+A dry run compares before and after. The page lists all versions.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,10 @@ async def calibrate(
     seen: Annotated[str, Form(max_length=50)],
     policy: Annotated[str, Form(max_length=100)] = "",
 ) -> Response:
-    """Write and use the calibration that was tried out, unless verdicts or versions have changed since."""
+    """Write and use the calibration that was tried out.
+
+    If verdicts or versions have changed since, the page shows the new figures instead.
+    """
     if seen != await run_in_threadpool(_state, service):
         problem = "Verdicts or versions have changed since you tried it: these are the figures now."
         return await _tried(request, session, service, policy, problem)

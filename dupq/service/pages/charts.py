@@ -81,7 +81,9 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Straight line from values to pixels; a value outside of the axis moves to its end.
+    """Straight line from values to pixels.
+
+    A value outside of the axis moves to its end.
 
     Attributes:
         low, high: Ends of the axis in values.
@@ -100,7 +102,9 @@ class Scale:
 
 
 def ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> list[float]:
-    """Return round values from `low` to `high` or a little above, rising, that cover both.
+    """Return rising round values that cover the range from `low` to `high`.
+
+    The first and the last may lie a little outside of the range.
 
     Args:
         low, high: Range of the values, low < high.
@@ -198,7 +202,9 @@ def area(name: str, title: str, labels: Sequence[str], values: Sequence[float], 
 
 
 def intervals(name: str, title: str, rows: Sequence[Interval], *, target_name: str = "", top: float = 1.0) -> str:
-    """Draw shares as points with their intervals, one below the other, on an axis from 0.
+    """Draw shares as points with their intervals, one below the other.
+
+    The axis starts at 0.
 
     Args:
         name: Identifier in the page.
@@ -240,7 +246,10 @@ def intervals(name: str, title: str, rows: Sequence[Interval], *, target_name: s
 
 
 def reliability(name: str, title: str, bins: Sequence[Bin]) -> str:
-    """Draw the observed share of duplicates against the probability, with intervals and the line of a perfect match."""
+    """Draw the observed share of duplicates against the probability.
+
+    Each point has its interval, and a line marks a perfect match.
+    """
     known = [b for b in bins if all(map(math.isfinite, (b.probability, b.observed, b.low, b.high)))]
     if not known:
         return ""
@@ -280,7 +289,10 @@ def reliability(name: str, title: str, bins: Sequence[Bin]) -> str:
 def histograms(
     name: str, title: str, edges: Sequence[float], series: Sequence[Series], x_name: str, *, height: float = 220
 ) -> str:
-    """Draw shares between k + 1 rising edges as outlines that stand on zero, so that two can be compared."""
+    """Draw shares between rising edges as outlines that stand on zero.
+
+    There are k + 1 edges for k shares. Outlines let two series be compared.
+    """
     heights = [[_finite(value) for value in row.values] for row in series]
     most = max((value for row in heights for value in row), default=0.0)
     if len(edges) < 2 or not most or not all(map(math.isfinite, edges)):

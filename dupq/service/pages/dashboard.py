@@ -1,4 +1,7 @@
-"""The dashboard: the queue, the precision against its guarantee, reliability, drift, versions, jobs."""
+"""Dashboard: queue, precision, reliability, drift, versions and jobs.
+
+The precision is shown against its guarantee.
+"""
 
 from __future__ import annotations
 

@@ -97,10 +97,11 @@ def days_of(view: View, count: int, today: date) -> list[Day]:
 
 
 def reliability_bins(pairs: Iterable[ReviewedPair]) -> list[Bin]:
-    """Return the bins of the reliability diagram that have a verdict, by rising probability.
+    """Return the bins of the reliability diagram that have a verdict.
 
-    Pairs outside of the sample, and those without a clear answer, are left out. A pair has the weight 1 / pi; the
-    interval is Wilson's (1927) at the number of pairs of equal weight that are worth as much (Kish 1965).
+    The bins are in order of rising probability. Pairs outside of the sample, and those without a clear answer, are left
+    out. A pair has the weight 1 / pi; the interval is Wilson's (1927) at the number of pairs of equal weight that are
+    worth as much (Kish 1965).
     """
     clear = [pair for pair in pairs if pair.sampled and pair.answer in ("duplicate", "distinct")]
     p = np.array([pair.decision.probability for pair in clear], np.float64)
@@ -159,7 +160,10 @@ def score_shares(decider: Decider, live: Sequence[float]) -> Scores | None:
 
 
 def live_scores(view: View, scorer: str) -> list[float]:
-    """Return the scores of the pairs whose later question was added after the calibration in use."""
+    """Return the scores of pairs that are newer than the calibration in use.
+
+    The later question of such a pair was added after the calibration. Without one for this scorer, all pairs count.
+    """
     used = view.calibration()
     after = int(used.content.get("last_slot", 0)) if used is not None and used.scorer == scorer else 0
     rows = view.session.run("SELECT score FROM decisions WHERE other>? AND scorer=?", (after, scorer))

@@ -1,4 +1,4 @@
-"""Filters of the review queue: kept in the address of every page while one works through the pairs."""
+"""Filters of the review queue, kept in the address of every page of a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class Filters:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Filters:
-        """Return the filters of a query; a value that cannot be used counts as missing, and NUL is dropped."""
+        """Return the filters of a query.
+
+        A value that cannot be used counts as missing, and NUL is dropped.
+        """
         text = {
             name: query.get(name, "").replace("\x00", "").strip()[:MAX_TEXT] for name in ("category", "tag", "text")
         }
@@ -62,7 +65,10 @@ class Filters:
         )
 
     def query(self, **more: object) -> str:
-        """Return them as a query with "?", or "" if there are none; with further parameters."""
+        """Return the filters as a query with "?", or "" if there are none.
+
+        The query also has the parameters `more`.
+        """
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         pairs = {**given, **{name: value for name, value in more.items() if value not in (None, "", 0)}}
         return f"?{urlencode(pairs)}" if pairs else ""

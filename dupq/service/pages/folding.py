@@ -31,9 +31,10 @@ class Fold:
 
 
 def fold_texts(texts: Sequence[str]) -> list[Fold]:
-    """Fold texts that differ in one place or in numbers only, such as a name or a date.
+    """Fold texts that differ in one place or in numbers only.
 
-    A text is compared with the first `MAX_FIRSTS` texts that are of no template.
+    The place holds a name or a date, for example. A text is compared with the first `MAX_FIRSTS` texts that are of no
+    template.
 
     Returns:
         The folds, in the order of their first rows.

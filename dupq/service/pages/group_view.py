@@ -1,4 +1,4 @@
-"""A duplicate group as a page shows it: its members, the links that hold it together, and its history."""
+"""Content of the page of a duplicate group: members, links and history."""
 
 from __future__ import annotations
 
@@ -135,7 +135,10 @@ def _after_first(members: Sequence[Post]) -> list[Fold]:
 
 
 def _texts_of(link: GroupLink) -> tuple[str, str] | None:
-    """Return the texts that a link is folded by; the weakest, merges and disputed pairs are never folded."""
+    """Return the texts that a link is folded by, or None.
+
+    The weakest link, merges, disputed pairs and links of removed questions are never folded.
+    """
     if link.kind != "verdict" or link.weakest or not (isinstance(link.left, Post) and isinstance(link.right, Post)):
         return None
     return link.left.title, link.right.title

@@ -1,4 +1,7 @@
-"""Duplicate groups: a list, and a page of each group to merge, unmerge and choose the canonical question."""
+"""Duplicate groups: a list, and a page of each group.
+
+The page can merge, unmerge and choose the canonical question.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,10 @@ def groups_page(
 
 
 def _with_words(view: View, groups: Sequence[Group], text: str) -> list[Group]:
-    """Return the groups of which a member has all words of a text in it, or has it as id."""
+    """Return the groups with a member that matches a text.
+
+    A member matches if it has all words of the text in it, or the text as id.
+    """
     stored = _find(view, [member for group in groups for member in group.members])
     words = text.casefold().split()
 
@@ -231,7 +237,10 @@ def pair_query(one: Post, other: Post) -> str:
 
 
 async def _nearest(service: Service, text: str) -> dict[str, float]:
-    """Return the probability of the questions that the model finds near a text, by encoded id."""
+    """Return the probability of the questions near a text, by encoded id.
+
+    The model finds them. There are none if it is busy or cannot flag the text.
+    """
     try:
         flags = (await service.executor.flag([text], k=FOUND))[0].flags
     except (BusyError, NotCalibratedError, InputError):
@@ -240,7 +249,10 @@ async def _nearest(service: Service, text: str) -> dict[str, float]:
 
 
 def _found(service: Service, text: str, near: dict[str, float], members: set[str]) -> list[Found]:
-    """Return the questions outside of a group that have an id, the words of a text, or are near it."""
+    """Return the questions outside of a group that match a text.
+
+    They have the text as id, hold its first eight words, or are near it.
+    """
     escaped = re.sub("[!%_]", lambda found: f"!{found[0]}", text.lower())
     marks = [f"%{word}%" for word in escaped.split()[:8]]
     where = " AND ".join(["lower(text) LIKE ? ESCAPE '!'"] * len(marks))
@@ -275,7 +287,10 @@ async def merge(
     note: Annotated[str, Form(max_length=2000)] = "",
     done: Annotated[Literal["merged", "canonical"], Form()] = "merged",
 ) -> Response:
-    """Join the group of a question to that of the canonical one, or choose another canonical question."""
+    """Join two duplicate groups, or choose another canonical question.
+
+    The group of `duplicate` joins that of `canonical`.
+    """
     try:
         await run_in_threadpool(_merge, service, session, (canonical, duplicate), note, key)
     except (InputError, ProblemError) as error:

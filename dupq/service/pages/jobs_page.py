@@ -1,4 +1,4 @@
-"""Jobs of the service: how many, which ones are dead and why, and the buttons to retry or discard them."""
+"""Page of jobs: counts, dead jobs with their errors, retry and discard."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def _counts(service: Service) -> dict[str, dict[str, int]]:
 
 
 def about(job: Job, urls: Sequence[str]) -> str:
-    """Return what a job is about in a few words; texts of posts and full addresses, which may hold secrets, stay out.
+    """Return the subject of a job in a few words.
+
+    Texts of posts and full addresses are left out, since they may hold secrets.
 
     Args:
         job: The job.

@@ -1,8 +1,8 @@
-"""Two posts side by side: their shown texts cut into pieces, with differences and conflicts marked.
+"""Two posts side by side, with differences and conflicts marked.
 
-Marks come from comparing words (`dupq.explain`) and play no part in the probability. Titles are compared with titles.
-In the bodies only numbers, names and negations without a counterpart in the other post are marked, since most other
-words of two bodies differ anyway.
+The shown texts are cut into pieces. Marks come from comparing words (`dupq.explain`) and play no part in the
+probability. Titles are compared with titles. In the bodies only numbers, names and negations without a counterpart in
+the other post are marked, since most other words of two bodies differ anyway.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class Difference:
 def marked_posts(
     first: tuple[str, str], second: tuple[str, str]
 ) -> tuple[MarkedPost, MarkedPost, tuple[Difference, ...]]:
-    """Mark two posts, each (title, body); return them and the conflicts of their titles."""
+    """Mark two posts; return them and the conflicts of their titles.
+
+    A post is given as (title, body).
+    """
     leads = [_split(body) for _, body in (first, second)]
     titles = _explained(first[0], second[0])
     wholes = (f"{first[0]}\n{leads[0][0]}", f"{second[0]}\n{leads[1][0]}")
@@ -167,7 +170,10 @@ def _telling(word: Word) -> bool:
 def _pieces(
     text: str, start: int, words: Sequence[Word], marks: dict[int, tuple[Literal["only", "conflict"], str]]
 ) -> tuple[Piece, ...]:
-    """Cut a text from a character on; words with one mark and nothing but space between them are one piece."""
+    """Cut a text into pieces by its marks, from character `start` on.
+
+    Words with one mark and nothing but space between them are one piece.
+    """
     pieces: list[Piece] = []
     done = start
     for index, (mark, note) in sorted(marks.items()):
@@ -182,7 +188,10 @@ def _pieces(
 
 
 def _split(body: str) -> tuple[str, str, int]:
-    """Return the beginning of a body, what is folded, and the number of characters that are left out."""
+    """Split a body into its beginning and the part that is folded.
+
+    The last value is the number of characters that are left out.
+    """
     body = body.strip("\n")
     if len(body) <= 1.2 * LEAD:
         return body, "", 0
@@ -195,7 +204,7 @@ def _split(body: str) -> tuple[str, str, int]:
 
 
 def _between_characters(text: str, at: int) -> int:
-    """Return the place at or before this one where no emoji or accented letter is cut in two."""
+    """Return the last place up to `at` that divides no emoji or accented letter."""
     first = at
     while at > 0 and first - at < 40 and (_joins(text[at]) or text[at - 1] == "\u200d"):
         at -= 1

@@ -1,4 +1,7 @@
-"""One pair as the review page shows it: both posts, the decision, who said what, other candidates."""
+"""Content of the review page of one pair.
+
+It has both posts, the decision, the verdicts, and other candidates.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Which question is kept if the two are duplicates.
+    """Question that is kept if the two are duplicates.
 
     Attributes:
         proposed: Name of the question that the index takes as canonical unless a merge prefers another one.
@@ -178,7 +181,10 @@ def _candidates(service: Service, id_: Id, pair: Sequence[StoredQuestion]) -> tu
 
 
 def _guarantee(service: Service) -> tuple[str, str]:
-    """Return the guarantee of the index, and what it rests on, each as a sentence or ""."""
+    """Return the guarantee of the index and its evidence, each as a sentence.
+
+    Each is "" where there is none.
+    """
     try:
         text = service.index.decider.guarantee
     except NotCalibratedError:
@@ -188,7 +194,10 @@ def _guarantee(service: Service) -> tuple[str, str]:
 
 
 def _keeping(service: Service, pair: tuple[StoredQuestion, StoredQuestion]) -> Keeping:
-    """Return the question that is canonical once the groups of two questions are one: see `index.groups`."""
+    """Return the canonical question of the joined groups of two questions.
+
+    It is chosen as in `index.groups`.
+    """
     groups = [group for group in map(service.index.group, (pair[0].id, pair[1].id)) if group is not None]
     merged = [group for group in groups if group.merges]
     if merged:
@@ -214,7 +223,10 @@ def signed(session: Session, item: ReviewItem, chosen: str) -> str:
 
 
 def read_signed(session: Session, item: ReviewItem, shown: str) -> str:
-    """Return why a pair was shown; "" if the signature is not that of this session and pair."""
+    """Return the signed reason why a pair was shown.
+
+    It is "" if the signature is not that of this session and pair.
+    """
     chosen, _, signature = shown.partition(".")
     expected = _signature(session, item, chosen)
     return chosen if hmac.compare_digest(signature.encode(), expected.encode()) else ""

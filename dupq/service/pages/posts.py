@@ -1,4 +1,7 @@
-"""Title, body, tags and answers of a stored question, from its details or else from its text."""
+"""Title, body, tags and answers of a stored question.
+
+They come from its details, or else from its text.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Post:
 
 
 def title_of(question: StoredQuestion) -> str:
-    """Return the title of a question: that of its details, else the first line of its text."""
+    """Return the title of a question, or else the first line of its text."""
     title = (question.details or {}).get("title")
     if isinstance(title, str) and title.strip():
         return title.strip()
@@ -92,7 +95,10 @@ def _body(question: StoredQuestion, title: str) -> str:
 
 
 def _answer_texts(value: Any) -> tuple[str, ...]:
-    """Return the texts of answers, given as texts or as mappings with `text` and `accepted`."""
+    """Return the texts of answers, the accepted ones first.
+
+    Answers are texts, or mappings with `text` and `accepted`.
+    """
     if not isinstance(value, Sequence) or isinstance(value, str):
         return ()
     found: list[tuple[bool, str]] = []

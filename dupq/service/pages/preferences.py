@@ -1,4 +1,4 @@
-"""Preferences of a moderator: theme, keys, and the hidden probability of audit pairs."""
+"""Preferences of a moderator: theme, keys, and hidden audit probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run of a moderator through pairs: what comes next, what was done, and how much is left.
+"""Run of a moderator through pairs: next pair, past verdicts and progress.
 
 Places of a run. Place 0 is the next pair, 1 the one after it, and so on; -1 is the pair of the last verdict of the
 moderator that stands, -2 the one before it. A verdict takes its pair out of the queue, so the next pair then has the
@@ -42,7 +42,7 @@ CONTESTED = (
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the review has got.
+    """Progress of the review.
 
     Attributes:
         left: Number of pairs without a verdict.
@@ -78,7 +78,10 @@ def pairs_at(
 
 
 def bulk_pairs(service: Service, bound: float, count: int) -> list[ReviewItem]:
-    """Return pairs without a verdict from a probability on, those of the queue only, the most probable first."""
+    """Return queued pairs without a verdict, the most probable first.
+
+    Their probability is at least `bound`. None is drawn for the audit.
+    """
     with service.store.reading() as view:
         found = review_items(view, count, 0.0, "probability>=?", (bound,))
     return sorted(found, key=lambda item: -(item.decision.probability if item.decision else 0))
@@ -111,7 +114,10 @@ def place_after(filters: Filters, place: int) -> int:
 
 
 def past_verdict(service: Service, by: str, back: int) -> StoredVerdict | None:
-    """Return the last verdict of a moderator that stands on present texts (back = 1), or the one `back` before."""
+    """Return the `back`-th last verdict of a moderator that stands, or None.
+
+    `back` is 1 for the last one. Only verdicts on present texts count.
+    """
     with service.store.reading() as view:
         rows = view.verdicts_where(f"{STANDING} AND {ON_STORED} AND v.moderator=?", (by,), min(back, MAX_LOOKED))
     return rows[back - 1] if len(rows) >= back else None
@@ -151,7 +157,10 @@ def progress(service: Service, by: str) -> Progress:
 
 
 def categories_and_tags(service: Service) -> tuple[list[str], list[str]]:
-    """Return the categories and tags of the newest questions, as suggestions for the filters."""
+    """Return the categories and tags of the newest questions.
+
+    The filters suggest them.
+    """
     categories: set[str] = set()
     tags: set[str] = set()
     with service.store.reading() as view:

@@ -1,4 +1,7 @@
-"""Pages from templates: every value is escaped, and one frame with navigation and theme is around all of them."""
+"""Pages from templates, in one frame with navigation and theme.
+
+Every value is escaped.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,10 @@ def asset(name: str) -> str:
 
 
 def ago(at: str, since: datetime | None = None) -> str:
-    """Return the time from an ISO 8601 date to now in words: "just now", "2 minutes ago", "3 days ago"."""
+    """Return the time since an ISO 8601 date in words, such as "2 minutes ago".
+
+    It is "just now" below 45 seconds.
+    """
     seconds = ((since or datetime.now(timezone.utc)) - _parsed(at)).total_seconds()
     if seconds < 45:
         return "just now"
@@ -133,7 +139,10 @@ def percent(share: float) -> str:
 
 
 def web_link(url: object) -> str:
-    """Return an address of the web unchanged, and "" for anything else, such as `javascript:`."""
+    """Return an address of the web unchanged, and "" for anything else.
+
+    Other schemes, such as `javascript:`, are no address of the web.
+    """
     if not isinstance(url, str):
         return ""
     try:

@@ -31,7 +31,7 @@ RECORDED = {"duplicate": "Duplicate recorded.", "distinct": "Distinct recorded."
 
 
 class Run:
-    """Where a moderator is in a run: the filters, the place, and the verdict that was given last.
+    """Position of a moderator in a run: filters, place and last verdict.
 
     Args:
         request: The request, whose query has all of it.
@@ -125,7 +125,10 @@ def post_undo(
     number: Annotated[int | None, Form(ge=1)] = None,
     back: Annotated[str, Form()] = "",
 ) -> Response:
-    """Take back a verdict of the moderator, the last one unless another is named, and show its pair."""
+    """Take back a verdict of the moderator, and show its pair.
+
+    The verdict is the last one unless another is named.
+    """
     filters = read_back(back)
     try:
         row = undo_verdict(service, session, number, key)
@@ -145,7 +148,7 @@ def read_back(query: str) -> Filters:
 
 
 def find_pair(request: Request, session: Session, service: Service, one: str, other: str) -> ReviewItem | Response:
-    """Return the pair that two names stand for, or the page that explains why there is none."""
+    """Return the pair that two names stand for, or a page with the error."""
     index = service.index
     if not one or not other:
         return _error(
@@ -238,7 +241,10 @@ def _conflict(
     filters: Filters,
     error: ConflictError,
 ) -> Response:
-    """Return the pair again with the verdicts that came first, and the moderator's own answer kept."""
+    """Return the page of a pair again, with the verdicts that came first.
+
+    The moderator's own answer is kept.
+    """
     rows = tuple(row for row in error.rows if isinstance(row, StoredVerdict))
     item = service.index.review_item(item.question.id, item.other.id)
     page = pair_page(service, session, item, read_signed(session, item, form.shown))

@@ -1,4 +1,7 @@
-"""Verdicts and undos that a form has sent, with the merge that a change of the canonical question needs."""
+"""Verdicts and undos from forms, and the merges that come with them.
+
+A change of the canonical question needs a merge.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class VerdictForm(BaseModel):
 
 
 def give_verdict(service: Service, session: Session, item: ReviewItem, form: VerdictForm) -> StoredVerdict:
-    """Record a verdict, and the merge if another question is to be kept; return the row.
+    """Record a verdict, and the merge if another question is to be kept.
+
+    It returns the row of the verdict.
 
     Raises:
         ConflictError: The pair has got another row since the page was made.
@@ -75,7 +80,9 @@ def give_verdict(service: Service, session: Session, item: ReviewItem, form: Ver
 
 
 def undo_verdict(service: Service, session: Session, number: int | None, key: str) -> StoredVerdict:
-    """Take back a verdict of the caller, and the merge that came with it; return the verdict.
+    """Take back a verdict of the caller, and the merge that came with it.
+
+    It returns the verdict that was taken back.
 
     Args:
         service: The service.

@@ -1,4 +1,7 @@
-"""Webhooks of any other forum: one JSON object a question, with its fields found by the paths of the settings."""
+"""Webhooks of other forums: one JSON object for each question.
+
+The settings name the paths of its fields.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ def is_ping(headers: Mapping[str, str]) -> bool:
 
 
 def change_of(headers: Mapping[str, str], body: Mapping[str, Any], settings: ServiceSettings) -> Change:
-    """Return what an event changes; raise as `dupq.service.webhooks.discourse.change_of`."""
+    """Return what an event changes.
+
+    It raises as `dupq.service.webhooks.discourse.change_of`.
+    """
     paths = settings.generic_fields or {name: name for name in FIELDS}
     found = {name: _at(body, path) for name, path in paths.items()}
     id_ = found.get("id")
@@ -69,7 +75,8 @@ def _version(value: object, path: str) -> float:
     """Return a version, a number or a date, as a number.
 
     Raises:
-        InputError: It is neither.
+        ProblemError: It is neither a number nor a text.
+        InputError: The text is no date.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
@@ -83,7 +90,10 @@ def _version(value: object, path: str) -> float:
 
 
 def _is_deleted(value: object) -> bool:
-    """Return True for True, a number that is not 0, and a text such as "true" or the date of the deletion."""
+    """Return True if the value of the field `deleted` means a deletion.
+
+    It does for True, a number that is not 0, and a text such as "true" or the date of the deletion.
+    """
     if isinstance(value, str):
         return value.strip().lower() not in ("", "0", "false", "no", "none", "null")
     return bool(value)

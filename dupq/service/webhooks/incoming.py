@@ -55,7 +55,10 @@ async def github_webhook(request: Request, service: ServiceDep) -> JSONResponse:
 
 @router.post("/generic", status_code=202, responses=ANSWERS, openapi_extra=BODY)
 async def generic_webhook(request: Request, service: ServiceDep) -> JSONResponse:
-    """Take a question of another forum, signed in `X-Dupq-Signature-256` or `X-Hub-Signature-256`."""
+    """Take a question of another forum.
+
+    The signature is in `X-Dupq-Signature-256` or `X-Hub-Signature-256`.
+    """
     settings = service.settings
     return await _take(
         request,

@@ -48,7 +48,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def emit(service: Service, event: Event, key: str, data: Mapping[str, Any]) -> None:
-    """Store one job for each address that gets events; an event with the same key is sent once.
+    """Store one job for each address that gets events.
+
+    An event with the same key is sent once, and none goes to an address that has answered 410 (gone).
 
     Args:
         service: The service.
@@ -136,7 +138,7 @@ def decoded_secret(secret: str) -> bytes:
 
 
 def check_receivers(settings: ServiceSettings) -> None:
-    """Raise InputError unless each address for events can be used, and they can be signed."""
+    """Raise InputError unless events can be signed, and sent to each address."""
     if not settings.webhook_urls:
         return
     for number, url in enumerate(settings.webhook_urls, 1):
@@ -150,7 +152,10 @@ def check_receivers(settings: ServiceSettings) -> None:
 
 
 def _split(url: str, name: str) -> SplitResult:
-    """Return the parts of an address; raise InputError, which does not repeat it, if it is none."""
+    """Return the parts of an address; raise InputError if it is none.
+
+    The error does not repeat the address, which may hold a secret.
+    """
     hint = "write it as https://forum.example/hook"
     try:
         parts = urlsplit(url)
@@ -165,7 +170,10 @@ def _split(url: str, name: str) -> SplitResult:
 
 
 def is_public(address: Address) -> bool:
-    """Return True for an address on the open internet; one of IPv6 that holds one of IPv4 counts as that."""
+    """Return True for an address on the open internet.
+
+    An IPv6 address that holds an IPv4 address counts as that one.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         held = address.ipv4_mapped or address.sixtofour
         if held is None and any(address in network for network in HOLD_IPV4):
@@ -212,7 +220,9 @@ def checked_address(parts: SplitResult, allow_private: bool) -> Address:
 
 
 def post(url: str, id_: str, body: bytes, key: bytes, allow_private: bool) -> tuple[int, float]:
-    """Send one body; return the status of the answer, and the seconds that it asks to wait.
+    """Send one body, and return the status of the answer and its wait.
+
+    The wait is the number of seconds in `Retry-After`, or 0.
 
     Args:
         url: The address.

@@ -120,7 +120,9 @@ def _post(number: int, seen: str, pending: str | None) -> Post:
 
 
 def store_change(store: Store, change: Change) -> bool:
-    """Store the news of an event, and the job that brings it to the index; return False if it is no news.
+    """Store the news of an event, and the job that brings it to the index.
+
+    It returns False if the event is no news.
 
     Raises:
         OutputError: The store cannot be written.
@@ -159,7 +161,10 @@ def _accept(transaction: Transaction, change: Change) -> bool:
 
 
 def _news(post: Post, change: Change) -> dict[str, Any] | None:
-    """Return the fields that an event changes; None if it is a double, or older than what is known."""
+    """Return the fields that an event changes, or None.
+
+    It is None for a double, and for an event older than what is known.
+    """
     if post.final or (change.delivery is not None and change.delivery in post.deliveries):
         return None
     if change.final:
@@ -203,7 +208,10 @@ def _write(transaction: Transaction, key: str, post: Post) -> None:
 
 
 def settle(store: Store, id_: Id, number: int, pending: Mapping[str, Any] | None) -> bool:
-    """Replace what is pending once the index has it; return False if the post has changed since `number`."""
+    """Replace the pending fields of a post once the index has them.
+
+    It returns False if the post has changed since `number`.
+    """
     key, text = encoded_id(id_), None if pending is None else json.dumps(dict(pending))
 
     def write(transaction: Transaction) -> bool:
@@ -222,7 +230,9 @@ def settle(store: Store, id_: Id, number: int, pending: Mapping[str, Any] | None
 def compose(
     id_: Id, fields: Mapping[str, Any], stored: StoredQuestion | None, settings: ServiceSettings
 ) -> NewQuestion | None:
-    """Return the question of a post as `dupq index sync` would store it; None while it has no title or text.
+    """Return the question of a post as `dupq index sync` would store it.
+
+    It is None while the post has no title or text.
 
     Args:
         id_: Id of the question.
@@ -267,6 +277,9 @@ def compose(
 
 
 def check_change(change: Change, settings: ServiceSettings) -> None:
-    """Raise InputError if the fields of a change cannot be stored, so that the sender learns it, and no job fails."""
+    """Raise InputError if the fields of a change cannot be stored.
+
+    The sender gets the error then, and no job fails later.
+    """
     compose(change.id, change.fields, None, settings)
     checked_questions([change.id], ["a question"], created=[change.fields.get("created")])

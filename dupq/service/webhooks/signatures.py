@@ -1,4 +1,7 @@
-"""Check of incoming webhooks: the signature over the raw bytes, and the JSON in them."""
+"""Signatures of incoming webhooks, and the JSON of their bodies.
+
+A signature is over the raw bytes.
+"""
 
 from __future__ import annotations
 
