@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -44,6 +45,8 @@ from dupq.types import Scorer
 
 FOLDER = RESULTS / "family"
 RESAMPLES = 200
+KIND_RESAMPLES = 50
+"""Resamples of the ROC AUC of each kind of near miss."""
 CLUSTERS = 3
 DROPOUT_START, CLUSTERED, SEEDED = "dropout-start", "ensemble-clusters", "ensemble-seeds"
 MADE_OF = {
@@ -86,7 +89,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a text; twice that of both (128)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of training (float32)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of training, and of products in scoring (float32)",
+    )
     parser.add_argument("--held", type=int, default=8000, help="pairs at most of each other split (8000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME")
@@ -198,11 +206,12 @@ class Family:
         scorer.score(few.left, few.right)
         scores: dict[str, NDArray[np.float64]] = {}
         speed = 0.0
-        for split, table in self.held.items():
-            start = time.perf_counter()
-            scores[split] = scorer.score(table.left, table.right)
-            if split == "test":
-                speed = len(table) / (time.perf_counter() - start)
+        with products_in(self.setup.precision):
+            for split, table in self.held.items():
+                start = time.perf_counter()
+                scores[split] = scorer.score(table.left, table.right)
+                if split == "test":
+                    speed = len(table) / (time.perf_counter() - start)
         return scores, speed
 
     def trained_and_scored(self, name: str, seed: int, **how: Any) -> dict[str, Any]:
@@ -297,6 +306,19 @@ class Family:
         print(f"{self.setup.training:<12} {name:<20} seed {seed}: {told}", flush=True)
 
 
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Compute matrix products in a precision; their inputs and outputs stay in float32."""
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    if precision == "bfloat16":
+        matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
 def reads_both(name: str) -> bool:
     """True for a method that reads both questions in one input, which then has to hold both."""
     return METHODS[name].kind == "cross-encoder" and not METHODS[name].network
@@ -346,7 +368,7 @@ def weighted_roc_auc(labels: NDArray[Any], scores: NDArray[np.float64], weights:
         weights: Weights of each pair, (m, n).
 
     Returns:
-        (m,); each in [0, 1].
+        (m,); each in [0, 1], and 0.5 where a weighting leaves out a label.
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
@@ -355,7 +377,9 @@ def weighted_roc_auc(labels: NDArray[Any], scores: NDArray[np.float64], weights:
         for label in (1, 0)
     )
     below = others.cumsum(axis=1) - others / 2  # a tie counts half
-    return np.asarray((duplicates * below).sum(axis=1) / (duplicates.sum(axis=1) * others.sum(axis=1)))
+    pairs = duplicates.sum(axis=1) * others.sum(axis=1)
+    ordered = (duplicates * below).sum(axis=1)
+    return np.asarray(np.divide(ordered, pairs, out=np.full(len(pairs), 0.5), where=pairs > 0))
 
 
 def near_miss_figures(
@@ -363,8 +387,8 @@ def near_miss_figures(
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Figures of a set of near misses with intervals over its clusters, and the draws of its ROC AUC.
 
-    `close` is the ROC AUC where few words decide, against all duplicates. `flagged` are the decisions as bits, from
-    which the page draws all else.
+    `close` is the ROC AUC where few words decide, against all duplicates, and `kinds` that of each kind of near miss of
+    a text. `flagged` are the decisions as bits, from which the page draws all else.
     """
     labels, cluster = (np.array([getattr(pair, name) for pair in pairs]) for name in ("label", "cluster"))
     weights = sets.resampled_groups(cluster, RESAMPLES)[:, cluster]
@@ -378,6 +402,12 @@ def near_miss_figures(
         auc = weighted_roc_auc(labels[of], scores[of], weights[:, of])
         drawn[name] = auc.round(4).tolist()
         figures[name] = interval(float(roc_auc_score(labels[of], scores[of])), auc)
+    figures["kinds"] = {}
+    for kind in sorted(set(kinds[(labels == 0) & (kinds != sets.TWO_NEAR_MISSES)].tolist())):
+        of = (kinds == kind) | (labels == 1)
+        auc = weighted_roc_auc(labels[of], scores[of], weights[:KIND_RESAMPLES, of])
+        drawn[kind] = auc.round(4).tolist()
+        figures["kinds"][kind] = interval(float(roc_auc_score(labels[of], scores[of])), auc)
     figures["accuracy"] = interval(float(1 - wrong.mean()), 1 - weights @ wrong / weights.sum(axis=1))
     figures["wrong"] = {}
     for kind in sorted(set(kinds.tolist())):

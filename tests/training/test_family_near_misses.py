@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -95,6 +96,7 @@ def test_roc_auc_under_many_weightings_is_that_of_scikit_learn() -> None:
     weights = draw.integers(0, 3, (5, 200))
     slow = [roc_auc_score(labels, scores, sample_weight=weight) for weight in weights]
     assert runs.weighted_roc_auc(labels, scores, weights) == pytest.approx(slow, abs=1e-12)
+    assert runs.weighted_roc_auc(labels, scores, np.stack([labels, labels == 0])).tolist() == [0.5, 0.5]
 
 
 def test_figures_of_near_misses_are_those_of_a_loop(few_pairs: None) -> None:
@@ -109,6 +111,14 @@ def test_figures_of_near_misses_are_those_of_a_loop(few_pairs: None) -> None:
     picked = np.random.default_rng(0).integers(0, FEW, FEW)
     rows = [row for cluster in picked for row, pair in enumerate(pairs) if pair.cluster == cluster]
     assert drawn["roc_auc"][0] == pytest.approx(roc_auc_score(labels[rows], scores[rows]), abs=1e-4)
+    assert set(found["kinds"]) == {pair.kind for pair in pairs if not pair.label} - {sets.TWO_NEAR_MISSES}
+    for kind in found["kinds"]:
+        of = [pair.kind == kind or pair.label == 1 for pair in pairs]
+        assert found["kinds"][kind]["value"] == pytest.approx(roc_auc_score(labels[of], scores[of]))
+        drawn_rows = [at for at in rows if of[at]]
+        slow = roc_auc_score(labels[drawn_rows], scores[drawn_rows])
+        assert drawn[kind][0] == pytest.approx(slow, abs=1e-4)
+        assert len(drawn[kind]) == min(runs.KIND_RESAMPLES, runs.RESAMPLES)
     row = {"near_misses": {sets.WORLDS: found}}
     for kind in {pair.kind for pair in pairs}:
         errors = [
@@ -158,7 +168,7 @@ def test_a_run_measures_both_training_sets_and_is_not_repeated(
     assert alone["setup"]["fingerprints"]["test"] == mixed["setup"]["fingerprints"]["test"]
     assert set(mixed["setup"]["fingerprints"]) - set(alone["setup"]["fingerprints"]) == {"worlds_validation"}
     assert set(alone["near_misses"]) == {sets.WORLDS, sets.POSTS}
-    assert all(len(values) == 10 for values in alone["draws"].values())
+    assert {len(values) for values in alone["draws"].values()} == {10}
     monkeypatch.setattr(Family, "run", None)
     runs.run(args)  # a run that is done is not repeated
     with pytest.raises(TypeError):
@@ -183,6 +193,19 @@ def test_no_run_starts_after_its_hours(
 ) -> None:
     monkeypatch.setattr(Family, "run", None)
     runs.run(arguments("--methods", "contrastive", "--hours", "-1"))
+
+
+def test_scores_of_products_in_bfloat16_are_near_those_in_float32() -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows, weights = torch.randn(64, 512, generator=draw), torch.randn(256, 512, generator=draw)
+    exact = torch.nn.functional.linear(rows, weights)
+    with runs.products_in("float32"):
+        assert torch.equal(torch.nn.functional.linear(rows, weights), exact)
+    with runs.products_in("bfloat16"):
+        near = torch.nn.functional.linear(rows, weights)
+    assert near.dtype == torch.float32
+    assert float((near - exact).abs().max() / exact.std()) < 0.05
+    assert torch.equal(torch.nn.functional.linear(rows, weights), exact)
 
 
 def test_half_of_the_mixed_rows_are_near_misses(few_pairs: None, arguments: Callable[..., argparse.Namespace]) -> None:
@@ -260,7 +283,9 @@ def made_up(name: str, seed: int, training: str, auc: float) -> dict[str, Any]:
         near_misses[split] = {"roc_auc": {"value": auc}, "flagged": np.packbits(flagged).tobytes().hex()}
     setup = {"rows": 100, "steps": 9, "batch_size": 64, "learning_rate": 1e-4, "ensemble_of": "hybrid", "largest": 50}
     metrics = {"average_precision": 0.6, "accuracy": 0.8, "ece_mass": 0.02}
-    aucs = {measure: spread(auc) for measure in answers.MEASURES if measure != results.QUORA_AP}
+    kinds = {pair.kind for pair in sets.measured_pairs(sets.WORLDS) if not pair.label} - {sets.TWO_NEAR_MISSES}
+    measures = {*answers.MEASURES, *(f"{sets.WORLDS} {kind}" for kind in kinds)} - {results.QUORA_AP}
+    aucs = {measure: spread(auc) for measure in sorted(measures)}
     return {
         "name": name,
         "seed": seed,
@@ -300,6 +325,11 @@ def test_the_answers_follow_from_the_intervals(folder: Path) -> None:
     assert "- average precision on Quora: **undecided**" in text
     assert "- ROC AUC on near misses: **the order changes**" in text
     assert "| aspect | 64 | 1.00 | 1.00 | 1.00 | +0.00 (+0.00 to +0.00) | 0.00 | 0.00 | 0.00 |" in text
+    assert re.search(
+        r"^\| aspect \| 64 \| 0.4\d \| 0.4\d \| 0.4\d \|.*\| \+0.1\d \(.*\) \*\*early\*\* \|$", text, re.MULTILINE
+    )
+    assert "Recommended to decide a pair: `classification`" in text
+    assert "Recommended to search by stored vectors: `cosent+ranking`" in text
     assert all(text.count(f"| `{name}` |") == 1 for name in NAMES)
     assert answers.NOT_YET not in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("| `")}) == 1
