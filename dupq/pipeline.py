@@ -826,7 +826,8 @@ class DuplicatePipeline:
 
         The value ranges of the networks are taken from these pairs. Because int8 shifts scores, calibrator, thresholds
         and cascade are fitted again on them, by the same policies. On the pairs that this pipeline was calibrated on,
-        its thresholds stay as near as their guarantees allow. An adjusted base rate stays.
+        its thresholds stay as near as their guarantees allow. An adjusted base rate stays. The calibration on
+        candidates does not; see `calibrate_candidates`.
 
         Args:
             pairs: Labelled pairs that no network was trained on.

@@ -201,6 +201,9 @@ def test_a_policy_holds_for_candidates_too(fitted: DuplicatePipeline) -> None:
     assert strict.candidate_decider.threshold > fitted.candidate_decider.threshold
     assert "expected precision >= 0.9 among candidates" in strict.candidate_decider.guarantee
     assert fitted.with_base_rate(0.1).candidate_decider.base_rate == fitted.candidate_decider.base_rate
+    own = fitted.candidate_decider.base_rate
+    assert f"at a base rate of {own:.3g}, not of 0.011;" in fitted.candidate_decider.at(base_rate=0.011).guarantee
+    assert "not of" not in fitted.candidate_decider.guarantee
 
 
 def test_another_scorer_drops_them_and_the_same_one_keeps_them(fitted: DuplicatePipeline) -> None:

@@ -458,6 +458,11 @@ def run(args: argparse.Namespace) -> None:
             row = (family.seeded(args.seeds) if name == SEEDED else family.run(name, seed)) if mine else None
             if row is not None:
                 family.write(name, seed, row)
+            elif mine and name == SEEDED:
+                member = family.setup.ensemble_of
+                print(
+                    f"{training:<12} {name}: results of {member} of two seeds, or their scores in --work, are missing"
+                )
 
 
 def cluster_pairs(left: NDArray[Any], right: NDArray[Any], clusters: int, seed: int = 0) -> NDArray[np.int64]:

@@ -320,7 +320,7 @@ def fit_calibrator(
 
     Raises:
         InputError: Scores that are not finite, lengths that differ, labels other than 0 and 1 or only one of them, an
-            unknown method, or scores that fall where they should rise.
+            unknown method, scores that fall where they should rise, or one question group alone.
         NotEnoughLabelsError: Fewer than 10 pairs of either label.
     """
     as_int(folds, "folds", 2)
@@ -348,6 +348,11 @@ def fit_calibrator(
         )
     if len(methods) == 1:
         return replace(_fit(methods[0], s, y), cv_losses={})
+    if g.max() == 0:
+        raise InputError(
+            "the pairs must be of two question groups or more, got one",
+            hint="add pairs of other questions, so that a calibrator can be tested on questions that it has not seen",
+        )
     fold = group_folds(g, folds, seed)
     losses = dict.fromkeys(methods, 0.0)
     for k in np.unique(fold):

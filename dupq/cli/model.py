@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dupq.cli.console import emit, note_if_slow, progress_bar
+from dupq.cli.console import emit, note, note_if_slow, progress_bar
 from dupq.cli.inputs import add_pair_options, pair_options, print_report, split_path
 from dupq.errors import InputError, ModelFolderError
 
@@ -135,6 +135,8 @@ def run_export(args: argparse.Namespace) -> int:
     print_report(options["report"])
     with note_if_slow(f"opening {args.model} ..."):
         pipeline = DuplicatePipeline.from_pretrained(args.model)
+    if pipeline.candidate_calibration is not None:
+        note("the calibration on candidates is not kept: repeat `dupq calibrate --candidates` on the result")
     if args.cascade is None or not pipeline.is_int8:
         with progress_bar("exporting") as bar:
             pipeline = pipeline.export(pairs, bar, word_bits=args.embedding_bits)

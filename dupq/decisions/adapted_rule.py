@@ -17,7 +17,7 @@ from dupq.calibration.calibrators import Calibrator
 from dupq.data.arguments import as_kind, as_seed
 from dupq.decisions.decision_rule import DecisionRule, cap_distinct
 from dupq.decisions.threshold_table import ThresholdTable, build_threshold_table, provenance
-from dupq.decisions.thresholds import Policy, Threshold, best_cut, choose_threshold, policy_values
+from dupq.decisions.thresholds import EXPECTED, Policy, Threshold, best_cut, choose_threshold, policy_values
 from dupq.errors import NotEnoughLabelsError
 
 Floats = NDArray[np.float64]
@@ -67,10 +67,10 @@ def adapt_rule(
     if 0 < y.sum() < len(y):
         table = build_threshold_table(s, y, g, seed=seed, **about)
     expected = _Expected(s, calibrator.probabilities(s), int(g.max()) + 1, about)
-    duplicate, warnings = _local_threshold(rule.duplicate.policy, table, expected)
+    duplicate, warnings = _local_threshold(rule.duplicate, table, expected)
     distinct = None
     if rule.distinct is not None:
-        local_distinct, more_warnings = _local_threshold(rule.distinct.policy, table, expected)
+        local_distinct, more_warnings = _local_threshold(rule.distinct, table, expected)
         distinct = cap_distinct(local_distinct, duplicate)
         warnings += more_warnings
     return DecisionRule(duplicate, distinct, table, "; ".join(warnings) or None)
@@ -106,12 +106,19 @@ class _Expected:
             groups=self.groups,
             n_evaluated=len(s),
             n_errors=round(len(s) * (rate * (1 - recall[index]) + (1 - rate) * false_positive_rate[index])),
-            method="expected by the local calibrator, no bound",
+            method=EXPECTED,
             **self.about,
         )
 
 
-def _local_threshold(policy: Policy, table: ThresholdTable | None, expected: _Expected) -> tuple[Threshold, list[str]]:
+def _local_threshold(
+    fitted: Threshold, table: ThresholdTable | None, expected: _Expected
+) -> tuple[Threshold, list[str]]:
+    """Return a local threshold by the policy that was asked for, and warnings.
+
+    An earlier adaptation may have had too few labels for its guarantee.
+    """
+    policy = fitted.wanted or fitted.policy
     if policy.delta is None:
         if table is not None and table.pairs >= ENOUGH_LABELS:
             return choose_threshold(policy, table), []
@@ -129,4 +136,4 @@ def _local_threshold(policy: Policy, table: ThresholdTable | None, expected: _Ex
         f"{len(expected.scores):,} local labels cannot support {policy} with confidence {1 - policy.delta:g} ({lack}); "
         "the threshold is where the local calibrator expects it, and nothing is guaranteed"
     )
-    return expected.threshold(replace(policy, delta=None)), [warning]
+    return replace(expected.threshold(replace(policy, delta=None)), wanted=policy), [warning]

@@ -204,9 +204,13 @@ class Decider:
             audited = self.candidates.guarantee
             if audited is not None and same_rate(self.base_rate, self.candidates.calibrator.base_rate):
                 return f"duplicate from a probability of {self.threshold:.3f}: {audited}"
+            own = self.candidates.calibrator.base_rate
+            rate = (
+                "" if same_rate(self.base_rate, own) else f" at a base rate of {own:.3g}, not of {self.base_rate:.3g}"
+            )
             return (
                 f"no guarantee: duplicate from a probability of {self.threshold:.3f}, chosen for the expected "
-                f"{self.candidates.policy} among candidates; probabilities rest on {self.candidates.rests_on}"
+                f"{self.candidates.policy} among candidates{rate}; probabilities rest on {self.candidates.rests_on}"
             )
         if self.warning is None:
             return self.rule.guarantee

@@ -76,8 +76,8 @@ class DecisionRule:
         """Choose the rule again at another base rate, by the same policies.
 
         Each such rule keeps its guarantees with its own confidence; there is no joint one over several base rates.
-        Without a table the thresholds stay where they are, and those whose guarantee depends on the base rate have none
-        there.
+        A threshold without counted evidence stays where it is: one that came without a table, or that an adaptation
+        chose from expected counts. It guarantees nothing there that depends on the base rate.
 
         Args:
             base_rate: In (0, 1); None: that of the table itself.
@@ -85,15 +85,16 @@ class DecisionRule:
         Raises:
             NotEnoughLabelsError: The table cannot support the guarantee at that base rate.
         """
-        if self.table is not None:
-            distinct = None if self.distinct is None else self.distinct.policy
-            return replace(choose_by(self.table, self.duplicate.policy, distinct, base_rate), warning=self.warning)
-        rate = self.duplicate.base_rate if base_rate is None else checks.checked_rate(base_rate)
-        return replace(
-            self,
-            duplicate=self.duplicate.without_evidence_at(rate),
-            distinct=None if self.distinct is None else self.distinct.without_evidence_at(rate),
-        )
+        rate = None if base_rate is None else checks.checked_rate(base_rate)
+
+        def moved(threshold: Threshold) -> Threshold:
+            if self.table is None or threshold.expected:
+                return threshold.without_evidence_at(threshold.base_rate if rate is None else rate)
+            return choose_threshold(threshold.policy, self.table, rate)
+
+        duplicate = moved(self.duplicate)
+        distinct = None if self.distinct is None else cap_distinct(moved(self.distinct), duplicate)
+        return replace(self, duplicate=duplicate, distinct=distinct)
 
     def expected(self, base_rate: float) -> Mapping[str, float]:
         """Estimate precision, recall and shares at a base rate, without bounds.

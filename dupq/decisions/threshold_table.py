@@ -248,7 +248,8 @@ def build_threshold_table(
         data_fingerprint, scorer_fingerprint: Kept with the table.
 
     Raises:
-        InputError: Scores that are not finite, lengths that differ, labels other than 0 and 1 or only one of them.
+        InputError: Scores that are not finite, lengths that differ, labels other than 0 and 1 or only one of them, or
+            cuts that do not fall.
     """
     s = checks.checked_scores(scores)
     y = checks.checked_labels(labels, len(s))
@@ -257,6 +258,8 @@ def build_threshold_table(
     about = provenance(date, data_fingerprint, scorer_fingerprint)
     if cuts is not None and not len(cuts := checks.checked_scores(cuts, "cuts").tolist()):
         raise InputError("cuts must hold one cut or more", hint="leave them out")
+    if cuts is not None and not (np.diff(cuts) < 0).all():
+        raise InputError("cuts must fall from each to the next", hint="sort them in descending order, without repeats")
     one = draw_one_per_group(g, seed)
     candidates = _candidate_cuts(s) if cuts is None else np.append(cuts[:-1], min(cuts[-1], s.min()))
     ones, zeros = y == 1, y == 0

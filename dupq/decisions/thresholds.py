@@ -25,6 +25,8 @@ SAME_RATE = 1e-9
 """Relative difference up to which two base rates are one: far above the rounding of a share that was written to JSON
 or computed in another order (1e-15), far below the share of one pair among a million (1e-6)."""
 _LOCATION = "threshold"
+EXPECTED = "expected by the local calibrator, no bound"
+"""Method of a threshold chosen from expected counts."""
 _POLICIES = "give f1, accuracy, cost=5:1, recall>=0.9 or precision>=0.95"
 
 
@@ -197,6 +199,7 @@ class Threshold:
         data_fingerprint, scorer_fingerprint: Fingerprints of the evidence's pairs and of their scorer.
         method: Method of the bound.
         used_at: The base rate of use, where that differs from `base_rate` and the evidence was not kept; else None.
+        wanted: The policy that was asked for, where the evidence could not support its guarantee; else None.
     """
 
     score: float
@@ -214,6 +217,12 @@ class Threshold:
     scorer_fingerprint: str
     method: str
     used_at: float | None = None
+    wanted: Policy | None = None
+
+    @property
+    def expected(self) -> bool:
+        """True where it was chosen from expected counts, for too few labels to count."""
+        return self.method == EXPECTED
 
     @property
     def guaranteed(self) -> bool:
@@ -225,9 +234,10 @@ class Threshold:
     def guarantee(self) -> str:
         """The guarantee and its evidence, in one line."""
         if self.used_at is not None and not self.guaranteed:
+            lack = "it rests on expected counts" if self.expected else "its evidence was not kept"
             return (
                 f"no guarantee at base rate {self.used_at:.3g}: the threshold was chosen for the {self.policy} at "
-                f"{self.base_rate:.3g}, and its evidence was not kept"
+                f"{self.base_rate:.3g}, and {lack}"
             )
         if self.policy.delta is None:
             rate = f" at base rate {self.base_rate:.3g}" if self.rebased else ""
@@ -249,7 +259,10 @@ class Threshold:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold; `from_dict` ignores the guarantee text."""
-        return {**asdict(self), "guarantee": self.guarantee, "guaranteed": self.guaranteed}
+        data = {**asdict(self), "guarantee": self.guarantee, "guaranteed": self.guaranteed}
+        if self.wanted is None:
+            del data["wanted"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Any) -> Threshold:
@@ -258,18 +271,8 @@ class Threshold:
         Raises:
             ModelFolderError: It is damaged.
         """
-        policy = checks.field(data, "policy", dict, _LOCATION)
-        kind = checks.field(policy, "kind", str, _LOCATION)
-        level = checks.field(policy, "level", float, _LOCATION)
-        delta = None if policy.get("delta") is None else checks.field(policy, "delta", float, _LOCATION)
-        try:
-            values: dict[str, Any] = {"policy": Policy(kind, level, delta)}
-        except InputError as error:
-            raise ModelFolderError(
-                f"its policy cannot be read ({error.message})",
-                location=_LOCATION,
-                hint="update dupq, or calibrate again",
-            ) from error
+        values: dict[str, Any] = {"policy": _policy_of(data, "policy")}
+        values["wanted"] = None if data.get("wanted") is None else _policy_of(data, "wanted")
         values |= {name: checks.field(data, name, float, _LOCATION) for name in ("score", "base_rate", "value")}
         values |= {
             name: checks.field(data, name, int, _LOCATION) for name in ("pairs", "groups", "n_evaluated", "n_errors")
@@ -280,6 +283,21 @@ class Threshold:
         for name in ("bound", "used_at"):
             values[name] = None if data.get(name) is None else checks.field(data, name, float, _LOCATION)
         return cls(**values)
+
+
+def _policy_of(data: Any, name: str) -> Policy:
+    policy = checks.field(data, name, dict, _LOCATION)
+    kind = checks.field(policy, "kind", str, _LOCATION)
+    level = checks.field(policy, "level", float, _LOCATION)
+    delta = None if policy.get("delta") is None else checks.field(policy, "delta", float, _LOCATION)
+    try:
+        return Policy(kind, level, delta)
+    except InputError as error:
+        raise ModelFolderError(
+            f"its policy cannot be read ({error.message})",
+            location=_LOCATION,
+            hint="update dupq, or calibrate again",
+        ) from error
 
 
 def same_rate(one: float, other: float) -> bool:

@@ -29,6 +29,8 @@ BINS = 15
 RANKING = ("average_precision", "roc_auc")
 AT_THRESHOLD = ("accuracy", "f1", "precision", "recall", "mcc")
 CALIBRATION = ("ece_mass", "ece_width", "ece_debiased")
+INFLATED = (*CALIBRATION, "brier_reliability", "brier_resolution")
+"""Metrics that a resample inflates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,9 @@ def compute_metrics(
         `ece_debiased`: root-mean-square calibration error over bins of equal mass, less its noise (Kumar, Liang & Ma
         2019), estimated between groups; 0 where the noise explains all of it.
 
-        Intervals are percentiles of the resamples. A resample inflates calibration errors, so theirs are the
-        percentiles of the deviation from the resamples' mean, around the value. A metric of ranking or decisions that
-        is equal in all resamples gets the interval of the rule of three; see `_widened`.
+        Intervals are percentiles of the resamples. A resample inflates calibration errors, reliability and resolution,
+        so theirs are the percentiles of the deviation from the resamples' mean, around the value. A metric of ranking
+        or decisions that is equal in all resamples gets the interval of the rule of three; see `_widened`.
 
     Raises:
         InputError: Lengths differ, a value is not finite, a probability is outside [0, 1], or the labels are not 0 and
@@ -117,11 +119,23 @@ def compute_metrics(
     point = figures.compute(np.ones(n_groups))
     rng = np.random.default_rng(seed)
     drawn = [figures.compute(w) for w in _resamples(rng, n_groups, resamples)]
-    fewest = min(len(np.unique(g[y == label])) for label in (0, 1))
+    fewest = _fewest_groups(s, y, g, threshold_score)
     metrics = {name: _interval(name, value, np.array([d[name] for d in drawn])) for name, value in point.items()}
     return {
-        name: _widened(metric, fewest) if name in RANKING + AT_THRESHOLD else metric for name, metric in metrics.items()
+        name: _widened(metric, fewest[name]) if name in RANKING + AT_THRESHOLD else metric
+        for name, metric in metrics.items()
     }
+
+
+def _fewest_groups(s: Floats, y: Floats, g: NDArray[np.int64], cut: float | None) -> dict[str, int]:
+    """Return the number of question groups that each metric of ranking and decisions rests on."""
+    duplicates, distinct = (len(np.unique(g[y == label])) for label in (1, 0))
+    fewest = dict.fromkeys(RANKING + AT_THRESHOLD, min(duplicates, distinct))
+    if cut is not None:
+        flagged = len(np.unique(g[s >= cut]))
+        few = min(flagged, duplicates)
+        fewest |= {"precision": flagged, "recall": duplicates, "f1": few, "mcc": min(few, distinct)}
+    return fewest
 
 
 def _resamples(rng: np.random.Generator, n_groups: int, resamples: int) -> Any:
@@ -139,12 +153,12 @@ def _interval(name: str, value: float, drawn: Floats) -> Metric:
         low = high = value
     else:
         low, high = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
-        if name in CALIBRATION:
+        if name in INFLATED:
             shift = value - float(drawn.mean())
             low, high = low + shift, high + shift
     if name == "ece_debiased":
         value, low, high = (float(np.sqrt(max(x, 0.0))) for x in (value, low, high))
-    if name in CALIBRATION:
+    if name in CALIBRATION or name == "brier_reliability":
         low = max(low, 0.0)
     return Metric(float(value), low, high)
 

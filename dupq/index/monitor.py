@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dupq.calibration.calibrators import Calibrator
 from dupq.calibration.prior_shift import MIN_PAIRS, ScoreReference
 from dupq.data.checks import as_numbers, checked_rate
 from dupq.decisions.candidate_calibration import CandidateCalibration
@@ -129,6 +130,7 @@ def precision_alarm(answers: ArrayLike, level: float, alpha: float = ALPHA) -> P
 def score_reference(calibration: CandidateCalibration, judged: int) -> ScoreReference | None:
     """Return the score distributions that a calibration was made with.
 
+    They are of the log-odds where the calibrator reads cosines, because blocks of candidates are ranked by them.
     Duplicates and distinct pairs are expected counts under its calibrator, rounded. The result is None where all scores
     are equal, or where no duplicate or no distinct pair is expected.
 
@@ -136,12 +138,13 @@ def score_reference(calibration: CandidateCalibration, judged: int) -> ScoreRefe
         calibration: The calibration, whose blocks of scores are read.
         judged: Number of pairs that the blocks stand for.
     """
-    scores, shares = np.array(calibration.scores), np.array(calibration.shares)
+    shares = np.array(calibration.shares)
+    scores = _monitored(calibration.calibrator, np.array(calibration.scores), calibration.cosines)
     rising = np.argsort(scores, kind="stable")
     values, at = np.unique(scores[rising], return_inverse=True)
     if len(values) < 2:
         return None
-    p = calibration.calibrator.probabilities(scores, cosines=calibration.cosines)
+    p = calibration.calibrator.probabilities(calibration.scores, cosines=calibration.cosines)
     mass = np.bincount(at, shares[rising]) * judged
     ones = np.round(np.bincount(at, (shares * p)[rising]) * judged).astype(np.int64)
     zeros = np.maximum(np.round(mass).astype(np.int64) - ones, 0)
@@ -149,6 +152,11 @@ def score_reference(calibration: CandidateCalibration, judged: int) -> ScoreRefe
         return None
     edges = (values[1:] + values[:-1]) / 2
     return ScoreReference(tuple(edges.tolist()), tuple(ones.tolist()), tuple(zeros.tolist()))
+
+
+def _monitored(calibrator: Calibrator, scores: Floats, cosines: ArrayLike | None) -> Floats:
+    """Return the values (n,) whose drift is checked: scores, or log-odds where the calibrator reads cosines."""
+    return calibrator.log_odds(scores, cosines=cosines) if calibrator.reads_cosines else scores
 
 
 def score_drift(reference: ScoreReference | None, scores: Floats, groups: ArrayLike) -> DriftResult | str:
@@ -249,6 +257,9 @@ def read_monitor(view: View, decider: Decider, scorer: str, level: float | None,
         reference = score_reference(decider.candidates, judged)
     rows = view.decisions("decisions.other>? AND decisions.scorer=?", (int(content.get("last_slot", 0)), scorer))
     scores = np.array([row.score for row in rows], np.float64)
+    if reference is not None and decider.candidates is not None:
+        calibrator = decider.candidates.calibrator
+        scores = _monitored(calibrator, scores, read_cosines(view, rows) if calibrator.reads_cosines else None)
     return MonitorReport(
         calibration=0 if stored is None else stored.number,
         decisions={decision: counts[decision] / total for decision in sorted(counts)},

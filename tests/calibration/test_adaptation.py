@@ -132,6 +132,29 @@ def test_few_labels_guarantee_nothing_and_say_so():
     assert DecisionRule.from_dict(json.loads(json.dumps(fit.to_dict()))) == fit
 
 
+def test_a_guarantee_that_few_labels_could_not_support_is_tested_on_more():
+    shipped = rule(Policy.precision(0.9), miss_rate=0.05)
+    _, few = adapt(shipped, *world(50, 3, 0.8, -1))
+    assert few.duplicate.wanted == Policy.precision(0.9)
+    many = world(3000, 2, 0.8, -1)
+    kept = DecisionRule.from_dict(json.loads(json.dumps(few.to_dict())))
+    again, direct = (adapt(one, *many, date="2026-01-01T00:00:00+00:00")[1] for one in (kept, shipped))
+    assert again == direct
+    assert again.duplicate.bound >= 0.9
+    assert again.warning is None
+    assert "wanted" not in direct.duplicate.to_dict()
+
+
+@pytest.mark.parametrize("policy", ["precision>=0.9", "f1"])
+def test_a_threshold_of_expected_counts_stays_at_another_base_rate(policy):
+    _, few = adapt(rule(Policy.parse(policy), miss_rate=0.05), *world(60, 3, 0.8, -1))
+    moved = few.at_base_rate(0.2)
+    assert moved.duplicate.score == few.duplicate.score
+    assert "no guarantee at base rate 0.2" in moved.guarantee
+    assert "rests on expected counts" in moved.guarantee
+    assert moved.at_base_rate(None) == few
+
+
 def test_policies_without_a_guarantee_follow_the_local_calibrator_until_labels_suffice():
     s, y = world(60, 5, 0.8, -1)
     calibrator, fit = adapt(rule(), s, y)

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from dupq.calibration.adaptation import adapt_calibrator
 from dupq.calibration.calibrators import (
     METHODS,
     IsotonicCalibrator,
@@ -119,6 +120,16 @@ def test_the_base_rate_shifts_the_log_odds():
     np.testing.assert_allclose(moved, logit(0.01) - logit(y.mean()))
     assert calibrator.probabilities(s, y.mean()) == pytest.approx(calibrator.probabilities(s))
     assert calibrator.probabilities([]).shape == (0,)
+
+
+def test_pairs_of_one_question_group_are_refused():
+    rng = np.random.default_rng(0)
+    s = rng.normal(size=400)
+    y = (rng.random(400) < 1 / (1 + np.exp(-s))).astype(int)
+    with pytest.raises(InputError, match="two question groups or more, got one"):
+        fit_calibrator(s, y, np.zeros(400))
+    local = adapt_calibrator(fit_calibrator(s, y), s, y, np.zeros(400))
+    assert local.kind == "adapted"
 
 
 def test_folds_hold_whole_groups():

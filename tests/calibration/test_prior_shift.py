@@ -73,7 +73,7 @@ def test_the_base_rate_is_found_without_labels(rate):
     assert estimate.rate == pytest.approx(y.mean(), rel=0.2)
     assert estimate.low < y.mean() < estimate.high
     assert estimate.reliable
-    assert "NOT" not in str(estimate)
+    assert "UNRELIABLE" not in str(estimate)
 
 
 def test_no_estimate_is_surer_than_its_information_allows():

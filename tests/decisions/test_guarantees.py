@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from dupq import DuplicatePipeline
 from dupq.calibration.calibrators import AdaptedCalibrator
@@ -195,6 +196,16 @@ def test_an_adapted_pipeline_is_chosen_on_its_own_labels_as_they_are(plain: Dupl
     assert chosen.rule is not None
     assert chosen.rule.duplicate == choose_threshold(Policy.recall(0.6), table)
     assert chosen.with_base_rate(chosen.base_rate or 0) is chosen
+
+
+def test_a_series_of_looks_passes_more_often_than_one() -> None:
+    """The figure of docs/explanation/guarantees.md: eight looks at a precision just below the level."""
+    right = np.cumsum(np.random.default_rng(0).random((4000, 400)) < 0.899, axis=1)
+    looks = np.linspace(30, 400, 8).astype(int)
+    counts = right[:, looks - 1]
+    passed = beta.ppf(0.05, counts, looks - counts + 1) >= 0.9
+    assert passed[:, -1].mean() <= 0.055
+    assert 0.1 < passed.any(axis=1).mean() < 0.15
 
 
 # ---- without evidence ------------------------------------------------------------------------------------------------

@@ -391,6 +391,12 @@ def test_evidence_and_thresholds_are_plain_records():
     assert table.rates(-100.0) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("cuts", [[-5.0, 0, 1], [1.0, 1, 0], [0.0, 1, -1]])
+def test_cuts_that_do_not_fall_are_refused(cuts: list[float]) -> None:
+    with pytest.raises(InputError, match="cuts must fall"):
+        build_threshold_table(*sample(400, 3), cuts=cuts)
+
+
 def test_evidence_may_keep_the_cuts_of_other_scores() -> None:
     draw = np.random.default_rng(0)
     labels = np.arange(600) % 3 == 0

@@ -87,15 +87,36 @@ def test_intervals_of_resamples_that_differ_stay() -> None:
     assert found["accuracy"].high - found["accuracy"].low < 0.12
 
 
-def test_the_widened_interval_covers_rare_failures() -> None:
-    """Of many draws whose pairs fail with a probability p each, those that look perfect must still cover 1 - p."""
+@pytest.mark.parametrize("groups", [5, 6])
+def test_a_perfect_precision_rests_on_the_groups_that_are_flagged(groups: int) -> None:
+    scores, labels = np.zeros(600), np.zeros(600, dtype=int)
+    labels[:200], scores[:6] = 1, 1.0
+    keys = np.arange(600)
+    keys[:6] %= groups
+    precision = compute_metrics(scores, np.full(600, 0.3), labels, keys, 0.5)["precision"]
+    assert (precision.value, precision.high) == (1.0, 1.0)
+    assert precision.low == pytest.approx(0.025 ** (1 / groups))
+
+
+def test_the_interval_of_a_perfect_precision_covers_rare_failures() -> None:
+    """Each of 6 flagged pairs is wrong with probability 0.4; a run that is right by chance must still cover 0.6."""
     rng = np.random.default_rng(0)
-    n, missed, draws = 30, 0, 4000
-    for p in (0.02, 0.05, 0.1, 0.15):
-        perfect = rng.binomial(n, p, draws) == 0
-        low = 0.025 ** (1 / n)
-        missed = int((perfect & (low > 1 - p)).sum())
-        assert missed / draws <= 0.025 + 0.01, p
+    scores = np.r_[np.ones(6), np.zeros(54)]
+    missed = 0
+    for _ in range(200):
+        labels = np.r_[rng.random(6) < 0.6, np.arange(54) < 20].astype(int)
+        precision = compute_metrics(scores, np.full(60, 0.4), labels, None, 0.5, resamples=20)["precision"]
+        missed += precision.value == 1 and precision.low > 0.6
+    assert missed == 0
+
+
+def test_the_interval_of_the_reliability_holds_it() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        p = rng.uniform(0.05, 0.95, 800)
+        found = compute_metrics(p, p, (rng.random(800) < p).astype(int), None, None, resamples=100)
+        for name in ("brier_reliability", "brier_resolution"):
+            assert found[name].low <= found[name].value <= found[name].high, name
 
 
 def test_contradictory_labels_stand_in_the_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from dupq.calibration.calibrators import PlattCalibrator
+from dupq.decisions.candidate_calibration import calibrate_candidates
 from dupq.decisions.drift import DriftResult
 from dupq.errors import InputError
 from dupq.index.monitor import alarm_evidence, precision_alarm, score_drift, score_reference
@@ -87,6 +90,33 @@ def test_drift_is_measured_against_the_scores_of_the_calibration(pipeline: Dupli
     assert "no drift check" in str(score_drift(None, same, np.arange(600)))
     one_score = replace(calibration, scores=(1.0,) * len(calibration.scores))
     assert score_reference(one_score, 100) is None
+
+
+def test_candidates_whose_calibrator_reads_cosines_do_not_drift_by_themselves() -> None:
+    def draw(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        rng = np.random.default_rng(seed)
+        cosines = rng.uniform(0.5, 1, n)
+        scores = rng.normal(-2, 2, n) + 2 * cosines
+        labels = (rng.random(n) < 1 / (1 + np.exp(-(scores + 12 * cosines - 10)))).astype(np.int64)
+        return scores, cosines, labels
+
+    scores, cosines, labels = draw(8000, 0)
+    calibration = calibrate_candidates(
+        PlattCalibrator(base_rate=0.4, pairs=8000, slope=1.0, intercept=0.0), scores, labels, cosines=cosines
+    )
+    calibrator = calibration.calibrator
+    assert calibrator.reads_cosines
+    reference = score_reference(calibration, 8000)
+    alarms = 0
+    for seed in range(1, 9):
+        live, near, _ = draw(2000, seed)
+        found = score_drift(reference, calibrator.log_odds(live, cosines=near), np.arange(2000))
+        assert isinstance(found, DriftResult)
+        alarms += found.alarm
+    assert alarms <= 1
+    moved = score_drift(reference, calibrator.log_odds(live + 1, cosines=near), np.arange(2000))
+    assert isinstance(moved, DriftResult)
+    assert moved.alarm
 
 
 def test_the_index_is_monitored(path: Path, pipeline: DuplicatePipeline) -> None:
