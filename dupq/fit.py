@@ -377,10 +377,9 @@ def fit_best_cascade(
 ) -> tuple[CascadeThresholds, Floats]:
     """Fit the cascade that settles the most pairs.
 
-    See `DuplicatePipeline.with_cascade`.
-    Candidates differ in the first network, in the sides they settle and in how tight they are. Thresholds are refitted
-    on the scores of each candidate, and the agreement with the full scorer is measured with them. The two networks cost
-    about the same, as a pair is about as long as its two texts.
+    See `DuplicatePipeline.with_cascade`. Candidates differ in the first network, in the sides they settle and in how
+    tight they are. Thresholds are refitted on the scores of each candidate, and the agreement with the full scorer is
+    measured with them. The two networks cost about the same, as a pair is about as long as its two texts.
 
     Args:
         cross_encoder, bi_encoder: The networks.

@@ -742,9 +742,9 @@ class DuplicatePipeline:
     def adapt(self, verdicts: PairTable, progress: Progress | None = None) -> DuplicatePipeline:
         """Adapt calibrator and thresholds to a few local labels.
 
-        The present ones are the prior.
-        The networks stay as they are. See `dupq.calibration.adaptation` and `dupq.decisions.adapted_rule` for the
-        method; where the local labels cannot support a guarantee, `guarantee` states it.
+        The present ones are the prior. The networks stay as they are. See `dupq.calibration.adaptation` and
+        `dupq.decisions.adapted_rule` for the method; where the local labels cannot support a guarantee, `guarantee`
+        states it.
 
         Args:
             verdicts: Labelled pairs of the forum, in the mix that will be decided; 20 or more.
@@ -1002,14 +1002,14 @@ class DuplicatePipeline:
     ) -> Pushed:
         """Push the pipeline to the Hugging Face Hub in one commit.
 
-        It holds weights, `dupq.json`, card, report and plots.
-        An interrupted push leaves the repository as it was.
+        It holds weights, `dupq.json`, card, report and plots. A push that is interrupted before its commit leaves all
+        files as they were.
 
         Args:
             name: owner/name, or a name of your own; made if it is not there.
             private: True: made private, and a public repository of that name is refused. None: the account's default.
             branch: Made if it is not there; None: the default branch.
-            tag: Tag to set on the commit; must be new.
+            tag: Tag to set on the commit; must be new, and a valid name in git.
             token: Token of the Hub; None: HF_TOKEN, or the one that `hf auth login` stored.
             message: Message of the commit.
 
@@ -1017,6 +1017,7 @@ class DuplicatePipeline:
             The repository, and the commit, which `from_pretrained(..., revision=...)` takes.
 
         Raises:
+            InputError: The tag is no valid name in git.
             OutputError: The Hub refuses it (no token, a wrong one, no network, ...).
         """
         from dupq.hub.push import push

@@ -1,7 +1,7 @@
 """Find question groups, assign them to splits, and report leaks between sets.
 
-A question recurs in many pairs, so a split by rows puts half of a question's pairs in training and half in the test.
-A *question group* is a connected component of the graph whose nodes are normalised questions and whose edges are all
+A question recurs in many pairs, so a split by rows puts half of a question's pairs in training and half in the test. A
+*question group* is a connected component of the graph whose nodes are normalised questions and whose edges are all
 pairs, labelled 1 or 0 alike. A split assigns each group as a whole.
 """
 

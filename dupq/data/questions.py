@@ -279,11 +279,12 @@ class _Reader:
             try:
                 text, original = self._text(row, at)
                 id_ = self._id(row, number, at)
-                if self._repeats(id_, original, number, at):
-                    continue
                 details = None
                 if self.details is not None:
                     details = details_of(row, self.details, at, self._without_html)
+                # Last, so that a bad row does not take the id of a good one.
+                if self._repeats(id_, original, number, at):
+                    continue
             except InputError as error:
                 self.report.add(error)
                 continue
@@ -367,7 +368,9 @@ class _Reader:
             return False
         row, mask = self.before + number, (1 << _TEXT_BITS) - 1
         entry = row << _TEXT_BITS | hash(text) & mask
-        if (first := self.ids.table.add(id_, entry)) == entry:
+        known = id_ in self.ids.table  # an equal entry may be another row: a line of a dump may hold several
+        first = self.ids.table.add(id_, entry)
+        if not known:
             return False
         places = self.ids.places(first >> _TEXT_BITS, row)
         if (first ^ entry) & mask:

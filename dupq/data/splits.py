@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -66,12 +67,14 @@ def split_file(
         split.
 
     Raises:
-        InputError: A bad row, as in `read_pairs`; a bad setting; too few question groups, or an empty split.
+        InputError: A bad row, as in `read_pairs`; a bad setting; too few question groups, or an empty split; the source
+            is a file that the split writes or removes.
         OutputError: A file could not be written.
     """
     settings, fractions = _checked_settings(settings)
     folder = as_path(folder, "folder")
     name_of_source = str(source) if isinstance(source, (str, Path)) else "the dataset"
+    _refuse_own_source(source, folder, fractions)
     # Groups are taken over all rows, natural or not: a chain of pairs leaks through either kind.
     pairs, natural = _read_marked(
         read_rows(source, columns=columns, labelled=True, options=options, report=report),
@@ -191,16 +194,41 @@ def _read_marked(
     return pairs, np.array(matching)
 
 
+def _refuse_own_source(source: object, folder: Path, names: Iterable[str]) -> None:
+    """Raise InputError if the split would overwrite or remove its source."""
+    if not isinstance(source, (str, Path)) or not os.path.exists(source):
+        return
+    for path in (folder / SPLIT, *(folder / f"{name}.jsonl" for name in (*names, *_earlier_names(folder)))):
+        if path.exists() and path.samefile(source):
+            raise InputError(
+                f"the source must be a file that the split neither writes nor removes, got {path.name} in {folder}",
+                location=str(source),
+                hint="name another folder, or move the file",
+            )
+
+
+def _earlier_names(folder: Path) -> list[str]:
+    """Return the names of the splits that `split.json` lists; none without it."""
+    try:
+        return list(json.loads((folder / SPLIT).read_text(encoding="utf-8"))["splits"])
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _irreplaceable(folder, error) from error
+
+
 def _remove_earlier_split(folder: Path) -> None:
     # Its files would share question groups with those of the new split.
+    names = _earlier_names(folder)
     try:
-        earlier = json.loads((folder / SPLIT).read_text(encoding="utf-8"))
-        (folder / SPLIT).unlink()
-        for name in earlier["splits"]:
+        (folder / SPLIT).unlink(missing_ok=True)
+        for name in names:
             (folder / f"{name}.jsonl").unlink(missing_ok=True)
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"the earlier split there cannot be replaced ({error})", location=str(folder), hint="name another folder"
-        ) from error
+    except OSError as error:
+        raise _irreplaceable(folder, error) from error
+
+
+def _irreplaceable(folder: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"the earlier split there cannot be replaced ({error})", location=str(folder), hint="name another folder"
+    )

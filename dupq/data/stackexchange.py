@@ -39,6 +39,9 @@ TOO_NEAR = 0.75
 """Quantile of the closed duplicates' similarity above which a pair is no negative, as a possible missed duplicate."""
 COLUMNS = ["question1", "question2", "label", "id1", "id2", "kind"]
 
+_INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
+"""Integer of at most 64 bits."""
+
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
@@ -172,8 +175,9 @@ def dump_file(path: str | Path, name: str) -> Path:
 
 def _number(row: Mapping[str, str], name: str, at: str) -> int:
     value = row.get(name, "")
-    if not value.isascii() or not value.lstrip("-").isdigit():
-        raise InputError(f"{name} must be a number, got {value!r}", location=at, hint="fetch the dump again")
+    if not _INTEGER.fullmatch(value):
+        problem = f"{name} must be a whole number of at most 19 digits, got {value!r:.60}"
+        raise InputError(problem, location=at, hint="fetch the dump again")
     return int(value)
 
 

@@ -75,9 +75,9 @@ class DecisionRule:
     def at_base_rate(self, base_rate: float | None) -> DecisionRule:
         """Choose the rule again at another base rate, by the same policies.
 
-        Each such rule keeps its guarantees with its own confidence; there is no joint one over several base rates.
-        A threshold without counted evidence stays where it is: one that came without a table, or that an adaptation
-        chose from expected counts. It guarantees nothing there that depends on the base rate.
+        Each such rule keeps its guarantees with its own confidence; there is no joint one over several base rates. A
+        threshold without counted evidence stays where it is: one that came without a table, or that an adaptation chose
+        from expected counts. It guarantees nothing there that depends on the base rate.
 
         Args:
             base_rate: In (0, 1); None: that of the table itself.

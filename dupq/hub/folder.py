@@ -27,7 +27,11 @@ MAX_ATTEMPTS = 100
 
 
 def require_place(folder: str | Path) -> None:
-    """Raise OutputError unless `folder` is free, empty or a pipeline folder."""
+    """Raise OutputError unless a save to `folder` removes nothing but a pipeline.
+
+    It may be free, empty, or a pipeline folder of any format. Beside the files in its manifest, there may be those that
+    a save keeps (see `unlisted_files`).
+    """
     folder = Path(os.path.abspath(folder))
     if not folder.parent.is_dir():
         return
@@ -39,9 +43,17 @@ def require_place(folder: str | Path) -> None:
             return
         except NotADirectoryError:
             names = [folder.name]
+        foreign = _foreign_files(folder) if MANIFEST in names else []
     if names and MANIFEST not in names:
         raise OutputError(
             "something that is no pipeline folder is there", location=str(folder), hint="name another folder"
+        )
+    if foreign:
+        others = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
+        raise OutputError(
+            f"a folder to be replaced must hold only files that its {MANIFEST} lists, got {foreign[0]}{others}",
+            location=str(folder),
+            hint="name another folder, or move the file",
         )
 
 
@@ -49,12 +61,13 @@ def require_place(folder: str | Path) -> None:
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a new folder that replaces `folder` when the block succeeds.
 
-    It has a temporary name until then, and is removed when the block fails.
-    An older pipeline folder, or an empty one, is replaced; its unlisted files (`.git`, LICENSE) stay. Anything else in
-    its place is left alone. Where several processes save to one name, each folder is whole, and the last one stays.
+    It has a temporary name until then, and is removed when the block fails. An older pipeline folder, or an empty one,
+    is replaced; its unlisted files (`.git`, LICENSE) stay. Anything else in its place is left alone, and so is a
+    pipeline folder with other files in it. Where several processes save to one name, each folder is whole, and the last
+    one stays.
 
     Raises:
-        OutputError: Something else is at `folder`, or it could not be written.
+        OutputError: Something else is at `folder` or in it, or it could not be written.
     """
     folder = Path(os.path.abspath(as_path(folder, "folder")))
     parent: Path | None = None
@@ -145,16 +158,34 @@ def unlisted_files(folder: Path) -> list[str]:
     """Return the names at the top that the manifest does not list and that may stay."""
     if not folder.is_dir():
         return []
-    try:
-        own = {name.split("/")[0] for name in read_manifest(folder)["files"]} | {MANIFEST}
-    except ModelFolderError:
-        own = {MANIFEST}
+    own = {name.split("/")[0] for name in _own_files(folder)}
     return [
         path.name
         for path in folder.iterdir()
         if path.name not in own
         and (path.name.startswith(".") or (path.is_file() and path.suffix.lower() in UNLISTED_SUFFIXES))
     ]
+
+
+def _foreign_files(folder: Path) -> list[str]:
+    """Return the files, hidden ones too, that a save would neither write nor keep."""
+    own, kept = _own_files(folder), unlisted_files(folder)
+    names = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()  # a folder without files holds nothing to lose
+    }
+    return sorted(name for name in names - own if name.split("/")[0] not in kept)
+
+
+def _own_files(folder: Path) -> set[str]:
+    """Return the names in a manifest of any format, and its own."""
+    try:
+        content = read_json(folder / MANIFEST)
+    except ModelFolderError:
+        content = None
+    files = content.get("files") if isinstance(content, dict) else None
+    return {MANIFEST, *(files if isinstance(files, dict) else ())}
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:

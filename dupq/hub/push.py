@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupq.errors import DupqError, ModelFolderError, OutputError
+from dupq.errors import DupqError, InputError, ModelFolderError, OutputError
 from dupq.hub.card import CARD, render_card
 from dupq.hub.folder import open_folder, read_report
 from dupq.hub.manifest import MANIFEST, PAGES, REPORT, read_manifest, with_checksum
@@ -25,6 +26,11 @@ Token = str | bool | None
 STOCK_FILES = ("*.json", "*.safetensors", "*.txt")
 STOCK_IGNORED = ("onnx/*", "openvino/*", "coreml/*")
 """Files of a network of sentence-transformers, and its other forms, in a repository without `dupq.json`."""
+
+_NO_TAG = re.compile(
+    r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|(^|/)\.|\.lock(/|$)|^[-/]|[./]$|^@?$"  # git check-ref-format
+)
+"""Pattern that is found in every name that git refuses for a tag."""
 
 _LOG_IN = "log in (`hf auth login`), or set HF_TOKEN"
 
@@ -87,25 +93,29 @@ def push(
 ) -> Pushed:
     """Push a pipeline folder to the Hub in one commit.
 
-    It holds exactly the files that the manifest lists.
-    Files of an earlier pipeline that this one lacks are deleted in the same commit; other files of the repository stay.
-    An interrupted push leaves the repository as it was; a second push does not send large files again.
+    It holds exactly the files that the manifest lists. Files of an earlier pipeline that this one lacks are deleted in
+    the same commit; other files of the repository stay. A push that is interrupted before its commit leaves all files
+    as they were; a second push does not send large files again.
 
     Args:
         folder: A pipeline folder; verified first.
         name: owner/name, or a name of your own; made if it is not there.
         private: True: made private, and a public repository of that name is refused. None: the account's default.
         branch: Made if it is not there; the default branch if None.
-        tag: Tag to set on the commit; must be new.
+        tag: Tag to set on the commit; must be new, and a valid name in git.
         token: See `Token`.
         message: Message of the commit.
 
     Raises:
+        InputError: The tag is no valid name in git.
         ModelFolderError: The folder is damaged or was altered, its card included.
-        OutputError: The Hub refuses it; with the reason and a hint. The repository stays as it was.
+        OutputError: The Hub refuses it; with the reason and a hint. All files stay as they were, unless only the
+            tag could not be set: then the error names the commit.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    if tag is not None and _NO_TAG.search(tag):
+        raise InputError(f"tag must be a valid name in git, got {tag!r:.80}", hint="give one such as v1.0")
     folder = Path(folder)
     content = open_folder(folder)
     api = _api(token)
@@ -130,8 +140,16 @@ def push(
             revision=branch,
             parent_commit=parent,  # so that two who push at once do not mix their files
         )
-        if tag is not None:
-            api.create_tag(repository, tag=tag, revision=commit.oid)
+    if tag is not None:
+        try:
+            with _hub_errors(OutputError, name, branch, token):
+                api.create_tag(repository, tag=tag, revision=commit.oid)
+        except OutputError as error:
+            raise OutputError(
+                f"the commit {commit.oid} was made, but its tag was not set ({_first_line(error.__cause__ or error)})",
+                location=name,
+                hint=f"set it with huggingface_hub.create_tag({repository!r}, tag={tag!r}, revision={commit.oid!r})",
+            ) from error
     return Pushed(repository, commit.oid, commit.commit_url, len(sources))
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from dupq.data.text import check_text
 from dupq.errors import DupqError
 from dupq.index.flags import FlagReport
-from dupq.index.question_index import QuestionIndex
+from dupq.index.question_index import K, QuestionIndex
 from dupq.pipeline import DuplicatePipeline
 from dupq.types import PairScore
 
@@ -93,7 +93,7 @@ class ModelExecutor:
 
     Args:
         pipeline, index: The pipeline and the index.
-        batch: Pairs or texts of one call of the model.
+        batch: Pairs of one call of the model, those of texts and their candidates included.
         max_waiting: Pairs and texts that may wait; a request that finds more waiting is refused.
         observe: Called with the size of each batch.
     """
@@ -135,6 +135,14 @@ class ModelExecutor:
     def alive(self) -> bool:
         """True while the thread runs."""
         return self._thread.is_alive() and not self._closed
+
+    def flagged_at_once(self, k: int | None = None) -> int:
+        """Return the number of texts whose k candidates each fill a batch, at least 1.
+
+        Args:
+            k: Stored questions for each text; None: as in `QuestionIndex.flag`.
+        """
+        return max(1, self.batch // (k or self.pipeline.candidate_rule.neighbours or K))
 
     async def score(self, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
         """Return the scores of n pairs, in their order.
@@ -294,10 +302,10 @@ class ModelExecutor:
         if not self._requests:
             return []
         key = self._requests[0].key
-        alike = [request for request in self._requests if request.key == key][: self.batch]
+        size = room = self.batch if key[0] == "score" else self.flagged_at_once(key[1])
+        alike = [request for request in self._requests if request.key == key][:size]
         before = {id(request): request.taken for request in alike}
-        room = self.batch
-        for share in (self.batch // len(alike), self.batch):  # what small ones leave of their share, the first ones get
+        for share in (size // len(alike), size):  # what small ones leave of their share, the first ones get
             for request in alike:
                 count = min(share, request.left, room)
                 request.taken += count

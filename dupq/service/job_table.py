@@ -41,6 +41,8 @@ PURGE = 1000
 """Ended jobs that one transaction deletes, so that no other writer waits long."""
 MAX_ERROR = 2000
 """Characters of an error that are kept."""
+SERIAL = ("upsert", "delete")
+"""Kinds of which no two jobs with one payload, which are those of one post, are leased at the same time."""
 META = "service_last_job"
 
 
@@ -67,7 +69,8 @@ class Job:
 
     Attributes:
         number: Number in the table, from 1; older jobs have lower ones.
-        kind: Kind, which names its handler.
+        kind: Kind, which names its handler. Kinds that differ after a colon, such as "deliver:RECEIVER", are one
+            family, and take turns like any others.
         key: Unique name.
         payload: What the handler gets.
         state: "waiting", "running", "done", "dead" or "discarded".
@@ -87,6 +90,11 @@ class Job:
     error: str | None
     created: str
     ended: str | None
+
+    @property
+    def family(self) -> str:
+        """Kind without what follows a colon."""
+        return self.kind.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +188,7 @@ class JobTable:
             state: Only of this state; None: of all.
             limit: Maximum number of jobs.
             after: Number of the last job that was seen; older ones follow. None: from the newest on.
-            kind: Only of this kind; None: of all.
+            kind: Only of this kind or family; None: of all.
         """
         conditions: builtins.list[str] = []
         values: builtins.list[object] = []
@@ -191,8 +199,9 @@ class JobTable:
             conditions.append("number<?")
             values.append(as_int(after, "after", 0))
         if kind is not None:
-            conditions.append("kind=?")
-            values.append(without_nul(kind, "kind"))
+            family = f"{without_nul(kind, 'kind')}:"
+            conditions.append("(kind=? OR substr(kind, 1, ?)=?)")
+            values += [kind, len(family), family]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._store.reading() as view:
             rows = view.session.run(
@@ -247,7 +256,8 @@ class JobTable:
         """Lease the next job of these kinds, or return None if none is ready.
 
         A job of the first kind in `kinds` that has one is leased. Within a kind, a job whose lease has ended comes
-        first, then one that is due again, then the oldest.
+        first, then one that is due again, then the oldest. A job on a post waits while another one on it is leased, by
+        whatever process.
 
         Args:
             kinds: Kinds of jobs, the preferred first.
@@ -385,19 +395,29 @@ def _ready(
     busy: Collection[int],
 ) -> int | None:
     """Return the number of the next job of a kind, or None."""
+    last = now + 2 * lease_seconds
+    free = ""
+    held: tuple[object, ...] = ()
+    if kind in SERIAL:
+        marks = ",".join("?" * len(SERIAL))
+        free = (
+            " AND payload NOT IN (SELECT payload FROM service_jobs"
+            f" WHERE state='running' AND kind IN ({marks}) AND lease_ends>? AND lease_ends<=?)"
+        )
+        held = (*SERIAL, now, last)
     ended = run(
-        "SELECT number FROM service_jobs WHERE state='running' AND kind=? AND (lease_ends<=? OR lease_ends>?)"
+        f"SELECT number FROM service_jobs WHERE state='running' AND kind=?{free} AND (lease_ends<=? OR lease_ends>?)"
         " ORDER BY number",
-        (kind, now, now + 2 * lease_seconds),
+        (kind, *held, now, last),
     )
     for (number,) in ended:
         if number not in busy:
             return int(number)
-    statement = "SELECT number FROM service_jobs WHERE state='waiting' AND kind=? AND "
+    statement = f"SELECT number FROM service_jobs WHERE state='waiting' AND kind=?{free} AND "
     found = (
-        run(f"{statement}due>0 AND due<=? ORDER BY due, number LIMIT 1", (kind, now))
-        or run(f"{statement}due>? AND attempts>0 ORDER BY due, number LIMIT 1", (kind, now + MAX_PAUSE_SECONDS))
-        or run(f"{statement}due=0 ORDER BY number LIMIT 1", (kind,))
+        run(f"{statement}due>0 AND due<=? ORDER BY due, number LIMIT 1", (kind, *held, now))
+        or run(f"{statement}due>? AND attempts>0 ORDER BY due, number LIMIT 1", (kind, *held, now + MAX_PAUSE_SECONDS))
+        or run(f"{statement}due=0 ORDER BY number LIMIT 1", (kind, *held))
     )
     return int(found[0][0]) if found else None
 

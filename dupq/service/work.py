@@ -17,7 +17,7 @@ from dupq.index.flags import Flag, FlagReport
 from dupq.index.new_questions import checked_questions
 from dupq.index.stores.base import NewQuestion, StoredQuestion, Written
 from dupq.models.batching import chunks
-from dupq.service.webhooks.outgoing import check_receivers, deliver, emit
+from dupq.service.webhooks.outgoing import check_receivers, deliver, delivery_kinds, emit
 from dupq.service.webhooks.posts import compose, find_post, settle
 from dupq.types import Id
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Questions that are added as one unit of the model's thread, and decided by one job."""
-DECIDE_UNIT = 4
-"""Questions that are decided as one unit of the model's thread; a request waits for no more."""
 
 
 def register(service: Service) -> None:
@@ -41,8 +39,9 @@ def register(service: Service) -> None:
     jobs.handle("upsert", lambda payload: follow_post(service, payload))
     jobs.handle("delete", lambda payload: follow_post(service, payload))
     jobs.handle("decide", lambda payload: decide(service, payload))
-    jobs.handle("deliver", lambda payload: deliver(service, payload), lane="events")
-    jobs.observe = lambda kind, outcome: service.metrics.jobs.labels(kind, outcome).inc()
+    for kind in delivery_kinds(service):
+        jobs.handle(kind, lambda payload: deliver(service, payload), lane="events")
+    jobs.observe = lambda kind, outcome: service.metrics.jobs.labels(kind.partition(":")[0], outcome).inc()
 
 
 def add_questions(service: Service, questions: Sequence[NewQuestion], *, decide: bool) -> Written:
@@ -93,8 +92,9 @@ def _put(service: Service, rows: Sequence[NewQuestion], decide: bool) -> Written
         details=[row.details for row in rows],
     )
     if decide and (slots := _undecided(service, ids)):
-        # A slot is a text of a question, so a text has one job however often it is sent.
-        name = hashlib.sha256(",".join(map(str, sorted(slots))).encode()).hexdigest()[:32]
+        # A slot is a text of a question, so a text has one job of a pipeline however often it is sent.
+        content = [service.pipeline.fingerprint, *map(str, sorted(slots))]
+        name = hashlib.sha256(",".join(content).encode()).hexdigest()[:32]
         service.jobs.add("decide", f"decide:{name}", {"ids": [*slots.values()]})
     return written
 
@@ -116,7 +116,7 @@ def _undecided(service: Service, ids: Sequence[Id]) -> dict[int, Id]:
 def follow_post(service: Service, payload: Mapping[str, Any]) -> None:
     """Bring the index to the state of a post.
 
-    All of it runs in the one thread of the model, so two jobs on a post never mix, and the later state stays.
+    The table leases one job on a post at a time, to whatever process, so two never mix, and the later state stays.
     """
     id_: Id = payload["id"]
     service.executor.call(lambda: _follow(service, id_))
@@ -129,9 +129,10 @@ def _follow(service: Service, id_: Id) -> None:
     stored = service.index.questions([id_]).get(id_)
     if not post.wanted:
         if stored is not None:
-            if not post.deleted:
-                # A hidden post may be shown again by an event that has no text.
-                settle(service.store, id_, post.number, {**_fields(stored), **(post.pending or {})})
+            # A hidden post may be shown again by an event that has no text.
+            kept = {**_fields(stored), **(post.pending or {})}
+            if not post.deleted and not settle(service.store, id_, post.number, kept):
+                return  # it has changed meanwhile, and the job of that change needs the stored fields
             service.index.remove([id_])
         return
     if not post.pending:
@@ -139,6 +140,7 @@ def _follow(service: Service, id_: Id) -> None:
     question = compose(id_, post.pending, stored, service.settings)
     if question is not None:
         _put(service, [question], service.settings.decide_new)
+        # Fields of a post that has changed meanwhile stay pending; the job of that change follows this one.
         settle(service.store, id_, post.number, None)
 
 
@@ -155,7 +157,7 @@ def decide(service: Service, payload: Mapping[str, Any]) -> None:
     One event is sent for each pair that is decided "duplicate".
     """
     ids: list[Id] = payload["ids"]
-    for part in chunks(len(ids), DECIDE_UNIT):
+    for part in chunks(len(ids), service.executor.flagged_at_once()):
         for report, id_ in _decided(service, ids[part]):
             emit_flags(service, id_, report)
 

@@ -129,3 +129,12 @@ def test_a_bad_number_names_its_row(tmp_path: Path, value: str) -> None:
     file.write_text(f"id,text,views\n1,Why?,1\n2,How?,{value}\n")
     with pytest.raises(InputError, match="row 2, column 'views': views must be a whole number of at least 0"):
         list(read_questions(file, details=True))
+
+
+def test_a_bad_row_does_not_take_the_id_of_a_good_one(tmp_path: Path) -> None:
+    file = tmp_path / "posts.csv"
+    file.write_text("id,text,views\n1,Why?,many\n1,Why?,7\n2,How?,x\n2,How so?,8\n")
+    report = ReadReport(skip_bad=True)
+    found = list(read_questions(file, details=True, report=report))
+    assert [(question.id, question.details) for question in found] == [("1", {"views": 7}), ("2", {"views": 8})]
+    assert (report.rows, report.rejected) == (4, 2)

@@ -402,3 +402,12 @@ def test_an_id_twice_in_a_dump_is_an_error_that_names_both_lines(tmp_path: Path)
     (tmp_path / "Posts.xml").write_text(f"<posts>\n{row.format('Why?')}\n{row.format('How?')}\n</posts>")
     with pytest.raises(InputError, match=r"Posts\.xml, line 3: the id 1 has two texts \(lines 2 and 3\)"):
         read(tmp_path)
+
+
+def test_an_id_twice_on_one_line_of_a_dump_is_read_once(tmp_path: Path) -> None:
+    row = '<row Id="1" PostTypeId="1" Title="{}" />'
+    (tmp_path / "Posts.xml").write_text(f"<posts>{row.format('Why?') * 2}{row.format('How?')}</posts>")
+    found, report = read(tmp_path, skip_bad=True)
+    assert [question.text for question in found] == ["Why?"]
+    assert "hold the same text" in report.reasons[0]
+    assert "the id 1 has two texts" in report.reasons[1]

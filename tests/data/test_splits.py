@@ -160,6 +160,26 @@ def test_an_earlier_split_leaves_no_file_behind(source: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["train", "extra"])
+def test_a_split_neither_replaces_nor_removes_its_source(source: Path, tmp_path: Path, name: str) -> None:
+    folder, halves = tmp_path / "data", SplitSettings({"train": 0.5, "test": 0.5})
+    split_file(source, folder, SplitSettings({name: 0.5, "other": 0.5}, seed=1))
+    (tmp_path / "link.jsonl").symlink_to(folder / f"{name}.jsonl")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for mine in (folder / f"{name}.jsonl", tmp_path / "link.jsonl"):
+        with pytest.raises(InputError, match=f"got {name}.jsonl in"):
+            split_file(mine, folder, halves)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    # Without an earlier split, only a name that is written is refused.
+    (folder / "split.json").unlink()
+    if name == "train":
+        with pytest.raises(InputError, match=r"got train\.jsonl in"):
+            split_file(folder / "train.jsonl", folder, halves)
+    else:
+        split_file(folder / "extra.jsonl", folder, halves)
+    assert (folder / f"{name}.jsonl").read_bytes() == before[f"{name}.jsonl"]
+
+
 def test_a_damaged_earlier_split_is_told(source: Path, tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text("{")
     with pytest.raises(OutputError, match="the earlier split there cannot be replaced"):

@@ -96,7 +96,12 @@ OUTSIDE = """<?xml version="1.0"?>
         ('<posts>\n<row Id="1" PostTypeId="1" Title="&b;" /></posts>', "line 2: damaged XML .undefined entity"),
         ('<posts>\n<row Id="1" PostTypeId="1" Title="Why?" />\n', "damaged XML"),
         ("", "damaged XML"),
-        ('<posts><row Id="x" PostTypeId="1" Title="Why?" /></posts>', "Id must be a number, got 'x'"),
+        (
+            '<posts><row Id="x" PostTypeId="1" Title="Why?" /></posts>',
+            "Id must be a whole number of at most 19 digits, got 'x'",
+        ),
+        ('<posts><row Id="--5" PostTypeId="1" Title="Why?" /></posts>', "Id must be a whole number .*, got '--5'"),
+        (f'<posts><row Id="{"1" * 5000}" PostTypeId="1" Title="Why?" /></posts>', "Id must be a whole number"),
         ('<posts>\n<row Id="1" PostTypeId="1" Title=" " /></posts>', "line 2: the text is blank"),
         ('<posts>\n<row Id="1" PostTypeId="1" /></posts>', "line 2: the text is missing"),
     ],
@@ -112,6 +117,15 @@ def test_bad_titles_can_be_left_out(tmp_path: Path) -> None:
     report = ReadReport(True)
     assert [post.id for post in read_posts(tmp_path, report)] == [1, 3]
     assert report.rejected == 1
+
+
+def test_bad_ids_can_be_left_out(tmp_path: Path) -> None:
+    ids = ("--5", "5-", "-", "1" * 5000, "\u0665", "-7", "9" * 19)
+    rows = "".join(f'<row Id="{id_}" PostTypeId="1" Title="Why?" />\n' for id_ in ids)
+    (tmp_path / "Posts.xml").write_text(f"<posts>{rows}</posts>", encoding="utf-8")
+    report = ReadReport(True)
+    assert [post.id for post in read_posts(tmp_path, report)] == [-7, int("9" * 19)]
+    assert report.rejected == 5
 
 
 def test_missing_files_are_one_clear_error(tmp_path: Path) -> None:

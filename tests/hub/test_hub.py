@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dupq.errors import InputError
 from dupq.hub.folder import open_folder
+from dupq.hub.push import _NO_TAG, push
 from dupq.pipeline import DuplicatePipeline
 from tests.hub.conftest import Answer, Run, RunSeveral, command, environment
 from tests.hub.loopback import File, Hub, RefusalError
@@ -256,6 +258,34 @@ def test_branch_and_tag(hub: Hub, run_several: RunSeveral, saved: Path) -> None:
     assert "verified" in done(inspected)
     told(same_tag, "it has a tag v2 already")
     told(unknown, "has no revision 'v3'")
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["v1 beta", "", "a..b", "/v1", "v1/", ".v1", "v1.", "a/.b", "v1.lock", "v~1", "v^1", "v:1", "v?", "v*", "v[1",
+     "v\\1", "v\n", "@", "a@{b", "-v1", "a//b"],
+)  # fmt: skip
+def test_a_tag_that_git_refuses_is_refused_before_the_commit(saved: Path, tag: str) -> None:
+    with pytest.raises(InputError, match="tag must be a valid name in git"):
+        push(saved, ID, tag=tag)
+
+
+@pytest.mark.parametrize("tag", ["v1", "v1.0-beta_2", "release/1", "2024-05-01", "a@b", "häufig"])
+def test_names_that_git_takes_are_no_bad_tags(tag: str) -> None:
+    assert not _NO_TAG.search(tag)
+
+
+def test_a_tag_that_is_refused_after_the_commit_names_the_commit(hub: Hub, run: Run, saved: Path) -> None:
+    def fail(method: str, path: str) -> None:
+        if "/tag/" in path:
+            raise RefusalError(409, message="Tag already exists")
+
+    hub.before = fail
+    answer = run("model", "push", saved, ID, "--tag", "v1")
+    commit = hub.repositories[ID].branches["main"]
+    told(answer, f"the commit {commit} was made, but its tag was not set", "409", "create_tag(", f"revision='{commit}'")
+    assert hub.repositories[ID].titles == ["initial commit", "Share a dupq pipeline"]
+    assert not hub.repositories[ID].tags
 
 
 def test_what_the_hub_refuses_is_told_each_in_its_own_words(hub: Hub, run_several: RunSeveral, saved: Path) -> None:

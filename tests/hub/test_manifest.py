@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dupq.errors import ModelFolderError, OutputError
-from dupq.hub.folder import open_folder, replacing_folder, write_manifest
+from dupq.hub.folder import open_folder, replacing_folder, require_place, write_manifest
 from dupq.hub.manifest import FORMAT, MANIFEST, checksum
 
 CONTENT: dict[str, Any] = {
@@ -334,6 +334,44 @@ def test_an_older_folder_is_replaced_and_what_lay_beside_its_files_stays(folder:
     assert (folder / ".git/HEAD").read_text() == "ref"
     assert (folder / "LICENSE").read_text() == "free"
     assert open_folder(folder)["base_rate"] == 0.25
+
+
+@pytest.mark.parametrize(
+    "name", ["labels.csv", "notes/todo.txt", "cross-encoder/notes.md", "cross-encoder/.env", "model.safetensors"]
+)
+def test_a_folder_with_a_file_that_a_save_would_remove_is_not_replaced(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"got {name}") as caught, replacing_folder(folder) as beside:
+        make_folder(beside, base_rate=0.25)
+    assert "move the file" in str(caught.value)
+    assert (folder / name).read_text() == "mine"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_with_a_link_to_data_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (folder / "data").symlink_to(tmp_path / "data")
+    with pytest.raises(OutputError, match="got data"):
+        require_place(folder)
+
+
+def test_a_folder_of_an_older_format_and_one_with_hidden_files_are_replaced(folder: Path) -> None:
+    reseal(folder, lambda content: content.update(format=FORMAT - 1))
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "download").write_text("")
+    (folder / ".gitattributes").write_text("")
+    (folder / "empty").mkdir()
+    with replacing_folder(folder) as beside:
+        make_folder(beside)
+    open_folder(folder)
+    assert (folder / ".cache" / "download").is_file()
+
+
+def test_a_folder_with_an_unreadable_manifest_is_not_replaced(folder: Path) -> None:
+    (folder / MANIFEST).write_text("{")
+    with pytest.raises(OutputError, match=r"got cross-encoder/config\.json and 4 more"):
+        require_place(folder)
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), ValueError("bad")])

@@ -190,7 +190,22 @@ def test_kinds_take_turns(gated: ModelExecutor, gate: Gate) -> None:
 
     asyncio.run(all_())
     kinds = ["flag" if batch[0][0].startswith("flag") else "score" for batch in gate.batches]
-    assert kinds == ["score", "score", "flag", "score", "flag", "flag"]
+    assert kinds == ["score", "score", "flag", "score", *["flag"] * 5]
+
+
+def test_a_batch_of_flags_has_no_more_pairs_than_one_of_scores(gated: ModelExecutor, gate: Gate) -> None:
+    async def all_() -> None:
+        gate.open.set()
+        for k in (1, 2, 3, 9):
+            assert len(await gated.flag([f"flag {number}" for number in range(5)], k=k)) == 5
+
+    asyncio.run(all_())
+    assert [(len(batch), batch[0][1]) for batch in gate.batches] == [
+        *[(4, 1), (1, 1)],
+        *[(2, 2), (2, 2), (1, 2)],
+        *[(1, 3)] * 5,
+        *[(1, 9)] * 5,
+    ]
 
 
 def test_other_work_does_not_starve(gated: ModelExecutor, gate: Gate) -> None:

@@ -230,6 +230,32 @@ def test_kinds_are_taken_in_the_order_that_is_asked_for_and_the_oldest_first(tab
     assert [claimed(table, "a", "b").number for _ in range(3)] == [1, 3, 5]
 
 
+def test_two_jobs_on_a_post_are_not_leased_at_the_same_time(table: JobTable, clock: Clock) -> None:
+    table.add("upsert", "post:1:1", {"id": 1})
+    table.add("delete", "post:1:2", {"id": 1})
+    table.add("upsert", "post:1:3", {"id": 1})
+    table.add("upsert", "post:2:1", {"id": "1"})
+    first = claimed(table, "upsert", "delete")
+    assert first.number == 1
+    assert claimed(table, "delete", "upsert").number == 4, "another post"
+    assert table.claim(["delete", "upsert"]) is None
+    clock.now += LEASE_SECONDS + 1
+    later = claimed(table, "delete")
+    assert later.number == 2, "a lease that has ended holds nothing back"
+    assert claimed(table, "upsert").number == 4
+    assert table.claim(["upsert", "delete"]) is None, "nor is it taken over meanwhile"
+    table.finish(later)
+    assert claimed(table, "upsert").number == 1
+
+
+def test_jobs_of_a_family_are_listed_together(table: JobTable) -> None:
+    for kind in ("send", "send:one", "send:two", "sender", "send%"):
+        table.add(kind, kind, {})
+    assert {job.kind for job in table.list(kind="send")} == {"send", "send:one", "send:two"}
+    assert [job.kind for job in table.list(kind="send:one")] == ["send:one"]
+    assert {job.family for job in table.list(kind="send")} == {"send"}
+
+
 def test_ended_jobs_are_purged_and_numbers_are_not_used_twice(table: JobTable, clock: Clock) -> None:
     table.add("a", "one", {})
     table.add("a", "dead", {})

@@ -20,10 +20,13 @@ from dupq.index.stores.base import NewQuestion
 from dupq.pipeline import DuplicatePipeline
 from dupq.service import work
 from dupq.service.app import open_service
+from dupq.service.job_table import LaterError, add_job
 from dupq.service.settings import ServiceSettings
 from dupq.service.state import Service
+from dupq.service.webhooks.outgoing import emit, receiver
 from dupq.service.work import add_questions, decide
-from tests.service.webhooks.payloads import SECRET, discourse_post, send_discourse
+from tests.fakes import WordEmbedder, WordScorer
+from tests.service.webhooks.payloads import SECRET, discourse_post, discourse_topic, send_discourse
 
 Open = Callable[..., tuple[Service, TestClient]]
 WEBHOOK_SECRET = "whsec_" + "c2VjcmV0" * 6
@@ -42,7 +45,7 @@ def idle(open_: Open) -> Service:
 
 
 def of_kind(service: Service, kind: str) -> list[dict[str, Any]]:
-    return [job.payload for job in reversed(service.jobs.list(None, 1000)) if job.kind == kind]
+    return [job.payload for job in reversed(service.jobs.list(None, 1000, kind=kind))]
 
 
 def test_questions_are_stored_with_jobs_of_32_that_decide_them(idle: Service) -> None:
@@ -65,6 +68,28 @@ def test_a_repetition_adds_no_work(idle: Service) -> None:
     add_questions(idle, changed, decide=True)
     add_questions(idle, questions(6)[5:], decide=True)  # back to the first text, which has a new slot
     assert [job["ids"] for job in of_kind(idle, "decide")[2:]] == [[5], [5]]
+
+
+def test_another_pipeline_decides_what_is_sent_again(idle: Service) -> None:
+    add_questions(idle, questions(2), decide=True)
+    decide(idle, of_kind(idle, "decide")[0])
+    idle.pipeline = DuplicatePipeline(WordScorer(fingerprint="another"), WordEmbedder())
+    for _ in range(2):
+        assert add_questions(idle, questions(2), decide=True).unchanged == 2
+    assert [job["ids"] for job in of_kind(idle, "decide")] == [[0, 1], [0, 1]]
+
+
+def test_questions_are_decided_by_units_of_a_batch_of_pairs(idle: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_questions(idle, questions(8), decide=True)
+    flag, units = idle.index.flag_stored, []
+
+    def count(ids: Any) -> Any:
+        units.append(len(ids))
+        return flag(ids)
+
+    monkeypatch.setattr(idle.index, "flag_stored", count)
+    decide(idle, {"ids": list(range(8))})
+    assert units == [3, 3, 2], "10 candidates each, of 32 pairs"
 
 
 def test_without_decide_there_is_no_job(idle: Service) -> None:
@@ -242,6 +267,99 @@ def test_two_jobs_on_a_post_leave_its_last_state(open_: Open, monkeypatch: pytes
     for job in of_kind(service, "upsert"):
         work.follow_post(service, job)
     assert service.index.questions(["discourse:forum.example:7"]).popitem()[1].text == "The second title?"
+
+
+def run_one(service: Service) -> bool:
+    """Run the next job on a post, as a worker would."""
+    lease = service.jobs.claim(["upsert", "delete"])
+    if lease is None:
+        return False
+    work.follow_post(service, lease.payload)
+    assert service.jobs.finish(lease)
+    return True
+
+
+@pytest.mark.parametrize("event", ["post_edited", "post_destroyed"])
+def test_two_services_on_a_store_leave_the_last_state_of_a_post(
+    open_: Open, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    service, client = open_(discourse_secret=SECRET, workers=0)
+    other, _ = open_(discourse_secret=SECRET, workers=0)
+    put = work._put
+    send_discourse(client, "post_created", discourse_post(), 1)
+
+    def slow(service: Service, rows: Any, decide: bool) -> Any:
+        monkeypatch.setattr(work, "_put", put)
+        send_discourse(client, event, discourse_post(version=2, topic_title="The second title?"), 2)
+        assert not run_one(other), "a job on the post is leased"
+        return put(service, rows, decide)
+
+    monkeypatch.setattr(work, "_put", slow)
+    assert run_one(service)
+    assert run_one(other)
+    texts = [question.text for question in service.index.questions(["discourse:forum.example:7"]).values()]
+    assert texts == (["The second title?"] if event == "post_edited" else [])
+
+
+def test_a_post_that_is_shown_again_while_it_is_hidden_keeps_its_text(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, client = open_(discourse_secret=SECRET, workers=0)
+    send_discourse(client, "post_created", discourse_post(), 1)
+    assert run_one(service)
+    send_discourse(client, "topic_visible_status_updated", discourse_topic(visible=False), 2)
+    settle = work.settle
+
+    def slow(*args: Any) -> bool:
+        monkeypatch.setattr(work, "settle", settle)
+        send_discourse(client, "topic_visible_status_updated", discourse_topic(), 3)
+        return settle(*args)
+
+    monkeypatch.setattr(work, "settle", slow)
+    while run_one(service):
+        pass
+    (stored,) = service.index.questions(["discourse:forum.example:7"]).values()
+    assert (stored.details or {})["body"] == "I tried the usual ways, and none helped."
+
+
+def test_a_receiver_that_hangs_does_not_hold_back_the_others(open_: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, well = map(receiver, URLS)
+    order: list[str] = []
+
+    def send(service: Service, payload: Any) -> None:
+        order.append(payload["receiver"])
+        if payload["receiver"] == dead:
+            raise LaterError("no answer", 3600.0)
+
+    monkeypatch.setattr(work, "deliver", send)
+    service, _ = open_(workers=0, webhook_urls=URLS, webhook_secret=WEBHOOK_SECRET)
+    for number in range(5):
+        emit(service, "flagged", f"flagged:{number}", {})
+    # All that could not be delivered is due again.
+    service.store.write(
+        lambda transaction: transaction.session.run(
+            "UPDATE service_jobs SET due=1, attempts=1 WHERE key LIKE ?", (f"deliver:{dead}:%",)
+        )
+    )
+    service.jobs.start(1)
+    end = time.monotonic() + 60
+    while len(order) < 10:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    service.jobs.stop(60)
+    assert sorted(order[:2]) == sorted((dead, well))
+    assert order.count(dead) == order.count(well) == 5
+
+
+def test_events_of_earlier_versions_and_of_former_receivers_are_done(idle: Service, open_: Open) -> None:
+    emit(idle, "flagged", "flagged:1", {})
+    idle.store.write(lambda transaction: add_job(transaction, "deliver", "old", {"receiver": "gone", "key": "1"}))
+    service, _ = open_(workers=1, webhook_urls=(), webhook_secret=WEBHOOK_SECRET)
+    end = time.monotonic() + 60
+    while service.jobs.counts()["dead"] < 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert {job.error for job in service.jobs.list("dead")} == {"the address is no longer in the settings"}
 
 
 @pytest.mark.postgres

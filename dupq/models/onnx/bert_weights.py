@@ -96,7 +96,7 @@ def read_bert(folder: str | Path) -> Bert:
 
     Raises:
         ModelFolderError: It is damaged or unsafe, or no BERT with mean or first-token pooling, at most a linear map
-            behind that, and one output if it is a classifier.
+            behind that, no default prompt, and one output if it is a classifier.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -112,6 +112,8 @@ def read_bert(folder: str | Path) -> Bert:
         _refuse(folder, f"its encoder is a {config.get('model_type')!r}")
     if config.get("hidden_act") != "gelu":
         _refuse(folder, f"its activation is {config.get('hidden_act')!r}")
+    if prompt := _default_prompt(folder):
+        _refuse(folder, f"it puts the prompt {prompt!r} before every text")
     try:
         raw = load_file(folder / "model.safetensors")
         tensors = {
@@ -144,6 +146,14 @@ def read_bert(folder: str | Path) -> Bert:
 
 def _refuse(folder: Path, message: str) -> NoReturn:
     raise ModelFolderError(message, location=str(folder), hint=_STOCK)
+
+
+def _default_prompt(folder: Path) -> str | None:
+    """Return the text that sentence-transformers puts before every input."""
+    path = folder / "config_sentence_transformers.json"
+    config = read_json(path) if path.is_file() else {}
+    prompt: str | None = (config.get("prompts") or {}).get(config.get("default_prompt_name"))
+    return prompt
 
 
 def _max_length(folder: Path, config: Mapping[str, Any]) -> int:

@@ -44,7 +44,7 @@ def export(
         deviation of the score).
 
     Raises:
-        ModelFolderError: The network is damaged, unsafe, or no stock BERT.
+        ModelFolderError: The network is damaged, unsafe, no stock BERT, or has a default prompt.
         InputError: There are fewer than two distinct pairs, or onnx is not installed.
     """
     require_extra("export", "the int8 form")

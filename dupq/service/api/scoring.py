@@ -17,7 +17,7 @@ from dupq.service.api.strict_json import StrictRoute
 from dupq.service.problems import ProblemError
 from dupq.service.schemas import Explained, ExplainRequest, FlaggedQuestion, FlagRequest, ScoredPair, ScoreRequest
 from dupq.service.state import Service, service_of
-from dupq.service.work import DECIDE_UNIT, emit_flags
+from dupq.service.work import emit_flags
 from dupq.types import Id
 
 router = APIRouter(prefix="/v1", tags=["scoring"], route_class=StrictRoute)
@@ -87,7 +87,7 @@ async def _decided(ids: list[Id], body: FlagRequest, service: Service) -> list[d
     """
     _require(ids, await run_in_threadpool(service.index.questions, ids))
     found: list[dict[str, Any]] = []
-    for part in chunks(len(ids), DECIDE_UNIT):
+    for part in chunks(len(ids), service.executor.flagged_at_once(body.k)):
         flag_stored = partial(service.index.flag_stored, ids[part], k=body.k, min_cosine=body.min_cosine)
         for id_, report in zip(ids[part], await service.executor.run(flag_stored), strict=True):
             await run_in_threadpool(emit_flags, service, id_, report)

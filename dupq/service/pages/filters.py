@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -21,6 +22,7 @@ SHOWN = {
 """Value of `show` -> the pairs that it stands for."""
 DECISIONS = ("duplicate", "review", "distinct")
 MAX_TEXT = 200
+_SHARP_S = re.compile("^s+|ss+|s+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Filters:
         """Return a condition on the columns of `decisions`, and its values.
 
         It lets pass pairs that `matches` leaves out. It leaves out a pair that `matches` keeps only if a word is
-        written with compatibility characters, such as the ligature "fi".
+        written with compatibility characters, such as the ligature "fi". "ß" is none of them.
         """
         parts: list[str] = []
         values: list[object] = []
@@ -136,7 +138,8 @@ class Filters:
 
 def _pattern(text: str) -> str:
     escaped = text.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    return f"%{escaped}%"
+    # `normalise` folds "ß" to "ss", of which a word that is half typed may have one.
+    return f"%{_SHARP_S.sub('%', escaped)}%"
 
 
 def _one_of(value: str | None, choices: Mapping[str, object] | tuple[str, ...]) -> str:

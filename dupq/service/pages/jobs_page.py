@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
 from urllib.parse import urlencode, urlsplit
@@ -28,7 +29,7 @@ KINDS = {
     "decide": "Decide new questions",
     "deliver": "Deliver an event",
 }
-"""Kind -> what its jobs do."""
+"""Family of kinds -> what its jobs do."""
 
 Serving = Annotated[Service, Depends(service_of)]
 Number = Annotated[int, Form(ge=1, le=MAX_INT)]
@@ -96,13 +97,13 @@ def _back(state: str, done: str, number: int) -> RedirectResponse:
     return RedirectResponse(f"/jobs?{urlencode({'state': state, 'done': done, 'number': number})}", 303)
 
 
-def _counts(service: Service) -> dict[str, dict[str, int]]:
-    """Return kind -> state -> number of jobs; the known kinds come first."""
-    found: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+def _counts(service: Service) -> dict[str, Counter[str]]:
+    """Return family of kinds -> state -> number of jobs; the known families come first."""
+    found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     with service.store.reading() as view:
         rows = view.session.run("SELECT kind, state, count(*) FROM service_jobs GROUP BY kind, state ORDER BY kind")
     for kind, state, count in rows:
-        found.setdefault(kind, {})[state] = count
+        found.setdefault(kind.partition(":")[0], Counter())[state] += count
     return found
 
 
@@ -116,7 +117,7 @@ def about(job: Job, urls: Sequence[str]) -> str:
         urls: Addresses that get events.
     """
     payload = job.payload
-    if job.kind == "deliver":
+    if job.family == "deliver":
         body = payload.get("body")
         event = str(body.get("type", "")) if isinstance(body, dict) else ""
         hosts = [urlsplit(url).hostname for url in urls if receiver(url) == payload.get("receiver")]

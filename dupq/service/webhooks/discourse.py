@@ -100,7 +100,8 @@ def _of_post(
     if event == "post_destroyed":
         # Some versions of Discourse make the payload after the deletion, when the post has no topic.
         private = post.get("topic_archetype") not in (None, "", REGULAR)
-        return Change(id_, {}, order, moment, deleted=True, known_only=private)
+        deleted_at = parse_date(post.get("deleted_at"), location="post.deleted_at")
+        return Change(id_, {}, order, moment, deleted=True, deleted_at=deleted_at, known_only=private)
     if post.get("deleted_at") is not None and event != "post_recovered":
         raise Ignored("the post is deleted")
     archetype = post.get("topic_archetype") or ""
@@ -134,7 +135,8 @@ def _of_topic(
     id_ = _id(host, number, settings)
     if event == "topic_destroyed":
         private = topic.get("archetype") not in (None, "", REGULAR)
-        return Change(id_, {}, None, moment, deleted=True, known_only=private)
+        deleted_at = parse_date(topic.get("deleted_at"), location="topic.deleted_at")
+        return Change(id_, {}, None, moment, deleted=True, deleted_at=deleted_at, known_only=private)
     if topic.get("deleted_at") is not None and event != "topic_recovered":
         raise Ignored("the topic is deleted")
     archetype = topic.get("archetype") or ""

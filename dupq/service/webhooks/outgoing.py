@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dupq.service.state import Service
 
 Event = Literal["flagged", "verdict", "merged"]
+DELIVER = "deliver"
+"""Family of the kinds of jobs that send events."""
 PREFIX = "whsec_"
 MIN_SECRET = 24
 """Bytes of a secret at least, as Standard Webhooks asks for."""
@@ -68,7 +70,8 @@ def emit(service: Service, event: Event, key: str, data: Mapping[str, Any]) -> N
             name = receiver(url)
             if transaction.meta(GONE + name) != "1":
                 # The address itself may hold a secret, and jobs are listed.
-                add_job(transaction, "deliver", f"deliver:{name}:{key}", {"receiver": name, "key": key, "body": body})
+                payload = {"receiver": name, "key": key, "body": body}
+                add_job(transaction, f"{DELIVER}:{name}", f"deliver:{name}:{key}", payload)
 
     service.store.write(add)
     service.jobs.wake()
@@ -77,6 +80,18 @@ def emit(service: Service, event: Event, key: str, data: Mapping[str, Any]) -> N
 def receiver(url: str) -> str:
     """Return the name of an address in jobs."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def delivery_kinds(service: Service) -> list[str]:
+    """Return the kinds of jobs that send events.
+
+    Each receiver has a kind of its own, so that they take turns: one that hangs does not hold back the others. Those
+    that have left the settings are among them, and so is the kind of all events of earlier versions.
+    """
+    with service.store.reading() as view:
+        stored = view.session.run("SELECT DISTINCT kind FROM service_jobs WHERE kind LIKE ?", (f"{DELIVER}:%",))
+    names = [receiver(url) for url in service.settings.webhook_urls]
+    return [*dict.fromkeys([DELIVER, *(f"{DELIVER}:{name}" for name in names), *(kind for (kind,) in stored)])]
 
 
 def deliver(service: Service, payload: Mapping[str, Any]) -> None:

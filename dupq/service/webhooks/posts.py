@@ -8,12 +8,18 @@ deleted post is not kept.
 Order of events. A version of the forum (a number, or a time) orders the events that have one. Events of a topic in
 Discourse have none; they are ordered by the number of the delivery, field by field. Two events may have the same
 version where an author edits within minutes, which Discourse does not count; their contents differ.
+
+Limits. Discourse repeats a failed delivery under a new number, so the repetition of an event without a version counts
+as the newest, and may bring back an older title. Titles of post events take no precedence over those of topics: newer
+versions of Discourse send an edit of the title alone as `topic_edited` only. A deletion is compared with the last
+recovery where it has a time; some versions of Discourse make the payload before the deletion, without one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,6 +56,7 @@ class Change:
         moment: Number of the delivery, which grows; 0: unknown.
         delivery: Unique name of the delivery, or None.
         deleted: True: deleted; False: recovered; None: the event does not change it.
+        deleted_at: POSIX time of the deletion; None: the event has none.
         final: The post will never come back.
         left_out: Reason -> True if the question is left out for it, such as a private message.
         known_only: The event may concern a private message, and counts for a known question only.
@@ -61,6 +68,7 @@ class Change:
     moment: int = 0
     delivery: str | None = None
     deleted: bool | None = None
+    deleted_at: float | None = None
     final: bool = False
     left_out: dict[str, bool] = field(default_factory=dict)
     known_only: bool = False
@@ -81,6 +89,7 @@ class Post:
         order, moment, digest: Of the last event with a version.
         moments: Field -> delivery that wrote it last, and 1 if that event had a version.
         state_moment: Delivery that deleted or recovered it last.
+        recovered: POSIX time at which an event last recovered it.
         deleted, final, left_out: As of a change.
         deliveries: The last deliveries.
         pending: Fields that are not in the index yet.
@@ -92,6 +101,7 @@ class Post:
     digest: str = ""
     moments: dict[str, list[int]] = field(default_factory=dict)
     state_moment: int = 0
+    recovered: float = 0.0
     deleted: bool = False
     final: bool = False
     left_out: dict[str, bool] = field(default_factory=dict)
@@ -104,8 +114,19 @@ class Post:
         return not self.deleted and not any(self.left_out.values())
 
 
-SEEN = ("order", "moment", "digest", "moments", "state_moment", "deleted", "final", "left_out", "deliveries")
-"""Attributes of a post in the column `seen`."""
+SEEN = (
+    "order",
+    "moment",
+    "digest",
+    "moments",
+    "state_moment",
+    "recovered",
+    "deleted",
+    "final",
+    "left_out",
+    "deliveries",
+)
+"""Attributes of a post in the column `seen`; a row of an earlier version may lack some."""
 
 
 def find_post(store: Store, id_: Id) -> Post | None:
@@ -137,6 +158,8 @@ def _accept(transaction: Transaction, change: Change) -> bool:
     unwelcome = change.known_only or any(change.left_out.values())
     if not rows and unwelcome and not transaction.find([change.id]):
         return False  # nothing of a private message is stored, not even its number
+    if post.deleted and _came_back(transaction, key, post, change):
+        post.deleted = False
     fields = _news(post, change)
     if fields is None:
         return False
@@ -147,6 +170,8 @@ def _accept(transaction: Transaction, change: Change) -> bool:
         post.digest, post.moment = change.digest, max(post.moment, change.moment)
     if change.deleted is not None:
         post.deleted, post.state_moment = change.deleted, max(post.state_moment, change.moment)
+    if change.deleted is False:
+        post.recovered = time.time()
     post.final = change.final
     post.deliveries = [*post.deliveries, *([change.delivery] if change.delivery else [])][-DELIVERIES:]
     for name, value in fields.items():
@@ -158,6 +183,20 @@ def _accept(transaction: Transaction, change: Change) -> bool:
     _write(transaction, key, post)
     add_job(transaction, "upsert" if post.wanted else "delete", f"post:{key}:{post.number}", {"id": change.id})
     return True
+
+
+def _came_back(transaction: Transaction, key: str, post: Post, change: Change) -> bool:
+    """Return True if a deleted post has come back before an event, by `sync`.
+
+    The event must be newer than the deletion. Until the job of the deletion is done, the question is still stored, and
+    has not come back.
+    """
+    newer = change.order is not None and post.order is not None and [*change.order] > post.order
+    unordered = change.order is None and not change.moment
+    if not (newer or unordered or change.moment > post.state_moment):
+        return False
+    jobs = transaction.session.run("SELECT state FROM service_jobs WHERE key=?", (f"post:{key}:{post.number}",))
+    return (not jobs or jobs[0][0] == "done") and bool(transaction.find([change.id]))
 
 
 def _news(post: Post, change: Change) -> dict[str, Any] | None:
@@ -181,7 +220,9 @@ def _news(post: Post, change: Change) -> dict[str, Any] | None:
         if newer is False and not change.moment and not change.deleted:
             return None  # without numbers of deliveries, only a newer version brings a post back
         if change.deleted:
-            return {}
+            # A deletion that was undone is delivered again. Clocks of two machines are compared, so this is not exact.
+            repeated = change.deleted_at is not None and change.deleted_at < post.recovered
+            return None if repeated else {}
     elif post.deleted:
         return None  # a late edit of a deleted post
     elif change.digest == post.digest and not newer and (change.order is not None or not change.moment):

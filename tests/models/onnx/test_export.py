@@ -145,6 +145,23 @@ def test_other_modules_and_poolings_are_refused(bi_folder: Path, tmp_path: Path)
         export(folder, LEFT, RIGHT)
 
 
+@pytest.mark.parametrize("kind", ["bi_folder", "cross_folder"])
+def test_a_default_prompt_is_refused(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(request.getfixturevalue(kind), tmp_path / "network"))
+    path = folder / "config_sentence_transformers.json"
+    config = json.loads(path.read_text())
+
+    def with_default(name: str | None) -> Path:
+        prompts = {"query": "query: ", "document": ""}
+        path.write_text(json.dumps({**config, "prompts": prompts, "default_prompt_name": name}))
+        return folder
+
+    for name in (None, "document"):  # named prompts that no text gets, and one that changes nothing
+        read_bert(with_default(name))
+    with pytest.raises(ModelFolderError, match="it puts the prompt 'query: ' before every text"):
+        export(with_default("query"), LEFT, RIGHT)
+
+
 def test_a_folder_of_before_version_6_is_read(bi_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bi_folder, tmp_path / "network"))
     (folder / "1_Pooling" / "config.json").write_text(

@@ -72,5 +72,11 @@ def test_flags_are_stored_on_request_by_those_who_may_write(filled: Call, servic
     filled("POST", "/v1/flag", {"ids": ["g"], "decide": True}, role="bot")
     assert service.index.decisions_of("g")
     assert "no question has the id 'h'" in filled("POST", "/v1/flag", {"ids": ["h"]}, status=404)["detail"]
-    for body in ({}, {"question": "x", "ids": ["a"]}, {"question": "x", "decide": True}, {"question": "x", "k": 0}):
+    for body in (
+        {},
+        {"question": "x", "ids": ["a"]},
+        {"question": "x", "decide": True},
+        {"question": "x", "k": 0},
+        {"question": "x", "k": 101},
+    ):
         filled("POST", "/v1/flag", body, status=422)

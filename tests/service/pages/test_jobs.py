@@ -9,11 +9,12 @@ from fastapi.testclient import TestClient
 
 from dupq.service.job_table import DeadJobError
 from dupq.service.state import Service
-from dupq.service.webhooks.outgoing import emit
+from dupq.service.webhooks.outgoing import emit, receiver
 from tests.service.pages.person import Person
 
 LogIn = Callable[..., Person]
 SECRET = "https://hooks.example.org/T0KEN-in-the-path"
+DELIVER = f"deliver:{receiver(SECRET)}"
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def running(open_: Callable[..., tuple[Service, TestClient]]) -> tuple[Service, 
 def dead(service: Service) -> Service:
     """One dead delivery, number 1, and two jobs that wait."""
     emit(service, "flagged", "flagged:1:2", {"text": "What is <b>this</b>?"})
-    lease = service.jobs.claim(["deliver"])
+    lease = service.jobs.claim([DELIVER])
     assert lease is not None
     service.jobs.fail(lease, DeadJobError("answered 404 <script>alert(1)</script>"))
     service.jobs.add("upsert", "post:1", {"id": "discourse:forum.example.org:7"})
@@ -64,6 +65,9 @@ def test_jobs_are_listed_by_state_and_kind(dead: Service, log_in: LogIn) -> None
     assert "discourse:forum.example.org:7" not in page
     assert "5 questions" in page
     assert "No job is done of this kind." in person.get("/jobs?state=done&kind=decide")
+    page = person.get("/jobs?state=dead&kind=deliver")
+    assert "Dead: Deliver an event" in page
+    assert "job 1<" in page
     person.get("/jobs?state=odd")
     assert person.status == 422
 
@@ -88,7 +92,7 @@ def test_a_job_is_discarded(dead: Service, log_in: LogIn) -> None:
 
 def test_all_dead_jobs_are_retried_at_once(dead: Service, log_in: LogIn) -> None:
     emit(dead, "flagged", "flagged:3:4", {})
-    lease = dead.jobs.claim(["deliver"])
+    lease = dead.jobs.claim([DELIVER])
     assert lease is not None
     dead.jobs.fail(lease, DeadJobError("gone"))
     person = log_in()

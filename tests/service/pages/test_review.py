@@ -422,7 +422,7 @@ def test_verdicts_and_merges_are_events(open_: Callable[..., tuple[Service, Test
     anna.answer("duplicate", keep="i:102")
     anna.undo()
     with service.store.reading() as view:
-        rows = view.session.run("SELECT payload FROM service_jobs WHERE kind='deliver' ORDER BY number")
+        rows = view.session.run("SELECT payload FROM service_jobs WHERE kind LIKE 'deliver:%' ORDER BY number")
     events = [json.loads(row[0])["body"] for row in rows]
     assert [event["type"] for event in events] == ["verdict", "merged", "verdict"]
     assert events[1]["data"]["canonical"] == 102

@@ -53,6 +53,13 @@ def test_each_filter_keeps_its_pairs_alone(forum: Service) -> None:  # noqa: F81
     assert (301, 302) in found(forum, {"text": "istanbul bags"})  # words of either question
 
 
+@pytest.mark.parametrize("text", ["Straße", "STRASSE", "stras", "se heiss", "name der straße"])
+def test_words_with_a_sharp_s_are_found(forum: Service, text: str) -> None:  # noqa: F811
+    forum.index.add([901, 902], ["Wie heißt die Straße?", "Name der Straße, wie heißt sie?"])
+    forum.index.flag_stored([901])
+    assert (901, 902) in found(forum, {"text": text})
+
+
 def test_filters_stay_while_one_works_through_pairs(
     forum: Service,  # noqa: F811
     browse: Callable[..., Browser],  # noqa: F811

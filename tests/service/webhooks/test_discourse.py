@@ -123,6 +123,37 @@ def test_a_recovery_of_the_topic_alone_brings_its_title_back(client: TestClient,
     assert question(ID).text == "How do I learn Python quickly?"
 
 
+@pytest.mark.parametrize(("event", "body"), [("topic_destroyed", discourse_topic), ("post_destroyed", discourse_post)])
+def test_a_deletion_that_is_delivered_again_does_not_undo_a_later_recovery(
+    client: TestClient, question: Find, event: str, body: Callable[..., Any]
+) -> None:
+    send_discourse(client, "post_created", discourse_post(), 1)
+    send_discourse(client, "topic_recovered", discourse_topic(), 3)  # event 2, the deletion, was answered with an error
+    old, new = body(deleted_at="2026-03-02T10:00:00Z"), body(deleted_at="2999-01-01T00:00:00Z")
+    assert send_discourse(client, event, old, 4).status_code == 200
+    assert question(ID)
+    assert send_discourse(client, event, new, 5).status_code == 202
+    assert question(ID) is None
+
+
+def test_a_deleted_question_that_a_sync_brings_back_is_followed_again(
+    client: TestClient, service: Service, question: Find
+) -> None:
+    send_discourse(client, "post_created", discourse_post(), 1)
+    send_discourse(client, "topic_destroyed", discourse_topic(), 3)
+    assert question(ID) is None
+    service.index.add([ID], ["How do I learn Python quickly?"])
+    assert send_discourse(client, "topic_edited", discourse_topic(title="late"), 2).status_code == 200
+    edited = discourse_post(version=2, topic_title="How do I learn Python?")
+    assert send_discourse(client, "post_edited", edited, 4).status_code == 202
+    assert question(ID).text == "How do I learn Python?"
+    assert send_discourse(client, "topic_destroyed", discourse_topic(), 5).status_code == 202
+    assert question(ID) is None
+    service.index.add([ID], ["How do I learn Python?"])
+    assert send_discourse(client, "topic_destroyed", discourse_topic(), 6).status_code == 202, "it is deleted again"
+    assert question(ID) is None
+
+
 def test_events_of_a_topic_change_its_details_and_title(client: TestClient, question: Find) -> None:
     send_discourse(client, "topic_created", discourse_topic(), 1)
     send_discourse(client, "post_created", discourse_post(), 2)
