@@ -40,10 +40,11 @@ class InputError(DupqError, ValueError):
 
 
 class ConflictError(InputError):
-    """A verdict on a pair that has got another one meanwhile.
+    """A verdict on a pair that has got another one, or another text, meanwhile.
 
     Attributes:
-        rows: The rows of the history of the pair that the caller has not seen, oldest first.
+        rows: The rows of the history of the pair that the caller has not seen, oldest first; empty if a
+            text was replaced.
     """
 
     def __init__(

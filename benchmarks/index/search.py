@@ -26,7 +26,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,15 @@ class Made:
     def count(self, table: str) -> int:
         return self.n
 
+    def encoded_texts(self, slots: Iterable[int]) -> dict[int, tuple[str, str]]:
+        return {}
+
+    def last_slots(self, limit: int) -> list[int]:
+        return []
+
+    def removals(self, after: int) -> dict[int, int]:
+        return {}
+
     def vectors_after(self, model: Any, slot: int) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
         for block, start in enumerate(range(0, self.n, BLOCK)):
             stop = min(self.n, start + BLOCK)
@@ -143,8 +152,8 @@ def measured(real: NDArray[np.float32], n: int, scratch: Path, args: argparse.Na
         start = time.perf_counter()
         graphs.build(cache, store, threads=args.threads)
         row["graph_seconds"] = time.perf_counter() - start
-        with cache.following(store) as (_, snapshot):
-            graph = graphs.fitting(snapshot)
+        with cache.following(store) as (view, snapshot):
+            graph = graphs.fitting(view, snapshot)
             if graph is None:
                 raise RuntimeError("the graph was not built")
             near = ApproximateRows(snapshot, graph)

@@ -128,7 +128,7 @@ def compute_metrics(
 
 
 def _fewest_groups(s: Floats, y: Floats, g: NDArray[np.int64], cut: float | None) -> dict[str, int]:
-    """Return the number of question groups that each metric of ranking and decisions rests on."""
+    """Return the number of question groups that each metric rests on."""
     duplicates, distinct = (len(np.unique(g[y == label])) for label in (1, 0))
     fewest = dict.fromkeys(RANKING + AT_THRESHOLD, min(duplicates, distinct))
     if cut is not None:

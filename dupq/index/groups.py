@@ -185,10 +185,11 @@ def add_merge(transaction: Transaction, merge: StoredMerge) -> int:
     """Append a merge of two stored questions; return its number.
 
     Raises:
-        InputError: A question is not stored.
+        InputError: A question is not stored, or the key was used for another merge.
     """
-    if not transaction.merges_where("v.key=?", (merge.key,)):
-        require_stored(transaction, (merge.canonical, merge.duplicate))
+    if known := transaction.merges_where("v.key=?", (merge.key,)):
+        return _repeated(known[0], merge)
+    require_stored(transaction, (merge.canonical, merge.duplicate))
     return transaction.add_merge(merge)
 
 
@@ -196,18 +197,27 @@ def undo_merge(transaction: Transaction, number: int, *, by: str, at: str, note:
     """Append a row that takes a merge back; return its number.
 
     Raises:
-        InputError: There is no such merge, it was taken back already, or it is itself such a row.
+        InputError: There is no such merge, it was taken back already, it is itself such a row, or the key was used for
+            another merge.
     """
-    if known := transaction.merges_where("v.key=?", (key,)):
-        return known[0].number
     found = transaction.merges_where("v.number=?", (number,))
     if not found:
         raise InputError(f"there is no merge {number}", hint="see index.group(id).merges")
     row = found[0]
+    undo = StoredMerge(0, row.canonical, row.duplicate, by, at, note, number, key)
+    if known := transaction.merges_where("v.key=?", (key,)):
+        return _repeated(known[0], undo)
     if row.undoes is not None:
         raise InputError(
             f"row {number} takes merge {row.undoes} back, and cannot be taken back itself", hint="merge again"
         )
     if transaction.merges_where("v.undoes=?", (number,)):
         raise InputError(f"merge {number} was taken back already", hint="merge again")
-    return transaction.add_merge(StoredMerge(0, row.canonical, row.duplicate, by, at, note, number, key))
+    return transaction.add_merge(undo)
+
+
+def _repeated(known: StoredMerge, merge: StoredMerge) -> int:
+    facts = [(encoded_id(row.canonical), encoded_id(row.duplicate), row.by, row.undoes) for row in (known, merge)]
+    if facts[0] == facts[1]:
+        return known.number
+    raise InputError(f"the key {merge.key!r:.60} was used for merge {known.number}", hint="give each merge its own")

@@ -2,8 +2,8 @@
 
 The graph is HNSW (Malkov & Yashunin 2018) over copies of the vectors in 8 bits. Its file lies beside the vectors and is
 mapped, so processes share its pages. It is derived from the store and never trusted: a file that is missing, damaged,
-or of another epoch is built again. Rows that are newer than the graph are searched exactly, and removed rows are left
-out, until enough have changed for the graph to be extended.
+or of another epoch or history is built again. Rows that are newer than the graph are searched exactly, and removed rows
+are left out, until enough have changed for the graph to be extended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from dupq.data.writing import written_beside
 from dupq.errors import DupqError, OutputError
 from dupq.index.forking import Forkable
 from dupq.index.nearest import Found, Slots, best
+from dupq.index.provenance import Provenance, is_of_history, provenance_of
 from dupq.index.stores.base import Position, Store
+from dupq.index.stores.sql import View
 from dupq.index.vector_cache import Snapshot, VectorCache, Vectors
 from dupq.models.batching import chunks
 from dupq.types import Progress
@@ -68,6 +70,7 @@ class Graph:
         position: The state.
         last: The largest slot; rows of later slots are not in the graph.
         count: Number of questions in that state; rows of zeros are not in the graph.
+        provenance: Of that state.
         lock: Held during a search.
     """
 
@@ -75,6 +78,7 @@ class Graph:
     position: Position
     last: int
     count: int
+    provenance: Provenance
     lock: threading.Lock
 
     def candidates(self, query: Vectors, count: int) -> Slots:
@@ -165,20 +169,27 @@ class Graphs(Forkable):
         """Size of the graph that this process has mapped, in bytes."""
         return 0 if self._graph is None else int(self._graph.index.serialized_length)
 
-    def fitting(self, snapshot: Snapshot) -> Graph | None:
+    def fitting(self, view: View, snapshot: Snapshot) -> Graph | None:
         """Return a graph of this or an earlier state of the store, or None.
 
-        Both states are of one epoch.
+        Both states are of one epoch and history.
+
+        Args:
+            view: The store.
+            snapshot: Its vectors in the same state.
         """
         with self._reads:
             if not self._fits(self._graph, snapshot):
                 self._graph = None
                 state = self._file_state()
                 if state is not None and state != self._refused:
-                    self._graph = _read(self.file)
-                    if not self._fits(self._graph, snapshot):
+                    found = _read(self.file)
+                    # The history is compared only here, as by the cache of the vectors.
+                    if found is not None and self._fits(found, snapshot) and is_of_history(found.provenance, view):
+                        self._graph = found
+                    else:
                         # It is not checked again; a file of a later state is read by the next build.
-                        self._graph, self._refused = None, state
+                        self._refused = state
             return self._graph
 
     @staticmethod
@@ -249,9 +260,10 @@ class Graphs(Forkable):
         if not self._builds.acquire(blocking=wait):
             return False
         try:
-            with cache.following(store) as (_, snapshot):
+            with cache.following(store) as (view, snapshot):
+                provenance = provenance_of(view)
                 position, slots, d = snapshot.position, snapshot.slots, snapshot.base.block.rows.shape[1]
-                old = self.fitting(snapshot)
+                old = self.fitting(view, snapshot)
             if position is None or not len(slots):
                 return False
             index = _extended(self.file, old, slots, d)
@@ -267,13 +279,13 @@ class Graphs(Forkable):
                 index.add(found[kept], rows[kept].astype(np.float32), threads=threads)
                 if progress is not None:
                     progress(part.stop, len(missing))
-            self._write(index, position, slots, d)
+            self._write(index, position, slots, d, provenance)
             self._next_try = 0.0
             return True
         finally:
             self._builds.release()
 
-    def _write(self, index: Index, position: Position, slots: Slots, d: int) -> None:
+    def _write(self, index: Index, position: Position, slots: Slots, d: int, provenance: Provenance) -> None:
         with written_beside(self.file) as beside:
             try:
                 index.save(str(beside))
@@ -281,6 +293,7 @@ class Graphs(Forkable):
                 raise OutputError(f"usearch could not write it ({error})", location=str(self.file)) from error
             facts = {"format": FILE_FORMAT, "position": asdict(position), "last": int(slots[-1]), "dimensions": d}
             facts |= {"count": len(slots), "rows": len(index), "check": _checksum(beside, beside.stat().st_size)}
+            facts["provenance"] = asdict(provenance)
             with beside.open("ab") as stream:
                 stream.write(json.dumps(facts).encode().ljust(TRAILER))
         with self._reads:
@@ -341,6 +354,7 @@ def _read(path: Path) -> Graph | None:
         index.view(str(path))
         if len(index) != facts["rows"]:
             return None
-        return Graph(index, Position(**facts["position"]), facts["last"], facts["count"], threading.Lock())
+        position, provenance = Position(**facts["position"]), Provenance(**facts["provenance"])
+        return Graph(index, position, facts["last"], facts["count"], provenance, threading.Lock())
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError):
         return None

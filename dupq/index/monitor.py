@@ -155,7 +155,10 @@ def score_reference(calibration: CandidateCalibration, judged: int) -> ScoreRefe
 
 
 def _monitored(calibrator: Calibrator, scores: Floats, cosines: ArrayLike | None) -> Floats:
-    """Return the values (n,) whose drift is checked: scores, or log-odds where the calibrator reads cosines."""
+    """Return the values (n,) whose drift is checked.
+
+    They are the scores, or the log-odds where the calibrator reads cosines.
+    """
     return calibrator.log_odds(scores, cosines=cosines) if calibrator.reads_cosines else scores
 
 

@@ -69,6 +69,7 @@ from dupq.index.verdicts import (
     CHOSEN,
     PairState,
     as_line,
+    as_slots,
     check_different,
     give,
     new_key,
@@ -693,6 +694,7 @@ class QuestionIndex:
         chosen: str = "",
         note: str = "",
         expected: int | None = None,
+        slots: Sequence[int] | None = None,
         key: str | None = None,
     ) -> StoredVerdict:
         """Append a verdict on a pair of stored questions.
@@ -708,14 +710,17 @@ class QuestionIndex:
             chosen: "queue" or "audit"; "" where the moderator chose the pair.
             note: A text.
             expected: Number of the last row of the pair that the moderator has seen (`ReviewItem.last`); None: any.
+            slots: Slots of the two texts that the moderator has seen (`ReviewItem.slots`), in any order; None: any.
             key: Unique name of the verdict: given again with the same key, it is one row. None: a new name.
 
         Returns:
             The row.
 
         Raises:
-            ConflictError: The pair has got another row since `expected`; its `rows` are those.
-            InputError: A question is not stored, the two are the same, or another argument is bad.
+            ConflictError: The pair has got another row since `expected`, and `rows` are those; or a text was replaced
+                since `slots`, and `rows` is empty.
+            InputError: A question is not stored, the two are the same, the key was used for another verdict, or another
+                argument is bad.
             OutputError: As `add`.
         """
         row = StoredVerdict(
@@ -732,14 +737,16 @@ class QuestionIndex:
         )
         check_different(row.id, row.other)
         last = None if expected is None else as_int(expected, "expected", 0, MAX_INT)
-        return self._store.write(lambda transaction: give(transaction, row, last))
+        shown = None if slots is None else as_slots(slots)
+        return self._store.write(lambda transaction: give(transaction, row, last, shown))
 
     def undo(
         self, number: int | None = None, *, by: str, force: bool = False, note: str = "", key: str | None = None
     ) -> StoredVerdict:
         """Append a row that takes a verdict back.
 
-        The moderator's verdict before it stands again.
+        The moderator's verdict before it stands again. A merge that was given with the verdict on the review page is
+        taken back too.
 
         Args:
             number: Number of the verdict; None: the last one of this moderator that stands, so that repeated calls go
@@ -753,7 +760,8 @@ class QuestionIndex:
             The new row.
 
         Raises:
-            InputError: There is no such verdict, it was taken back already, or it is another moderator's.
+            InputError: There is no such verdict, it was taken back already, it is another moderator's, or the key was
+                used for something else.
             OutputError: As `add`.
         """
         wanted = None if number is None else as_int(number, "number", 1, MAX_INT)
@@ -952,7 +960,7 @@ class QuestionIndex:
             key: As in `verdict`.
 
         Raises:
-            InputError: A question is not stored, or the two are the same.
+            InputError: A question is not stored, the two are the same, or the key was used for another merge.
             OutputError: As `add`.
         """
         one, other = as_id(canonical, "canonical"), as_id(duplicate, "duplicate")
@@ -968,7 +976,7 @@ class QuestionIndex:
         The groups are then those that they would be without the merge.
 
         Raises:
-            InputError: There is no such merge, or it was taken back already.
+            InputError: There is no such merge, it was taken back already, or the key was used for another merge.
             OutputError: As `add`.
         """
         wanted, moderator = as_int(number, "number", 1, MAX_INT), as_line(by, "by")

@@ -51,6 +51,11 @@ class ReviewItem:
     last: int
     opinions: tuple[StoredVerdict, ...] = ()
 
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Slots of the two texts: `slots` of the verdict."""
+        return self.question.slot, self.other.slot
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewedPair:

@@ -174,7 +174,7 @@ class QuestionSearch:
                     yield view, StoredRows(view, self._store, model, count)
                     return
         with self._cache.following(self._store) as (view, snapshot):
-            yield view, self._rows(snapshot)
+            yield view, self._rows(view, snapshot)
 
     def _is_approximate(self, count: int) -> bool:
         return self.mode == "approximate" or (self.mode == "auto" and count > EXACT_LIMIT)
@@ -193,7 +193,7 @@ class QuestionSearch:
         self._counted = (now, count)
         return count
 
-    def _rows(self, snapshot: Snapshot) -> Searchable:
+    def _rows(self, view: View, snapshot: Snapshot) -> Searchable:
         if not self._is_approximate(len(snapshot)):
             return snapshot
         if not has_usearch():
@@ -204,7 +204,7 @@ class QuestionSearch:
                     f"{len(snapshot):,}",
                 )
             return snapshot
-        graph = self._graphs.fitting(snapshot)
+        graph = self._graphs.fitting(view, snapshot)
         if self._graphs.is_stale(graph, snapshot):
             self._graphs.build_beside(self._cache, self._store)
         return snapshot if graph is None else ApproximateRows(snapshot, graph)
@@ -214,8 +214,8 @@ class QuestionSearch:
         model = view.model()
         store, count = self._store, len(snapshot)
         if model is None or not isinstance(store, SearchingStore) or not self._is_approximate(count):
-            return self._rows(snapshot)
-        return StoredRows(view, store, model, count) if store.can_search(view, model) else self._rows(snapshot)
+            return self._rows(view, snapshot)
+        return StoredRows(view, store, model, count) if store.can_search(view, model) else self._rows(view, snapshot)
 
     def build(self, progress: Progress | None = None) -> None:
         """Build or extend what the approximate search needs, and wait for it.

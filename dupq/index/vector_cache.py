@@ -2,8 +2,8 @@
 
 The file saves reading every row from the store when a process starts, and processes share its pages. It holds the
 vectors in the form of the model, and their copies in 8 bits, which a search reads (see `nearest`). It is never trusted:
-a file that is missing, damaged, or of another state of the store is written again. Not every system lets a mapped file
-be replaced, so the map is closed first, at a moment when no search uses it.
+a file that is missing, damaged, or of another history of the store is written again. Not every system lets a mapped
+file be replaced, so the map is closed first, at a moment when no search uses it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dupq.data.writing import written_beside
 from dupq.errors import OutputError
 from dupq.index.forking import Forkable
 from dupq.index.nearest import Block, Found, Slots, cosines, exact_nearest, nothing
+from dupq.index.provenance import Provenance, is_of_history, provenance_of
 from dupq.index.stores.base import VECTOR_DTYPES, Position, Store, StoredModel, VectorForm
 from dupq.index.stores.sql import View
 from dupq.models.batching import chunks
@@ -238,7 +239,7 @@ class VectorCache(Forkable):
         Raises:
             InputError: A stored vector is damaged.
         """
-        snapshot, is_stale = None, False
+        snapshot, provenance = None, None
         while snapshot is None:
             with store.reading() as view:
                 with self._changed:
@@ -249,17 +250,17 @@ class VectorCache(Forkable):
                         self._snapshot = snapshot
                         self._users += 1
                 if snapshot is not None:
-                    is_stale = snapshot.is_stale_on_disk
                     try:
+                        provenance = provenance_of(view) if snapshot.is_stale_on_disk else None
                         yield view, snapshot
                     finally:
                         self._leave()
             if snapshot is None:
                 self._load(store)
-        if is_stale and self._saves.acquire(blocking=False):
+        if provenance is not None and self._saves.acquire(blocking=False):
             try:
                 if self._snapshot.is_stale_on_disk:  # unless another thread has just written it
-                    self._save()
+                    self._save(provenance)
             except OutputError:
                 # A reader may lack permission, or another process has the file open; the file is optional.
                 with self._changed:
@@ -293,7 +294,7 @@ class VectorCache(Forkable):
         if now == held.position:
             return held
         if held.position is None:
-            held = self._read(now) or held
+            held = self._read(now, view) or held
         known = held.position
         if known is None or (known.database, known.epoch) != (now.database, now.epoch):
             return None
@@ -333,8 +334,8 @@ class VectorCache(Forkable):
         if count > REWRITE_ROWS:
             try:
                 with written_beside(self.file) as beside:
-                    header = _write(beside, parts(), position, count, model.dimensions, model.form)
-                if (snapshot := self._read(position, header)) is not None:
+                    header = _write(beside, parts(), position, count, model.dimensions, model.form, provenance_of(view))
+                if (snapshot := self._read(position, view, header)) is not None:
                     return snapshot
             except OutputError:
                 pass  # the file is optional
@@ -350,10 +351,10 @@ class VectorCache(Forkable):
         Raises:
             OutputError: It could not be written.
         """
-        with self.following(store):
-            pass
+        with self.following(store) as (view, _):
+            provenance = provenance_of(view)
         with self._saves:
-            self._save()
+            self._save(provenance)
 
     def rebuild(self, store: Store) -> None:
         """Read every vector from the store, and replace the file.
@@ -403,7 +404,11 @@ class VectorCache(Forkable):
                 self._replacing = False
                 self._changed.notify_all()
 
-    def _save(self) -> None:
+    def _save(self, provenance: Provenance) -> None:
+        """Write the vectors as they were last read.
+
+        The provenance is that of this or an earlier state.
+        """
         if self._snapshot.position is None:
             return  # nothing was read yet, or another thread has closed the index
         with ExitStack() as last:
@@ -413,20 +418,22 @@ class VectorCache(Forkable):
                     if position is None:
                         return
                     form: VectorForm = "float16" if rows.dtype == np.float16 else "float32"
-                    header = _write(beside, snapshot.alive(), position, len(snapshot), rows.shape[1], form)
+                    header = _write(beside, snapshot.alive(), position, len(snapshot), rows.shape[1], form, provenance)
                 del snapshot, rows  # they would keep the map open
                 last.enter_context(self._alone())
             # The new file has taken the name, and the old one is not mapped any more.
-            self._snapshot = self._read(position, header) or self._snapshot
+            self._snapshot = self._read(position, None, header) or self._snapshot
 
-    def _read(self, now: Position, written: bytes = b"") -> Snapshot | None:
+    def _read(self, now: Position, view: View | None, written: bytes = b"") -> Snapshot | None:
         """Return the snapshot in the file, or None if it cannot be used.
 
-        The file may be missing, damaged, or of neither this nor an earlier state of the store.
+        The file may be missing, damaged, or of neither this nor an earlier state of the store, such as one of a
+        history that was lost when a backup was restored.
 
         Args:
             now: The present state of the store.
-            written: The header that this process has just written; a file with it is not checked again.
+            view: The store in that state; None: only the file that this process has just written can be used.
+            written: The header of that file, which is not checked again.
         """
         try:
             with self.file.open("rb") as stream:
@@ -436,7 +443,11 @@ class VectorCache(Forkable):
                 if not same or held.slot > now.slot or held.removal > now.removal:
                     return None
                 layout = _layout(n, d, header["form"])
-                if head != written and not _is_whole(stream, layout, header["checks"]):
+                if head != written and not (
+                    view is not None
+                    and is_of_history(Provenance(**header["provenance"]), view)
+                    and _is_whole(stream, layout, header["checks"])
+                ):
                     return None
                 if n * d == 0:
                     rows = np.zeros((n, d), VECTOR_DTYPES[header["form"]])
@@ -481,7 +492,15 @@ def _is_whole(stream: Any, layout: Layout, checks: list[int]) -> bool:
     return os.fstat(stream.fileno()).st_size == layout[-1][2]
 
 
-def _write(path: Path, blocks: Iterable[Block], position: Position, count: int, d: int, form: VectorForm) -> bytes:
+def _write(
+    path: Path,
+    blocks: Iterable[Block],
+    position: Position,
+    count: int,
+    d: int,
+    form: VectorForm,
+    provenance: Provenance,
+) -> bytes:
     """Write `count` rows in order of slots; return the header.
 
     Raises:
@@ -509,6 +528,7 @@ def _write(path: Path, blocks: Iterable[Block], position: Position, count: int, 
                 "dimensions": d,
                 "form": form,
                 "checks": checks,
+                "provenance": asdict(provenance),
             }
         ).encode()
         stream.seek(0)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal
 
+from dupq.data.arguments import MAX_INT, as_int
 from dupq.errors import ConflictError, InputError
-from dupq.index.stores.base import StoredVerdict, encoded_id, ordered_pair
-from dupq.index.stores.sql import STANDING, Transaction, View
+from dupq.index.stores.base import StoredMerge, StoredVerdict, encoded_id, ordered_pair
+from dupq.index.stores.sql import STANDING, STANDING_MERGE, Transaction, View
 from dupq.types import Id
 
 ANSWERS = ("duplicate", "distinct", "skip")
@@ -143,22 +144,31 @@ def require_stored(view: View, ids: Sequence[Id]) -> dict[Id, int]:
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
-def give(transaction: Transaction, verdict: StoredVerdict, expected: int | None) -> StoredVerdict:
+def give(
+    transaction: Transaction, verdict: StoredVerdict, expected: int | None, shown: tuple[int, int] | None
+) -> StoredVerdict:
     """Append a verdict with the stored decision at this moment; return the row.
 
     Args:
         transaction: Of the store.
         verdict: Ids, answer, moderator, time, reason of the choice, note and key.
         expected: Number of the last row of the pair that the caller has seen; None: any.
+        shown: Slots of the two texts that the caller has seen, in any order; None: any.
 
     Raises:
-        ConflictError: The pair has a later row.
+        ConflictError: A text was replaced, and `rows` is empty; or the pair has later rows.
         InputError: A question is not stored, or the key was used for another verdict.
     """
     known = transaction.verdicts_where("v.key=?", (verdict.key,))
     if known:
         return _repeated(known[0], verdict)
     slots = require_stored(transaction, (verdict.id, verdict.other))
+    one, other = sorted((slots[verdict.id], slots[verdict.other]))
+    if shown is not None and sorted(shown) != [one, other]:
+        raise ConflictError(
+            f"slots must be those of the present texts, {one} and {other}, got {shown[0]} and {shown[1]}",
+            hint="look at the present texts, and give the verdict again with their slots",
+        )
     if expected is not None and (rows := transaction.verdicts(pair=(verdict.id, verdict.other), after=expected)):
         raise ConflictError(
             f"the pair has {len(rows)} later row(s), the last by {rows[-1].by!r:.60}: {rows[-1].answer}",
@@ -166,7 +176,6 @@ def give(transaction: Transaction, verdict: StoredVerdict, expected: int | None)
             hint=f"look at them, and give the verdict again with expected={rows[-1].number}",
         )
     decision = transaction.decision(verdict.id, verdict.other)
-    one, other = sorted((slots[verdict.id], slots[verdict.other]))
     row = replace(verdict, slot_one=one, slot_other=other)
     if decision is not None:
         row = replace(
@@ -186,6 +195,8 @@ def take_back(
 ) -> StoredVerdict:
     """Append a row that takes a verdict back; return it.
 
+    The merge that came with the verdict is taken back too; see `merge_key`.
+
     Args:
         transaction: Of the store.
         number: Number of the verdict; None: the last one of this moderator that stands.
@@ -193,11 +204,14 @@ def take_back(
         force: Take back a verdict of another moderator.
 
     Raises:
-        InputError: There is no such verdict, it was taken back already, it is itself such a row, or it is another
-            moderator's and `force` is False.
+        InputError: There is no such verdict, it was taken back already, it is itself such a row, it is another
+            moderator's and `force` is False, or the key was used for something else.
     """
     if known := transaction.verdicts_where("v.key=?", (key,)):
-        return known[0]
+        undone = known[0].undoes
+        if undone is not None and number in (None, undone) and known[0].by == by:
+            return known[0]
+        raise _used(key, known[0])
     if number is None:
         found = transaction.verdicts_where(f"v.moderator=? AND {STANDING}", (by,), limit=1)
         if not found:
@@ -232,7 +246,20 @@ def take_back(
         slot_one=row.slot_one,
         slot_other=row.slot_other,
     )
+    for merge in transaction.merges_where(f"v.key=? AND {STANDING_MERGE}", (merge_key(row),)):
+        # A new key: the row of the verdict, which is written with it, makes a repeated call one.
+        transaction.add_merge(
+            StoredMerge(0, merge.canonical, merge.duplicate, by, at, note, merge.number, new_key(None))
+        )
     return _row(transaction, transaction.add_verdict(undo))
+
+
+def merge_key(verdict: StoredVerdict) -> str:
+    """Return the key of the merge that comes with a verdict.
+
+    A moderator who prefers another canonical question than the proposed one gives both.
+    """
+    return f"{verdict.key}:merge"
 
 
 def _row(view: View, number: int) -> StoredVerdict:
@@ -245,9 +272,11 @@ def _repeated(known: StoredVerdict, verdict: StoredVerdict) -> StoredVerdict:
     )
     if same and (known.answer, known.by) == (verdict.answer, verdict.by):
         return known
-    raise InputError(
-        f"the key {verdict.key!r:.60} was used for verdict {known.number}", hint="give each verdict its own"
-    )
+    raise _used(verdict.key, known)
+
+
+def _used(key: str, known: StoredVerdict) -> InputError:
+    return InputError(f"the key {key!r:.60} was used for verdict {known.number}", hint="give each verdict its own")
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
@@ -261,6 +290,13 @@ def now() -> str:
 def new_key(key: object) -> str:
     """Return a checked key, or a new one for None."""
     return uuid.uuid4().hex if key is None else as_line(key, "key")
+
+
+def as_slots(value: Sequence[int]) -> tuple[int, int]:
+    """Return the slots of two texts; raise InputError if they are no such pair."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) != 2:
+        raise InputError(f"slots must be two slots, got {value!r:.60}", hint="give those of `ReviewItem`")
+    return as_int(value[0], "slots", 1, MAX_INT), as_int(value[1], "slots", 1, MAX_INT)
 
 
 def check_different(one: Id, other: Id) -> None:

@@ -222,7 +222,7 @@ class FlagRequest(Request):
     question: QuestionText | None = None
     questions: list[QuestionText] | None = None
     ids: list[QuestionId] | None = None
-    k: Annotated[StrictInt, Field(ge=1, le=1000)] | None = Field(None, description="Stored questions for each one")
+    k: Annotated[StrictInt, Field(ge=1, le=100)] | None = Field(None, description="Stored questions for each one")
     min_cosine: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="Lowest cosine, copies aside")
     decide: bool = Field(False, description="With `ids`: store the decisions, which fills the review queue")
 
@@ -426,6 +426,7 @@ class ReviewedItem(Answer):
     chosen: Literal["queue", "audit", ""]
     sampled: float | None
     last: int = Field(description="`expected` of a verdict: the last row of the pair that its moderator has seen")
+    slots: tuple[int, int] = Field(description="`slots` of a verdict: numbers of the two texts as they are shown")
     opinions: list[VerdictRow]
     conflicts: list[ConflictName] | None = Field(description="Kinds of conflict; null where none was requested")
 
@@ -457,6 +458,9 @@ class VerdictRequest(Request):
     answer: Literal["duplicate", "distinct", "skip"]
     expected: Annotated[StrictInt, Field(ge=0, le=MAX_INT)] | None = Field(
         None, description="`last` of the pair as the moderator has seen it; a later row is a conflict"
+    )
+    slots: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="`slots` of the pair as the moderator has seen it; another text is a conflict"
     )
     chosen: Literal["queue", "audit", ""] = ""
     sampled: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -132,6 +132,25 @@ def test_merges_that_cannot_be(filled: QuestionIndex) -> None:
         filled.unmerge(undo, by="ann")
 
 
+def test_a_key_that_was_used_for_another_merge_is_refused(filled: QuestionIndex) -> None:
+    number = filled.merge("q1", "q2", by="ann", key="form-1")
+    other = filled.merge("q5", "q6", by="ann")
+    undo = filled.unmerge(other, by="ann", key="undo-1")
+    calls: list[Any] = [
+        lambda: filled.merge("q3", "q4", by="ann", key="form-1"),
+        lambda: filled.merge("q2", "q1", by="ann", key="form-1"),
+        lambda: filled.merge("q1", "q2", by="bob", key="form-1"),
+        lambda: filled.unmerge(number, by="ann", key="form-1"),
+        lambda: filled.unmerge(number, by="ann", key="undo-1"),
+        lambda: filled.unmerge(other, by="bob", key="undo-1"),
+        lambda: filled.merge("q5", "q6", by="ann", key="undo-1"),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=f"was used for merge ({number}|{undo})"):
+            call()
+    assert members(filled.group("q1")) == {"q1", "q2"}
+
+
 def test_a_group_states_its_weakest_link_and_its_disputed_pairs(filled: QuestionIndex) -> None:
     filled.flag_stored(IDS)
     rows = sorted(filled.decisions(), key=lambda row: row.probability)

@@ -151,6 +151,49 @@ def test_a_repeated_key_is_one_row(filled: QuestionIndex) -> None:
     assert len(filled.history()) == 2
 
 
+def test_a_key_that_was_used_for_something_else_undoes_nothing(filled: QuestionIndex) -> None:
+    first = filled.verdict("q0", "q1", "duplicate", by="ann", key="form-1")
+    second = filled.verdict("q0", "q2", "duplicate", by="ann", key="form-2")
+    undo = filled.undo(second.number, by="ann", key="undo-1")
+    calls: list[Any] = [
+        lambda: filled.undo(first.number, by="ann", key="form-1"),
+        lambda: filled.undo(by="ann", key="form-1"),
+        lambda: filled.undo(first.number, by="ann", key="undo-1"),
+        lambda: filled.undo(by="bob", key="undo-1"),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=f"was used for verdict ({first.number}|{undo.number})"):
+            call()
+    assert filled.undo(second.number, by="ann", key="undo-1") == undo
+    assert filled.verdict_of("q0", "q1").answer == "duplicate"
+
+
+def test_a_verdict_on_a_text_that_was_replaced_since_it_was_shown_is_a_conflict(filled: QuestionIndex) -> None:
+    item = filled.review_item("q1", "q2")
+    filled.add(["q2"], ["where do old trains go at night"])
+    with pytest.raises(ConflictError, match="slots must be those of the present texts") as caught:
+        filled.verdict("q1", "q2", "duplicate", by="ann", expected=item.last, slots=item.slots)
+    assert caught.value.rows == ()
+    assert filled.history() == []
+    slots = filled.review_item("q1", "q2").slots
+    row = filled.verdict("q2", "q1", "distinct", by="ann", slots=(slots[1], slots[0]), key="form-1")
+    assert (row.slot_one, row.slot_other) == tuple(sorted(slots))
+    filled.add(["q2"], [TEXTS[2]])
+    assert filled.verdict("q2", "q1", "distinct", by="ann", slots=slots, key="form-1") == row  # it was given before
+
+
+def test_the_merge_that_came_with_a_verdict_is_taken_back_with_it(filled: QuestionIndex) -> None:
+    row = filled.verdict("q0", "q1", "duplicate", by="ann", key="form-1")
+    filled.merge("q1", "q0", by="ann", key=module.merge_key(row))
+    other = filled.merge("q3", "q4", by="ann", key="form-2")
+    undo = filled.undo(row.number, by="bob", force=True, note="no", key="undo-1")
+    assert filled.undo(row.number, by="bob", force=True, key="undo-1") == undo
+    assert filled.group("q0") is None
+    assert [group.merges for group in filled.groups()] == [(other,)]
+    with filled._store.reading() as view:
+        assert [(merge.by, merge.note, merge.undoes) for merge in view.merges()[2:]] == [("bob", "no", 1)]
+
+
 def test_one_of_two_moderators_at_once_gets_the_conflict(filled: QuestionIndex) -> None:
     start, outcomes = threading.Barrier(4), []
 
@@ -465,6 +508,9 @@ def test_other_bad_arguments_are_refused(filled: QuestionIndex) -> None:
         (lambda: filled.undo(by=""), "by must not be blank"),
         (lambda: filled.undo("1", by="ann"), "number must be an integer"),  # type: ignore[arg-type]
         (lambda: filled.undo(1, by="ann", force=1), "force"),  # type: ignore[arg-type]
+        (lambda: filled.verdict("q0", "q1", "skip", by="ann", slots=(1,)), "slots must be two slots"),
+        (lambda: filled.verdict("q0", "q1", "skip", by="ann", slots="12"), "slots must be two slots"),  # type: ignore[arg-type]
+        (lambda: filled.verdict("q0", "q1", "skip", by="ann", slots=(1, 0)), "slots must be an integer"),
         (lambda: filled.history("nobody"), "no question has the id"),
         (lambda: filled.verdict_of("q0", "q0"), "must differ"),
         (lambda: filled.verdict_of("q0", "nobody"), "no question has the id"),

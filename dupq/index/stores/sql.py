@@ -85,6 +85,8 @@ VERDICT = (
 MERGE = "number, canonical, duplicate, moderator, at, note, undoes, key"
 STANDING = "v.answer<>'undo' AND NOT EXISTS (SELECT 1 FROM verdicts w WHERE w.undoes=v.number)"
 """Condition on a row of `verdicts v`: a verdict that was not taken back."""
+STANDING_MERGE = "v.undoes IS NULL AND NOT EXISTS (SELECT 1 FROM merges w WHERE w.undoes=v.number)"
+"""Condition on a row of `merges v`: a merge that was not taken back."""
 ON_STORED = (
     "EXISTS (SELECT 1 FROM questions q WHERE q.slot=v.slot_one)"
     " AND EXISTS (SELECT 1 FROM questions q WHERE q.slot=v.slot_other)"
@@ -199,6 +201,21 @@ class View:
         """Return the questions in those slots that are not empty."""
         return {row[0]: _question(row) for row in self._in("questions", QUESTION, "slot", [int(s) for s in slots])}
 
+    def encoded_texts(self, slots: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Return encoded id and text of the questions in those slots that are not empty."""
+        return {row[0]: (row[1], row[2]) for row in self._in("questions", "slot, id, text", "slot", [*slots])}
+
+    def last_slots(self, limit: int) -> list[int]:
+        """Return the last slots that are not empty, last first."""
+        return [row[0] for row in self._sql.run("SELECT slot FROM questions ORDER BY slot DESC LIMIT ?", (limit,))]
+
+    def removals(self, after: int) -> dict[int, int]:
+        """Return number -> slot of the removals after a number, oldest first.
+
+        Those of earlier epochs are not listed.
+        """
+        return dict(self._sql.run("SELECT number, slot FROM removed WHERE number>? ORDER BY number", (after,)))
+
     def find(self, ids: Iterable[Id]) -> dict[Id, StoredQuestion]:
         """Return the questions with those ids that are stored."""
         return {question.id: question for question in self.find_encoded(map(encoded_id, ids)).values()}
@@ -299,8 +316,7 @@ class View:
         known = since is not None and (since.database, since.epoch) == (now.database, now.epoch)
         slot, removal = (since.slot, since.removal) if since is not None and known else (0, now.removal)
         parts = list(self.vectors_after(model, slot)) if model is not None and slot < now.slot else []
-        gone = self._sql.run("SELECT slot FROM removed WHERE number>? ORDER BY number", (removal,))
-        removed = np.array([row[0] for row in gone], np.int64)
+        removed = np.array([*self.removals(removal).values()], np.int64)
         if not parts:
             d, form = (model.dimensions, model.form) if model is not None else (0, "float32")
             return Changes(np.zeros(0, np.int64), np.zeros((0, d), VECTOR_DTYPES[form]), removed, now)
@@ -413,7 +429,7 @@ class View:
 
     def standing_merges(self) -> list[StoredMerge]:
         """Return the merges that were not taken back, oldest first."""
-        return self.merges_where("v.undoes IS NULL AND NOT EXISTS (SELECT 1 FROM merges w WHERE w.undoes=v.number)")
+        return self.merges_where(STANDING_MERGE)
 
     def verdicts_among(self, ids: Iterable[str]) -> list[StoredVerdict]:
         """Return the verdicts that stand and have one of these encoded ids, oldest first."""

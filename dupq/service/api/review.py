@@ -34,7 +34,7 @@ from dupq.service.webhooks.outgoing import emit
 router = APIRouter(prefix="/v1", tags=["review"], route_class=StrictRoute)
 Served = Annotated[Service, Depends(service_of)]
 NO_ID = errors({404: MISSING, 409: AMBIGUOUS})
-CONFLICT = "The pair has later rows, which `rows` lists."
+CONFLICT = "The pair has later rows, which `rows` lists, or a text was replaced and `rows` is empty."
 Key = Annotated[
     str | None, Header(alias="Idempotency-Key", max_length=255, description="A repeated request is one verdict")
 ]
@@ -130,6 +130,7 @@ def _item(item: ReviewItem, decision: dict[str, Any] | None, conflicts: bool) ->
         "chosen": item.chosen,
         "sampled": item.sampled,
         "last": item.last,
+        "slots": item.slots,
         "opinions": [answers.verdict(row) for row in item.opinions],
         "conflicts": conflict_kinds(item) if conflicts else None,
     }
@@ -150,6 +151,7 @@ def give_verdict(
             chosen=body.chosen,
             note=body.note,
             expected=body.expected,
+            slots=body.slots,
             key=_key(body.key, idempotency_key),
         )
     except ConflictError as error:
@@ -166,7 +168,10 @@ def give_verdict(
 
 @router.post("/undo", operation_id="undo_verdict", response_model=VerdictRow)
 def undo_verdict(body: UndoRequest, caller: Reviewer, service: Served, idempotency_key: Key = None) -> dict[str, Any]:
-    """Take back this moderator's last standing verdict, or one by its number."""
+    """Take back this moderator's last standing verdict, or one by its number.
+
+    A merge that was given with it on the review page is taken back too.
+    """
     if body.force and not caller.may("manage"):
         raise ProblemError(403, f"the role {caller.role} may not take back verdicts of others", hint="leave force out")
     row = service.index.undo(

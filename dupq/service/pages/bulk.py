@@ -104,16 +104,13 @@ def post_bulk(
         item, form = read
         form = form.model_copy(update={"note": note})
         problem = ""
-        if form.texts != texts_of(item):
-            problem = "One of the texts was edited since."
-        else:
-            try:
-                done.append(give_verdict(service, session, item, form))
-            except ConflictError as error:
-                last = error.rows[-1]
-                problem = f"{last.by} said {last.answer}." if isinstance(last, StoredVerdict) else error.message
-            except InputError as error:
-                problem = f"{error.message}."
+        try:
+            done.append(give_verdict(service, session, item, form))
+        except ConflictError as error:
+            said = [f"{last.by} said {last.answer}." for last in error.rows[-1:] if isinstance(last, StoredVerdict)]
+            problem = said[0] if said else "One of the texts was edited since."
+        except InputError as error:
+            problem = f"{error.message}."
         if problem:
             left.append(Row(item, (post_of(item.question), post_of(item.other)), value, _href(item), problem))
     return render(

@@ -98,7 +98,7 @@ def _back(state: str, done: str, number: int) -> RedirectResponse:
 
 
 def _counts(service: Service) -> dict[str, Counter[str]]:
-    """Return family of kinds -> state -> number of jobs; the known families come first."""
+    """Return family of kinds -> state -> number of jobs, known families first."""
     found: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     with service.store.reading() as view:
         rows = view.session.run("SELECT kind, state, count(*) FROM service_jobs GROUP BY kind, state ORDER BY kind")

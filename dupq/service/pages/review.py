@@ -14,7 +14,7 @@ from dupq.index.review import ReviewItem
 from dupq.index.stores.base import StoredVerdict
 from dupq.service.ids import path_id
 from dupq.service.pages.filters import Filters
-from dupq.service.pages.pair import PairPage, pair_page, pair_query, read_signed, texts_of
+from dupq.service.pages.pair import PairPage, pair_page, pair_query, read_signed
 from dupq.service.pages.posts import title_of
 from dupq.service.pages.queue import MAX_PLACE, pairs_at, past_verdict, place_after, progress, standing_row, verdict_row
 from dupq.service.pages.rendering import percent, render
@@ -107,11 +107,11 @@ def post_verdict(
     item = find_pair(request, session, service, form.id1, form.id2)
     if isinstance(item, Response):
         return item
-    if form.texts and form.texts not in (texts_of(item), "-".join(reversed(texts_of(item).split("-")))):
-        return _changed(request, session, item, filters)
     try:
         row = give_verdict(service, session, item, form)
     except ConflictError as error:
+        if not error.rows:
+            return _changed(request, session, item, filters)
         return _conflict(request, session, service, item, form, filters, error)
     at = place_after(filters, form.at)
     return RedirectResponse("/review" + filters.query(at=at, did=row.number), 303)

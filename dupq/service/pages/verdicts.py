@@ -8,7 +8,8 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from dupq.index.review import ReviewItem
-from dupq.index.stores.base import StoredMerge, StoredVerdict
+from dupq.index.stores.base import StoredVerdict
+from dupq.index.verdicts import merge_key
 from dupq.service.api import answers
 from dupq.service.pages.pair import read_signed
 from dupq.service.pages.posts import url_id
@@ -37,7 +38,7 @@ class VerdictForm(BaseModel):
     id2: str
     answer: str
     expected: int = Field(ge=0)
-    texts: str = ""
+    texts: str = Field("", pattern=r"^([1-9][0-9]{0,17}-[1-9][0-9]{0,17})?$")
     shown: str = ""
     key: str = Field(min_length=8, max_length=100)
     keep: str = ""
@@ -46,6 +47,12 @@ class VerdictForm(BaseModel):
     back: str = ""
     at: int = 0
 
+    @property
+    def slots(self) -> tuple[int, int] | None:
+        """Slots of the two texts; None if the form names none."""
+        one, _, other = self.texts.partition("-")
+        return (int(one), int(other)) if other else None
+
 
 def give_verdict(service: Service, session: Session, item: ReviewItem, form: VerdictForm) -> StoredVerdict:
     """Record a verdict, and the merge if another question is to be kept.
@@ -53,7 +60,7 @@ def give_verdict(service: Service, session: Session, item: ReviewItem, form: Ver
     It returns the row of the verdict.
 
     Raises:
-        ConflictError: The pair has got another row since the page was made.
+        ConflictError: The pair has got another row since the page was made, or another text, and `rows` is empty.
         InputError: The answer or the note is bad.
     """
     by, pair = session.caller.name, (item.question, item.other)
@@ -67,6 +74,7 @@ def give_verdict(service: Service, session: Session, item: ReviewItem, form: Ver
         chosen=chosen,
         note=form.note.strip(),
         expected=form.expected,
+        slots=form.slots,
         key=form.key,
     )
     emit(service, "verdict", f"verdict:{row.number}", answers.verdict(row))
@@ -93,18 +101,8 @@ def undo_verdict(service: Service, session: Session, number: int | None, key: st
     Raises:
         InputError: There is no such verdict, it was taken back already, or it is another moderator's.
     """
-    by = session.caller.name
-    undo = service.index.undo(number, by=by, key=key)
+    undo = service.index.undo(number, by=session.caller.name, key=key)
     with service.store.reading() as view:
         row = view.verdicts_where("v.number=?", (undo.undoes,))[0]
-        merges = {merge.key: merge for merge in view.standing_merges()}
     emit(service, "verdict", f"verdict:{undo.number}", answers.verdict(undo))
-    merge: StoredMerge | None = merges.get(merge_key(row))
-    if merge is not None:
-        service.index.unmerge(merge.number, by=by, key=f"{key}:merge")
     return row
-
-
-def merge_key(row: StoredVerdict) -> str:
-    """Return the key of the merge that came with a verdict."""
-    return f"{row.key}:merge"

@@ -28,7 +28,9 @@ def test_groups_come_a_page_at_a_time(filled: Call) -> None:
 def test_an_unmerge_restores_the_groups(filled: Call) -> None:
     merge = filled("POST", "/v1/merge", {"canonical": "d", "duplicate": "a", "key": "m1"}, role="moderator")
     assert (merge["group"]["canonical"], merge["group"]["merges"]) == ("d", [merge["number"]])
-    assert filled("POST", "/v1/merge", {"canonical": "d", "duplicate": "a", "key": "m1"}) == merge
+    again = {"canonical": "d", "duplicate": "a", "key": "m1"}
+    assert filled("POST", "/v1/merge", again, role="moderator") == merge
+    assert "was used" in filled("POST", "/v1/merge", again | {"duplicate": "b"}, role="moderator", status=422)["detail"]
     filled("POST", "/v1/unmerge", {"number": merge["number"]}, role="moderator")
     assert filled("GET", "/v1/groups")["groups"] == []
     assert "taken back already" in filled("POST", "/v1/unmerge", {"number": merge["number"]}, status=422)["detail"]

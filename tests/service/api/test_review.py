@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dupq.index.verdicts import merge_key
 from dupq.service.review_list import ReviewFilters, filtered_page
 from dupq.service.state import Service
 from tests.service.api.conftest import QUESTIONS, Call
@@ -114,6 +115,20 @@ def test_the_second_moderator_sees_the_verdict_of_the_first(filled: Call) -> Non
     assert [opinion["number"] for opinion in contested["items"][0]["opinions"]] == [first["number"], second["number"]]
 
 
+def test_a_verdict_names_the_texts_that_were_shown(filled: Call, service: Service) -> None:
+    item = filled("GET", "/v1/review")["items"][0]
+    ids = {"id1": item["question1"]["id"], "id2": item["question2"]["id"]}
+    assert filled("GET", "/v1/pairs", params=ids)["slots"] == item["slots"]
+    service.index.add([ids["id2"]], ["Is this another question now?"])
+    found = filled("POST", "/v1/verdicts", answered(item) | {"slots": item["slots"]}, status=409)
+    assert found["rows"] == []
+    slots = filled("GET", "/v1/pairs", params=ids)["slots"]
+    assert slots[0] == item["slots"][0]
+    filled("POST", "/v1/verdicts", answered(item) | {"slots": slots})
+    for bad in ([1], [1, 2, 3], [0, 1], "12", 7):
+        filled("POST", "/v1/verdicts", answered(item) | {"slots": bad}, status=422)
+
+
 def test_a_repeated_request_is_one_verdict(filled: Call) -> None:
     item = filled("GET", "/v1/review")["items"][0]
     row = filled("POST", "/v1/verdicts", answered(item), headers={"Idempotency-Key": "k1"})
@@ -134,6 +149,13 @@ def test_undo_goes_back_step_by_step(filled: Call) -> None:
     filled("POST", "/v1/undo", {"number": row["number"]}, status=422)
     filled("POST", "/v1/undo", {"number": row["number"], "force": True}, role="moderator", status=403)
     assert filled("POST", "/v1/undo", {"number": row["number"], "force": True})["by"] == "the admin"
+
+
+def test_undo_takes_back_the_merge_of_the_review_page(filled: Call, service: Service) -> None:
+    row = service.index.verdict("a", "b", "duplicate", by="the moderator", key="from-a-form")
+    service.index.merge("b", "a", by="the moderator", key=merge_key(row))
+    filled("POST", "/v1/undo", {"number": row.number}, role="moderator")
+    assert filled("GET", "/v1/groups")["groups"] == []
 
 
 def test_the_history_comes_last_first(filled: Call) -> None:

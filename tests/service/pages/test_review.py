@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,6 +16,7 @@ from httpx2 import Response
 
 from dupq.index.review import ReviewItem
 from dupq.service.access import Role
+from dupq.service.pages import verdicts
 from dupq.service.pages.posts import url_id
 from dupq.service.state import Service
 from tests.service.demo import seed
@@ -263,6 +265,23 @@ def test_a_text_that_was_edited_meanwhile_is_not_judged(forum: Service, browse: 
     page = anna.answer("duplicate")
     assert anna.status == 409
     assert "was edited" in page
+    assert not forum.index.history()
+
+
+def test_an_edit_while_a_verdict_is_recorded_is_seen(
+    forum: Service, browse: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = browse()
+    anna.get("/review")
+    item = forum.index.review_queue(1)[0]
+    true = verdicts.read_signed
+
+    def edited(*arguments: Any) -> str:  # after the pair was read, before the verdict is written
+        forum.index.add([item.question.id], [item.question.text + " Edited."])
+        return true(*arguments)
+
+    monkeypatch.setattr(verdicts, "read_signed", edited)
+    assert "was edited" in anna.answer("duplicate")
     assert not forum.index.history()
 
 

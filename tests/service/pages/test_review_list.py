@@ -123,6 +123,22 @@ def test_progress_counts_what_stands(forum: Service, browse: Callable[..., Brows
 # ---- bulk -----------------------------------------------------------------------------------------------------------
 
 
+def test_bulk_leaves_out_a_pair_whose_text_was_edited(
+    forum: Service,  # noqa: F811
+    browse: Callable[..., Browser],  # noqa: F811
+) -> None:
+    anna = browse()
+    anna.get("/review/bulk?bound=0.97")
+    rows = _rows(anna)[:1]
+    anna.post("/review/bulk/confirm", {"csrf": anna.form("/review/bulk/confirm")["csrf"], "row": rows, "bound": "0.97"})
+    id_ = int(re.findall(r'"id1": "i:(\d+)"', rows[0])[0])
+    forum.index.add([id_], [forum.index.questions([id_])[id_].text + " Edited."])
+    page = anna.post("/review/bulk", {**anna.form("/review/bulk"), "row": rows})
+    assert anna.status == 409
+    assert "One of the texts was edited since." in page
+    assert not forum.index.history()
+
+
 def test_bulk_records_each_row_and_reports_conflicts(
     forum: Service,  # noqa: F811
     browse: Callable[..., Browser],  # noqa: F811
