@@ -123,17 +123,15 @@ def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
 def run_mine(args: argparse.Namespace) -> int:
     from dupq.data.dates import check_date_format
     from dupq.data.writing import output_format, write_rows
-    from dupq.decisions.decider import check_threshold
     from dupq.mining.checkpoint import Checkpoint
     from dupq.mining.find_duplicates import MiningSettings, find_duplicates
     from dupq.mining.results import GROUP_COLUMNS, PAIR_COLUMNS
     from dupq.mining.stored_questions import in_form
 
     # All options and files are checked before hours of work.
-    names = ("neighbours", "min_cosine", "max_pairs", "max_judged", "approximate_above", "base_rate")
+    names = ("neighbours", "min_cosine", "max_pairs", "max_judged", "approximate_above", "base_rate", "threshold")
     given = {name: getattr(args, name) for name in names}
     settings = MiningSettings(**{name: value for name, value in given.items() if value is not None})
-    check_threshold(args.threshold)
     check_date_format(args.date_format)
     outputs = {"-o": args.output, "--groups": args.groups}
     for path in args.questions:
@@ -154,7 +152,7 @@ def run_mine(args: argparse.Namespace) -> int:
         source["created"] = [question.created for question in every] if reader.dated else None
     else:
         source["questions"] = reader.stream()
-    base_rate, args.base_rate = args.base_rate, None  # that of the candidates, which `settings` holds
+    args.base_rate = None  # that of the candidates, which `settings` holds
     pipeline = open_pipeline(args)
     with closing_engine(engine), _stage_bars() as progress:
         result = find_duplicates(
@@ -163,8 +161,6 @@ def run_mine(args: argparse.Namespace) -> int:
     if engine is None:
         # The networks read the texts without their HTML; the output has them as in the file.
         result = replace(result, questions=replace(result.questions, shown=[question.shown for question in every]))
-    if args.threshold is not None:
-        result = result.at(threshold=args.threshold, base_rate=base_rate)
     if args.fold_templates:
         result = result.fold()
     groups = result.groups(linkage=args.linkage, representative=args.representative)

@@ -62,39 +62,28 @@ def near_pairs(
     """
     n = len(vectors)
     start, stop = (0, n) if sides is None else sides
-    # Between two collections, texts that are in both are rows of both searches.
-    own = None if sides is None else np.where(np.arange(stop) < start, -1, np.arange(stop) - start)
-    wanted: dict[str, Any] = {"threshold": rule.min_cosine}
+    options: dict[str, Any] = {"threshold": rule.min_cosine, "max_pairs": max_pairs, "progress": progress}
+    options["shared_from"] = shared_from(sides)
     if rule.neighbours:
-        wanted |= {"neighbours": rule.neighbours, "every_from": rule.every_from, "own": own}
-    options = {**wanted, "max_pairs": max_pairs, "progress": progress}
+        options |= {"neighbours": rule.neighbours, "every_from": rule.every_from}
     left, right = (vectors, None) if sides is None else (slice_rows(vectors, 0, stop), slice_rows(vectors, start, n))
-    if approximate:
-        pairs = cell_pairs(left, right, **{**options, "own": own})
-    else:
-        pairs = similar_pairs(left, right, resume=resume, **options)
-    return of_distinct_texts(pairs, sides, n)
+    pairs = cell_pairs(left, right, **options) if approximate else similar_pairs(left, right, resume=resume, **options)
+    return of_distinct_texts(pairs, sides)
 
 
-def of_distinct_texts(pairs: SimilarPairs, sides: tuple[int, int] | None, n: int) -> SimilarPairs:
+def shared_from(sides: tuple[int, int] | None) -> int | None:
+    """Return the first distinct text that is in both collections, or None.
+
+    `sides` is `Questions.sides`.
+    """
+    return None if sides is None or sides[0] == sides[1] else sides[0]
+
+
+def of_distinct_texts(pairs: SimilarPairs, sides: tuple[int, int] | None) -> SimilarPairs:
     """Return the pairs of a search, numbered by distinct text.
 
-    Each pair is kept once, and none of a text with itself.
-
     Args:
-        pairs: Pairs of a search among n texts, or between those up to `sides[1]` and those from `sides[0]` on.
+        pairs: Pairs of a search among the texts, or between those up to `sides[1]` and those from `sides[0]` on.
         sides: `Questions.sides`.
-        n: Number of distinct texts.
     """
-    if sides is None:
-        return pairs
-    start, stop = sides
-    i, j = pairs.left, pairs.right + start
-    # A text that is in both collections is paired with itself, and two such texts are paired in one order or both.
-    both_ways = (i > j) & (i >= start) & (j < stop)
-    known = i * n + j
-    kept = (i != j) & ~(both_ways & np.isin(j * n + i, known))
-    i, j = np.where(both_ways, j, i), np.where(both_ways, i, j)
-    both = stop - start
-    dropped = max((pairs.search_guarantee.dropped - both) // 2, 0) if both else pairs.search_guarantee.dropped
-    return SimilarPairs(i[kept], j[kept], pairs.cosine[kept], replace(pairs.search_guarantee, dropped=dropped))
+    return pairs if sides is None else replace(pairs, right=pairs.right + sides[0])

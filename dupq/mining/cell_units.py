@@ -116,10 +116,6 @@ class CellSearch:
         """Draw the rows to fit the cells on, and all sampled questions, rising."""
         return self.start + fit_sample(self.columns, self.count, self.seed), np.sort(np.concatenate(self.samples()))
 
-    def own(self, rows: Ints) -> Ints:
-        """Return the column of each of these rows, or -1."""
-        return np.where(rows >= self.start, rows - self.start, -1)
-
     def spans(self, rows: int, first: int = 0) -> list[dict[str, int]]:
         """Return ranges of whole shards that hold all rows from `first` on.
 
@@ -196,7 +192,7 @@ def _plan(work: WorkFolder, search: CellSearch, samples: Sequence[str]) -> tuple
     """
     centroids, (_, questions) = read_array(work, f"{search.folder}/centroids.npy"), search.drawn()
     panel = merge_panel(read_pairs(work, samples), 0, len(questions), true_search(search.wanted))
-    true = named_pairs(panel, questions, search.own(questions))
+    true = named_pairs(panel, questions)
     needed = _needed(work, search, true, len(centroids))
     plan = choose_plan(true, needed, search.samples(), search.wanted, centroids, search.overlap, search.target)
     left, right = (np.zeros((2, len(centroids)), np.int64) for _ in range(2))
@@ -285,7 +281,7 @@ class CompareSample:
 
     def __init__(self, work: WorkFolder, search: CellSearch) -> None:
         self.work, self.search, self.wanted = work, search, true_search(search.wanted)
-        self.questions, self.own = _read_drawn(work, search, 1), search.own(search.drawn()[1])
+        self.questions, self.own = _read_drawn(work, search, 1), search.drawn()[1] - search.start
 
     def __call__(self, unit: Unit) -> bytes:
         start = self.search.start
@@ -348,9 +344,9 @@ class SearchGroup:
         else:
             stop, start = np.searchsorted(rows, [search.rows, search.start]).tolist()
             columns, rows = rows[start:] - search.start, rows[:stop]
-            own = np.where(rows >= search.start, np.arange(stop) - start, -1)
             both = vectors[:stop], vectors[start:], cells[:stop], cells[start:]
-            found = search_cells(*both, group, search.wanted, own=own)
+            shared_from = None if search.wanted.shared_from is None else start
+            found = search_cells(*both, group, replace(search.wanted, shared_from=shared_from))
         found = replace(
             found, left=rows[found.left], right=columns[found.right], row=rows[found.row], column=columns[found.column]
         )

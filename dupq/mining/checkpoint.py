@@ -242,11 +242,14 @@ def _read_run(folder: Path) -> dict[str, object] | None:
 
 
 def _delete_files(folder: Path, keep: str | None = None) -> None:
-    """Delete the files of a run, except those whose name starts with `keep`."""
+    """Delete the files of a run.
+
+    With `keep`, the note and the files whose name starts with `keep` stay.
+    """
     names = [path.name for path in folder.iterdir() if _OWN_FILE.match(path.name)]
-    # The note goes last, so that `check` accepts the folder after a kill in between.
+    # The note goes last, and stays beside files that are kept, so that `check` accepts the folder after a kill.
     for name in sorted(names, key=lambda name: name == RUN):
-        if keep is None or not name.startswith(keep):
+        if keep is None or not name.startswith((keep, RUN)):
             (folder / name).unlink(missing_ok=True)
 
 

@@ -3,7 +3,8 @@
 Connected components join two groups by a single pair. A forum's pairs always include wrong ones, so that half of the
 forum ends in one group. Agglomerative clustering compares whole groups instead (average linkage, Sokal & Michener 1958;
 complete linkage, Sørensen 1948): two groups join while their average, or their lowest, probability reaches the
-threshold. Two questions that were never compared, because their vectors are not near, count as probability 0.
+threshold. Two questions that are no candidates, because their vectors are not near, count as probability 0. Between two
+collections, two questions of one of them are never compared, and do not count.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def duplicate_groups(
     threshold: float,
     linkage: Linkage = "average",
     order: Sequence[int] | NDArray[np.int64] | None = None,
+    side: NDArray[np.int64] | None = None,
 ) -> Clustering:
     """Group questions by the probabilities of their pairs.
 
@@ -71,10 +73,12 @@ def duplicate_groups(
         probabilities: P(duplicate) of each pair, float64 (m,). Include pairs below the threshold: they keep groups
             apart.
         threshold: The average (or lowest) probability from which two groups join, in (0, 1].
-        linkage: "average"; "complete" (every two members were compared and reach the threshold); or "connected" for
-            plain connected components, as a baseline.
+        linkage: "average"; "complete" (every two members that can be compared are a pair and reach the threshold); or
+            "connected" for plain connected components, as a baseline.
         order: A rank of the questions, (n,), that breaks ties. With a rank that follows the ids, the result does not
             depend on the order of the questions. None: their numbers.
+        side: For each question 0 if it is in the new collection alone, 2 if it is in the old one alone, and 1 if it is
+            in both, int64 (n,). Two questions of side 0, or of side 2, cannot be compared. None: all can.
 
     Raises:
         InputError: An unknown linkage, lengths that differ, a threshold outside (0, 1], a pair that is given twice, or
@@ -105,32 +109,34 @@ def duplicate_groups(
     label = np.asarray(component, np.int64)
     if linkage != "connected":
         inside = component[low] == component[high]
-        label = _agglomerate(n, low[inside], high[inside], weight[inside], threshold, linkage == "complete")
+        sides = np.ones(n, np.int64) if side is None else side[by_rank]
+        label = _agglomerate(low[inside], high[inside], weight[inside], threshold, linkage == "complete", sides)
     return _describe(label, low, high, weight, by_rank)
 
 
 def _agglomerate(
-    n: int,
     low: NDArray[np.int64],
     high: NDArray[np.int64],
     weight: NDArray[np.float64],
     threshold: float,
     complete: bool,
+    side: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Return the group of each question, int64 (n,), named by its smallest member."""
     near: dict[int, dict[int, float]] = {}  # between groups: the sum of probabilities, or the lowest one
     for a, b, p in zip(low.tolist(), high.tolist(), weight.tolist(), strict=True):
         near.setdefault(a, {})[b] = p
         near.setdefault(b, {})[a] = p
-    size = dict.fromkeys(near, 1)
-    joined = np.arange(n, dtype=np.int64)
+    # Members of each group, and those in the new and in the old collection alone.
+    counts: dict[int, tuple[int, ...]] = {a: (1, int(side[a] == 0), int(side[a] == 2)) for a in near}
+    joined = np.arange(len(side), dtype=np.int64)
     # (-likeness, a, b) of two groups that may join. An entry is stale once either group has changed; its likeness is
     # then not the present one.
     heap = [(-p, a, b) for a, b, p in zip(low.tolist(), high.tolist(), weight.tolist(), strict=True) if p >= threshold]
     heapq.heapify(heap)
 
     def likeness(a: int, b: int) -> float:
-        return near[a][b] if complete else near[a][b] / (size[a] * size[b])
+        return near[a][b] if complete else near[a][b] / _comparable(counts[a], counts[b])
 
     while heap:
         negative, a, b = heapq.heappop(heap)
@@ -138,21 +144,28 @@ def _agglomerate(
             continue
         mine, theirs = near[a], near.pop(b)
         joined[b] = a
-        size[a] += size.pop(b)
         del mine[b], theirs[a]
+        parts = (mine, counts[a]), (theirs, counts.pop(b))
+        counts[a] = tuple(map(sum, zip(parts[0][1], parts[1][1], strict=True)))
         for other in sorted({*mine, *theirs}):
             near[other].pop(b, None)
-            if complete and (other not in mine or other not in theirs):
+            values = [found[other] for found, _ in parts if other in found]
+            if complete and any(other not in found and _comparable(part, counts[other]) for found, part in parts):
                 mine.pop(other, None)
                 near[other].pop(a, None)
                 continue
-            values = [side[other] for side in (mine, theirs) if other in side]
             mine[other] = near[other][a] = min(values) if complete else sum(values)
             if (alike := likeness(a, other)) >= threshold:
                 heapq.heappush(heap, (-alike, min(a, other), max(a, other)))
     while (joined != joined[joined]).any():
         joined = joined[joined]
     return joined
+
+
+def _comparable(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Return the number of comparable pairs of two groups, from their counts."""
+    (members, new, old), (others, other_new, other_old) = one, other
+    return members * others - new * other_new - old * other_old
 
 
 def _describe(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dupq.data.arguments import as_choice, as_int, as_kind, as_list, as_path
 from dupq.data.checks import checked_rate
 from dupq.decisions.candidate_rule import CandidateRule
-from dupq.decisions.decider import PairScorer, embedder_of
+from dupq.decisions.decider import PairScorer, check_threshold, embedder_of
 from dupq.engine.base import Engine
 from dupq.engine.work_folder import WorkFolder
 from dupq.errors import InputError
@@ -51,6 +51,8 @@ class MiningSettings:
             `find_duplicates`.
         neighbours: Number of nearest questions of each question that are candidates from `min_cosine` on, beside every
             pair from 0.8 on; 0: every pair from `min_cosine` on is a candidate. None: that of the pipeline's rule.
+        threshold: Probability in (0, 1] from which a pair is a duplicate, and near which `max_judged` is spent; None:
+            the pipeline's own. `result.at` sets another one where all candidates are scored.
 
     Raises:
         InputError: A value of the wrong type, or outside its range.
@@ -62,6 +64,7 @@ class MiningSettings:
     approximate_above: int = APPROXIMATE_ABOVE
     base_rate: float | None = None
     neighbours: int | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         # Before hours of work, not after them.
@@ -77,6 +80,7 @@ class MiningSettings:
         as_int(self.approximate_above, "approximate_above", 1)
         if self.base_rate is not None:
             checked_rate(self.base_rate)
+        check_threshold(self.threshold)
 
 
 def find_duplicates(
@@ -167,11 +171,12 @@ def find_duplicates(
     else:
         shared = work if isinstance(work, WorkFolder) else WorkFolder(work)
     embedder_of(pipeline)
-    decider = pipeline.candidate_decider.at(base_rate=settings.base_rate)
+    decider = pipeline.candidate_decider.at(threshold=settings.threshold, base_rate=settings.base_rate)
     rule = pipeline.candidate_rule.at(settings.neighbours, settings.min_cosine)
     columns = _checked_columns(text_columns, id_column, created_column)
     reading = {"ids": ids, "created": created, "columns": columns, "date_format": date_format, "on_error": on_error}
-    run = f"{settings!r} {rule!r}"
+    # The threshold chooses which pairs are scored, and scores are kept under their pairs.
+    run = f"{replace(settings, threshold=None)!r} {rule!r}"
     if engine is None or shared is None:
         opened = _open_here(pipeline, questions, against, reading, Checkpoint(folder), run, fresh=fresh)
     else:

@@ -101,7 +101,7 @@ class MiningResult:
     def at(self, *, threshold: float | None = None, base_rate: float | None = None) -> MiningResult:
         """Return the same pairs decided at another threshold or base rate.
 
-        Nothing is scored again.
+        Nothing is scored again: within a budget, the scored pairs are those near the threshold of the settings.
 
         Raises:
             InputError: A threshold outside (0, 1], or a base rate outside (0, 1).
@@ -171,7 +171,8 @@ class MiningResult:
     ) -> list[DuplicateGroup]:
         """Return the duplicate groups, largest first.
 
-        Copies join their text. See `clustering.duplicate_groups`.
+        Copies join their text. Between two collections, each group holds a question of the new one. See
+        `clustering.duplicate_groups`.
 
         Args:
             linkage: "average", "complete" or "connected".
@@ -215,10 +216,13 @@ class MiningResult:
             threshold=threshold,
             linkage=linkage,
             order=order,
+            side=None if every.sides is None else np.searchsorted(every.sides, np.flatnonzero(kept), side="right"),
         )
         clusters = [*zip(clustering.members, clustering.min_probability, strict=True)]
         clustered = {row for rows, _ in clusters for row in rows}
-        clusters += [((row,), 1.0) for row in range(len(members)) if row not in clustered and len(members[row]) > 1]
+        copies = (row for row in range(len(members)) if row not in clustered and len(members[row]) > 1)
+        # Copies within the old collection are no duplicates of a new question.
+        clusters += [((row,), 1.0) for row in copies if min(members[row]) < every.new]
         found = []
         for rows, min_probability in clusters:
             together = [question for row in rows for question in members[row]]

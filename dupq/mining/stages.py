@@ -23,7 +23,7 @@ from dupq.engine.work_folder import WorkFolder
 from dupq.mining import checkpoint as parts
 from dupq.mining import distinct_texts
 from dupq.mining.cached_embeddings import Vectors, with_cached_embeddings
-from dupq.mining.candidates import near_pairs, of_distinct_texts
+from dupq.mining.candidates import near_pairs, of_distinct_texts, shared_from
 from dupq.mining.cell_units import CellSearch, search_by_cells, sizes
 from dupq.mining.checkpoint import Checkpoint
 from dupq.mining.distinct_texts import store_questions
@@ -238,10 +238,11 @@ class EngineStages:
             rule.every_from if rule.neighbours else 1.0,
             max_pairs,
             one=sides is None,
+            shared_from=shared_from(sides),
         )
         if approximate:
             search = CellSearch(self.folder, self.n, sides, wanted, self.size)
-            return of_distinct_texts(search_by_cells(self.engine, self.work, search, progress), sides, self.n)
+            return of_distinct_texts(search_by_cells(self.engine, self.work, search, progress), sides)
         units, panels = tile_units(self.folder, stop, self.n - start, wanted, self.size, tiles.TILE_PRODUCTS)
         total = len(units) + len(panels)
         self.engine.run(
@@ -257,7 +258,7 @@ class EngineStages:
             part_of(progress, len(units), len(panels), total),
         )
         found = read_pairs(self.work, [panel.name for panel in panels])
-        return of_distinct_texts(merge_pairs(found, stop, self.n - start, wanted), sides, self.n)
+        return of_distinct_texts(merge_pairs(found, stop, self.n - start, wanted), sides)
 
     def score(self, left: Ints, right: Ints, name: str, progress: Progress | None) -> Floats:
         """Return the raw scores of n pairs of distinct texts, float64 (n,)."""
@@ -323,14 +324,14 @@ def clear(work: WorkFolder) -> None:
     Files of something else stay, and the next run refuses them.
 
     Raises:
-        InputError: Another run holds the folder.
+        InputError: Another run holds the folder, or its plan is damaged: its parts may then be anyone's.
     """
     if not work.exists(PLAN):
         return
     try:
         plan = json.loads(work.read(PLAN))
     except ValueError:
-        plan = {}
+        plan = {}  # which `hold` refuses beside a damaged plan
     with work.hold(plan):
         for name in sorted(work.names()):
             if _PART.match(name):

@@ -281,8 +281,7 @@ class SearchTile:
         tile, start = Tile(**unit.spec), self.start
         rows = read_rows(self.work, tile.first_row, tile.last_row, self.size)
         columns = read_rows(self.work, start + tile.first_column, start + tile.last_column, self.size)
-        number = np.arange(tile.first_row, tile.last_row)
-        own = None if self.wanted.one else np.where(number < start, -1, number - start)
+        own = None if self.wanted.one else np.arange(tile.first_row, tile.last_row) - start
         return search_tile(rows, columns, tile, self.wanted, own=own).to_bytes()
 
 

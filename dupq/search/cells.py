@@ -112,7 +112,6 @@ def plan_cells(
     others: Rows | None,
     wanted: WantedPairs,
     *,
-    own: Ints | None = None,
     cells: int | None = None,
     overlap: int | None = None,
     target: float = TARGET,
@@ -124,7 +123,7 @@ def plan_cells(
     The overlap is chosen on one sample of questions, and the recall certified on another.
 
     Args:
-        vectors, others, own: As for `exact.similar_pairs`.
+        vectors, others: As for `exact.similar_pairs`.
         wanted: The search.
         cells: Number K of cells; None: `default_cells`.
         overlap: Number m of cells of a row, at most 16 or K; None: chosen.
@@ -143,6 +142,7 @@ def plan_cells(
         as_int(overlap, "overlap", 1, max(*OVERLAPS, cells))
     centroids = fit_cells(inside, cells, seed=as_seed(seed))
     samples = draw_samples(len(vectors), sample, seed)
+    own = None if wanted.shared_from is None else np.arange(len(vectors)) - wanted.shared_from
     true = true_pairs(vectors, others, np.concatenate(samples), wanted, own)
     needed = needed_overlap(true, vectors, others, centroids, largest_overlap(overlap))
     return choose_plan(true, needed, samples, wanted, centroids, overlap, target)
@@ -282,8 +282,6 @@ def search_cells(
     other_cells: Cells | None,
     group: slice,
     wanted: WantedPairs,
-    *,
-    own: Ints | None = None,
 ) -> TilePairs:
     """Search a group of cells.
 
@@ -291,16 +289,17 @@ def search_cells(
     and at most 2·`max_pairs` pairs.
 
     Args:
-        vectors, others, own: As for `exact.similar_pairs`.
+        vectors, others: As for `exact.similar_pairs`.
         cells, other_cells: Cells of all rows of both; `other_cells` is None within one collection.
         group: Cells from `group.start` to `group.stop`.
         wanted: The search.
     """
     inside, inside_cells = (vectors, cells) if others is None or other_cells is None else (others, other_cells)
-    one, both_ways = wanted.one, wanted.one and wanted.neighbours > 0
+    one, shared_from = wanted.one, 0 if wanted.one else wanted.shared_from
+    both_ways = shared_from is not None and not wanted.triangle
     # A tile that compares both ways holds a pair twice.
-    local = replace(wanted, one=False, max_pairs=(1 + both_ways) * wanted.max_pairs)
-    pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=both_ways)
+    local = replace(wanted, one=False, shared_from=None, max_pairs=(1 + both_ways) * wanted.max_pairs)
+    pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=both_ways, shared_from=wanted.shared_from)
     found: list[tuple[Ints, Ints, NDArray[np.float64]]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     dropped = rescored = 0
     left_members = [*_members(cells, group)]
@@ -315,9 +314,8 @@ def search_cells(
             if not len(rows) or not len(columns):
                 continue
             tile = Tile(0, len(rows), 0, len(columns))
-            part = search_tile(
-                vectors[rows], inside[columns], tile, search, own=None if search.one else _own(rows, columns, own, one)
-            )
+            own = None if search.one or shared_from is None else _own(rows - shared_from, columns)
+            part = search_tile(vectors[rows], inside[columns], tile, search, own=own)
             dropped = max(dropped, -(-part.dropped // (1 + both_ways)))
             rescored += part.rescored
             i, j = rows[part.left], columns[part.right]
@@ -351,11 +349,8 @@ def _members(cells: Cells, group: slice) -> Iterator[tuple[Ints, Ints]]:
         yield row[start:stop][is_home[start:stop]], row[start:stop][~is_home[start:stop]]
 
 
-def _own(rows: Ints, columns: Ints, own: Ints | None, one: bool) -> Ints | None:
-    """Return the place of each row itself among the columns of a tile, or -1."""
-    if own is None and not one:
-        return None
-    number = rows if own is None or one else own[rows]
+def _own(number: Ints, columns: Ints) -> Ints:
+    """Return the place of each number among the columns of a tile, or -1."""
     place = np.minimum(np.searchsorted(columns, number), len(columns) - 1)
     return np.where(columns[place] == number, place, -1)
 
@@ -393,7 +388,9 @@ class CellMerge:
 
     def __init__(self, wanted: WantedPairs, first_row: int, last_row: int) -> None:
         self.wanted, self.first_row, self.last_row = wanted, first_row, last_row
-        self._pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=wanted.neighbours > 0)
+        self._pairs = StrongestPairs(
+            wanted.threshold, wanted.max_pairs, repeats=wanted.neighbours > 0, shared_from=wanted.shared_from
+        )
         self._nearest = None
         if wanted.neighbours and last_row > first_row:
             self._nearest = NearestRows(last_row - first_row, wanted.neighbours, wanted.threshold)
@@ -457,6 +454,10 @@ def cell_result(
         every_from=max(wanted.threshold, wanted.every_from) if wanted.neighbours else None,
     )
     true = plan.true.above(guarantee.complete_above)
+    if (start := wanted.shared_from) is not None:
+        # A sampled question may be either row of its pair; the result has the lower one on the left.
+        i, j = true.left, true.right + start
+        true = replace(true, left=np.minimum(i, j), right=np.maximum(i, j) - start)
     hit = found_of(true, pairs.left, pairs.right, columns, one=wanted.one)
     return SimilarPairs(pairs.left, pairs.right, pairs.cosine, with_recall(guarantee, measured_recall(true, hit)))
 
@@ -468,7 +469,7 @@ def cell_pairs(
     threshold: float,
     neighbours: int = 0,
     every_from: float = 1.0,
-    own: Ints | None = None,
+    shared_from: int | None = None,
     max_pairs: int = MAX_PAIRS,
     cells: int | None = None,
     overlap: int | None = None,
@@ -483,7 +484,7 @@ def cell_pairs(
     2·`max_pairs` pairs.
 
     Args:
-        vectors, others, threshold, neighbours, every_from, own, max_pairs: As for `exact.similar_pairs`.
+        vectors, others, threshold, neighbours, every_from, shared_from, max_pairs: As for `exact.similar_pairs`.
         cells, overlap, target, sample, seed: As for `plan_cells`.
         progress: Called with (pairs compared, pairs to compare).
 
@@ -491,10 +492,8 @@ def cell_pairs(
         InputError: As `exact.similar_pairs`, or the recall is below the target.
     """
     check_search(vectors, others, threshold, max_pairs)
-    wanted = WantedPairs(threshold, neighbours, every_from, max_pairs, one=others is None)
-    plan = plan_cells(
-        vectors, others, wanted, own=own, cells=cells, overlap=overlap, target=target, sample=sample, seed=seed
-    )
+    wanted = WantedPairs(threshold, neighbours, every_from, max_pairs, one=others is None, shared_from=shared_from)
+    plan = plan_cells(vectors, others, wanted, cells=cells, overlap=overlap, target=target, sample=sample, seed=seed)
     n, m, count = len(vectors), len(vectors if others is None else others), len(plan.centroids)
     left = assigned(vectors, plan.centroids, plan.overlap)
     right = None if others is None else assigned(others, plan.centroids, plan.overlap)
@@ -502,7 +501,7 @@ def cell_pairs(
     work = cell_products(*counts, wanted)
     total, done, merge = int(work.sum()), 0, CellMerge(wanted, 0, n)
     for group in group_cells(*counts, wanted):
-        merge.add(search_cells(vectors, others, left, right, group, wanted, own=own))
+        merge.add(search_cells(vectors, others, left, right, group, wanted))
         done += int(work[group].sum())
         if progress is not None:
             progress(done, total)

@@ -11,9 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dupq.search.exact import similar_pairs
-from dupq.search.pairs import MAX_PAIRS, Rows, SearchGuarantee, SimilarPairs
-from dupq.search.tiles import TilePairs, WantedPairs
+from dupq.search.pairs import MAX_PAIRS, Rows, SearchGuarantee
+from dupq.search.tiles import Tile, TilePairs, WantedPairs, merge_panel, search_tile
 
 Ints = NDArray[np.int64]
 
@@ -72,41 +71,31 @@ def true_pairs(vectors: Rows, others: Rows | None, picked: Ints, wanted: WantedP
     """Compare sampled questions with every row, exactly.
 
     Args:
-        vectors, others, own: As for `exact.similar_pairs`.
+        vectors, others: As for `exact.similar_pairs`.
         picked: Rows of `vectors`, int64 (q,).
         wanted: The search whose recall is measured.
+        own: For each row of `vectors` its own number in `others`, or a negative number, int64 (n,); None: none is in
+            both.
     """
-    picked = np.sort(picked)
-    if own is None:
-        own = np.arange(len(vectors)) if others is None else np.full(len(vectors), -1)
-    search = true_search(wanted)
-    found = similar_pairs(
-        vectors[picked],
-        vectors if others is None else others,
-        threshold=search.threshold,
-        neighbours=search.neighbours,
-        every_from=search.every_from,
-        own=own[picked],
-        max_pairs=search.max_pairs,
-    )
-    return named_pairs(found, picked, own[picked])
+    picked, search = np.sort(picked), true_search(wanted)
+    columns, own = (vectors, picked) if others is None else (others, None if own is None else own[picked])
+    found = search_tile(vectors[picked], columns, Tile(0, len(picked), 0, len(columns)), search, own=own)
+    return named_pairs(merge_panel([found], 0, len(picked), search), picked)
 
 
 def true_search(wanted: WantedPairs) -> WantedPairs:
     """Return the search of sampled questions among all rows."""
-    return replace(wanted, one=False, max_pairs=max(wanted.max_pairs, MAX_PAIRS))
+    return replace(wanted, one=False, shared_from=None, max_pairs=max(wanted.max_pairs, MAX_PAIRS))
 
 
-def named_pairs(found: SimilarPairs | TilePairs, picked: Ints, own: Ints) -> TruePairs:
+def named_pairs(found: TilePairs, picked: Ints) -> TruePairs:
     """Return the pairs of a `true_search` in the numbers of the whole search.
 
     Args:
         found: Its pairs; `left` is the place of a question among the sampled ones.
         picked: Rows of the sampled questions, rising, int64 (q,).
-        own: The number of each of them among the rows that it was compared with, or -1, int64 (q,).
     """
-    kept = own[found.left] != found.right  # without neighbours a row finds itself
-    return TruePairs(picked[found.left[kept]], found.right[kept], found.cosine[kept], len(picked))
+    return TruePairs(picked[found.left], found.right, found.cosine, len(picked))
 
 
 def measured_recall(true: TruePairs, hit: NDArray[np.bool_], *, seed: int = 0) -> Recall:

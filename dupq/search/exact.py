@@ -41,7 +41,7 @@ def similar_pairs(
     threshold: float,
     neighbours: int = 0,
     every_from: float = 1.0,
-    own: NDArray[np.int64] | None = None,
+    shared_from: int | None = None,
     max_pairs: int = MAX_PAIRS,
     kernel: Kernel | Literal["auto"] = "auto",
     projection: Projection | None = None,
@@ -61,8 +61,9 @@ def similar_pairs(
             it only pairs with one of the `neighbours` nearest rows of a row: of `vectors` in `vectors`, or of
             `vectors` in `others`. Neighbours at equal cosine go by row number.
         every_from: In (0, 1]; used with neighbours.
-        own: For each row of `vectors` its own number in `others`, or -1, int64 (n,): a row is no neighbour of itself.
-            None: none is in both.
+        shared_from: The row of `vectors` that is row 0 of `others`, where the last rows of `vectors` are the first of
+            `others`. Such a row is no neighbour of itself, and two of them are one pair, the lower one on the left.
+            None: no row is in both.
         max_pairs: Keep the strongest `max_pairs` where more reach the threshold; `search_guarantee` then states the
             cosine above which the result is complete.
         kernel: "auto" is the fastest one of this machine, with the fastest projection. All return the same pairs.
@@ -81,10 +82,10 @@ def similar_pairs(
     total = n * (n - 1) // 2 if triangle else n * m
     if kernel == "auto":
         kernel, projection = kernel_for(vectors, others, threshold, bounds=not neighbours)
-    if others is not None and own is None:
-        own = np.full(n, -1)
-    pairs = StrongestPairs(threshold, max_pairs, repeats=neighbours > 0)
-    search = _key(vectors, others, f"{threshold!r} {neighbours} {every_from!r} {max_pairs}") if resume else ""
+    own = None if others is None else np.arange(n) - (n if shared_from is None else shared_from)
+    pairs = StrongestPairs(threshold, max_pairs, repeats=neighbours > 0, shared_from=shared_from)
+    options = f"{threshold!r} {neighbours} {every_from!r} {max_pairs} {shared_from}"
+    search = _key(vectors, others, options) if resume else ""
     first = pairs.load(Path(resume), search) if resume else 0
     done = _products(np.arange(first), 0, m, triangle)
     saved, product = time.monotonic(), RoughProduct(kernel)
@@ -96,7 +97,7 @@ def similar_pairs(
             columns = (vectors if others is None else others)[at : at + TILE_COLUMNS]
             block = Block(columns, kernel, projection)
             if nearest is None:
-                _compare(panel, block, start, at, pairs, product, triangle)
+                _compare(panel, block, start, at, pairs, product, own)
             else:
                 _compare_nearest(panel, block, start, at, pairs, product, nearest, own, every_from, first=not at)
             done += _products(rows, at, at + len(columns), triangle)
@@ -150,22 +151,30 @@ def kernel_for(
 
 
 def _compare(
-    panel: Block, block: Block, start: int, at: int, pairs: StrongestPairs, product: RoughProduct, triangle: bool
+    panel: Block,
+    block: Block,
+    start: int,
+    at: int,
+    pairs: StrongestPairs,
+    product: RoughProduct,
+    own: NDArray[np.int64] | None,
 ) -> None:
     """Add the pairs of a panel and a block that reach the floor.
 
-    `start` is the first row of the panel, `at` the first column of the block.
+    Args:
+        panel, block, start, at, pairs, product: As in `_compare_nearest`.
+        own: For each row its own column, or a negative number; None within one collection, where a pair is compared
+            from its first row.
     """
     for rows in chunks(len(panel.exact), TILE_ROWS):
-        if triangle and at + len(block.exact) <= start + rows.start + 1:
+        if own is None and at + len(block.exact) <= start + rows.start + 1:
             return  # this tile and those under it lie below the diagonal
         left, right = product.reaching(panel, block, rows, pairs.floor)
-        if triangle:
-            above = at + right > start + left
-            left, right = left[above], right[above]
+        row, column = start + left, at + right
+        other = column > row if own is None else column != own[row]
+        left, right, row, column = left[other], right[other], row[other], column[other]
         for part in chunks(len(left), PART):
-            i, j = left[part], right[part]
-            pairs.add(start + i, at + j, dot(panel.exact[i], block.exact[j]))
+            pairs.add(row[part], column[part], dot(panel.exact[left[part]], block.exact[right[part]]))
 
 
 def _compare_nearest(
@@ -188,7 +197,8 @@ def _compare_nearest(
         start, at: Their numbers.
         pairs, product, every_from: As in `similar_pairs`.
         nearest: The nearest columns of the panel's rows.
-        own: As in `similar_pairs`; None within one collection, where a pair is added from its first row.
+        own: For each row its own column, or a negative number; None within one collection, where a pair is added from
+            its first row.
         first: True for the first block of these rows.
     """
     for rows in chunks(len(panel.exact), TILE_ROWS):

@@ -169,19 +169,29 @@ class StrongestPairs:
     the weakest that remains. The result is the first `max_pairs` by falling cosine, left and right, whatever the order
     in which they were added.
 
+    Args:
+        threshold: The lowest cosine.
+        max_pairs: Number of pairs to keep.
+        repeats: True where a pair may be added twice, from either row; False where it is added once, or from both rows
+            if `shared_from` is given.
+        shared_from: The left row that is right row 0, where the last left rows are the first right ones. Two such rows
+            are one pair, the lower one on the left, and no row is paired with itself. None: no row is on both sides.
+
     Attributes:
         floor: A pair below it cannot be in the result any more.
         rescored: Number of pairs that were added, all computed in double precision.
         dropped: Lower bound on the number of dropped pairs that reach `threshold`.
     """
 
-    def __init__(self, threshold: float, max_pairs: int, *, repeats: bool = False) -> None:
-        """Start empty; with `repeats` a pair may be added twice, from either row."""
+    def __init__(
+        self, threshold: float, max_pairs: int, *, repeats: bool = False, shared_from: int | None = None
+    ) -> None:
         self.threshold = self.floor = threshold
         self.max_pairs = max_pairs
         self.rescored = 0
         self.dropped = 0
         self._repeats = repeats
+        self._shared_from = shared_from
         self._count = 0
         self._cut = False
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
@@ -189,6 +199,13 @@ class StrongestPairs:
     def add(self, left: NDArray[np.int64], right: NDArray[np.int64], cosine: NDArray[np.float64]) -> None:
         """Add pairs, and drop those below the floor."""
         self.rescored += len(cosine)
+        if self._shared_from is not None:
+            other = right + self._shared_from  # the right rows, in the numbers of the left ones
+            if self._repeats:
+                left, right = np.minimum(left, other), np.maximum(left, other) - self._shared_from
+            else:
+                first = left < other
+                left, right, cosine = left[first], right[first], cosine[first]
         kept = cosine >= self.floor
         if self._cut and not self._repeats:
             self.dropped += int(((cosine >= self.threshold) & ~kept).sum())

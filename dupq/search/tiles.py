@@ -32,7 +32,7 @@ class WantedPairs:
     """Pairs that a search is to find.
 
     Attributes:
-        threshold, neighbours, every_from, max_pairs: As for `similar_pairs`.
+        threshold, neighbours, every_from, max_pairs, shared_from: As for `similar_pairs`.
         one: True within one collection, False between two.
     """
 
@@ -41,6 +41,7 @@ class WantedPairs:
     every_from: float
     max_pairs: int
     one: bool
+    shared_from: int | None = None
 
     @property
     def triangle(self) -> bool:
@@ -134,7 +135,8 @@ def search_tile(
         rows, columns: Their vectors, float32 (r, d) and (c, d), rows of unit length.
         tile: Their numbers.
         wanted: The search.
-        own: Between two collections, the column that is the same text as each row, or -1, int64 (r,); None: none is.
+        own: Between two collections, the column that is the same text as each row, or a negative number, int64 (r,);
+            None: none is.
         kernel: As for `similar_pairs`.
 
     Raises:
@@ -147,7 +149,9 @@ def search_tile(
         own = np.full(len(rows), -1)
     # `own` is looked up by row: between two collections, rows are numbered within the tile.
     before = 0 if wanted.one else tile.first_row
-    pairs, product = StrongestPairs(wanted.threshold, wanted.max_pairs), RoughProduct(kernel)
+    shared_from = None if wanted.shared_from is None else wanted.shared_from - before
+    pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, shared_from=shared_from)
+    product = RoughProduct(kernel)
     found: list[tuple[Ints, Ints, NDArray[np.float64]]] = []
     for part in chunks(len(rows), exact.PANEL):
         panel, start = Block(rows[part], kernel, projection), tile.first_row - before + part.start
@@ -160,7 +164,7 @@ def search_tile(
                 continue  # below the diagonal
             block = Block(columns[block_part], kernel, projection)
             if nearest is None:
-                exact._compare(panel, block, start, at, pairs, product, wanted.triangle)
+                exact._compare(panel, block, start, at, pairs, product, own)
             else:
                 first = not block_part.start
                 exact._compare_nearest(
@@ -184,7 +188,9 @@ def merge_panel(tiles: Iterable[TilePairs], first_row: int, last_row: int, wante
         first_row, last_row: Rows of the panel, the last one not included.
         wanted: The search.
     """
-    pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=wanted.neighbours > 0)
+    pairs = StrongestPairs(
+        wanted.threshold, wanted.max_pairs, repeats=wanted.neighbours > 0, shared_from=wanted.shared_from
+    )
     nearest = NearestRows(last_row - first_row, wanted.neighbours, wanted.threshold) if wanted.neighbours else None
     dropped = rescored = 0
     for tile in tiles:
@@ -214,7 +220,7 @@ def merge_pairs(panels: Iterable[TilePairs], rows: int, columns: int, wanted: Wa
         rows, columns: Numbers of vectors that were searched.
         wanted: The search.
     """
-    both_sides = wanted.one and wanted.neighbours > 0
+    both_sides = (wanted.one or wanted.shared_from is not None) and wanted.neighbours > 0
     pairs = StrongestPairs(wanted.threshold, wanted.max_pairs, repeats=wanted.neighbours > 0)
     dropped = rescored = 0
     for panel in panels:

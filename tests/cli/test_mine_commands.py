@@ -260,6 +260,16 @@ def test_a_cut_is_stated_at_the_top(capsys: pytest.CaptureFixture[str], caplog: 
     assert f"{cut['complete_above']:.4f}" in lines[3]
 
 
+def test_a_budget_is_spent_near_the_threshold_of_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    def share_near(threshold: float) -> float:
+        mine(capsys, "questions.csv", "-o", "all.csv", "--all-pairs", "--max-judged", 120, "--threshold", threshold)
+        judged = [float(row["probability"]) for row in read("all.csv") if row["kind"] == "judged"]
+        assert len(judged) == 120
+        return sum(abs(probability - 0.95) < 0.1 for probability in judged) / 120
+
+    assert share_near(0.95) > share_near(0.1)
+
+
 def test_no_precision_is_stated_that_nobody_checked(capsys: pytest.CaptureFixture[str]) -> None:
     summary = mine(capsys, "questions.csv", "-o", "out.csv")
     assert "not verified on mined candidates" in summary["expected"]["rests_on"]

@@ -17,6 +17,7 @@ from dupq.engine.local import LocalEngine
 from dupq.engine.unit_queue import ATTEMPTS
 from dupq.errors import InputError
 from dupq.mining import cell_units
+from dupq.mining.candidates import shared_from
 from dupq.mining.cell_units import CellSearch, join_blocks, read_block, search_by_cells
 from dupq.mining.units import array_bytes
 from dupq.search import cells
@@ -85,7 +86,6 @@ def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def in_this_process(vectors: NDArray[np.float32], search: CellSearch) -> SimilarPairs:
     wanted, (start, stop) = search.wanted, search.sides or (0, len(vectors))
-    own = np.where(np.arange(stop) < start, -1, np.arange(stop) - start)
     return cell_pairs(
         vectors[:stop],
         None if wanted.one else vectors[start:],
@@ -93,7 +93,7 @@ def in_this_process(vectors: NDArray[np.float32], search: CellSearch) -> Similar
         neighbours=wanted.neighbours,
         every_from=wanted.every_from,
         max_pairs=wanted.max_pairs,
-        own=None if wanted.one else own,
+        shared_from=wanted.shared_from,
         cells=search.cells,
         overlap=search.overlap,
         target=search.target,
@@ -125,7 +125,14 @@ def searches(draw: st.DrawFn) -> tuple[NDArray[np.float32], CellSearch]:
         start = draw(st.integers(0, n))
         sides = (start, draw(st.integers(start, n)))
     neighbours, most = draw(st.integers(0, 4)), draw(st.sampled_from([3, 20, 10**6]))
-    wanted = WantedPairs(draw(st.floats(0.05, 1)), neighbours, 0.8 if neighbours else 1.0, most, one=sides is None)
+    wanted = WantedPairs(
+        draw(st.floats(0.05, 1)),
+        neighbours,
+        0.8 if neighbours else 1.0,
+        most,
+        one=sides is None,
+        shared_from=shared_from(sides),
+    )
     count, overlap = draw(st.none() | st.integers(1, 12)), draw(st.none() | st.integers(1, 12))
     sample = draw(st.sampled_from([1, 9, 1000]))
     return vectors, CellSearch("run-0", n, sides, wanted, SIZE, count, overlap, 1e-9, sample, seed)
@@ -170,7 +177,7 @@ def test_with_every_cell_it_finds_what_the_exact_search_finds(drawn: tuple[NDArr
         neighbours=wanted.neighbours,
         every_from=wanted.every_from,
         max_pairs=wanted.max_pairs,
-        own=None if wanted.one else search.own(np.arange(stop)),
+        shared_from=wanted.shared_from,
     )
     assert found(search_by_cells(Engine(), parts_of(vectors), search)) == found(exact)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dupq.errors import InputError
+from dupq.errors import InputError, OutputError
 from dupq.mining import checkpoint as module
 from dupq.mining.checkpoint import Checkpoint
 from dupq.search.pairs import StrongestPairs
@@ -45,6 +45,26 @@ def test_the_same_run_goes_on_and_another_starts_afresh(tmp_path: Path, caplog: 
         assert (embedder.seen, len(caplog.records)) == (embeds, notes)
     Checkpoint(folder).remove()
     assert not folder.exists()
+
+
+def test_a_kill_before_the_new_note_leaves_a_folder_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Checkpoint(tmp_path).open(vectors="v", run="a") as checkpoint:
+        checkpoint.embed(TEXTS, WordEmbedder())
+
+    def full(path: Path, value: object) -> None:
+        raise OutputError("could not be written (no space left)", location=str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_json", full)
+        with pytest.raises(OutputError), Checkpoint(tmp_path).open(vectors="v", run="b"):
+            pass
+    embedder = Counting()
+    embedder.seen = 0
+    with Checkpoint(tmp_path).open(vectors="v", run="b") as checkpoint:
+        checkpoint.embed(TEXTS, embedder)
+    assert embedder.seen == 0
 
 
 def test_no_folder_keeps_nothing() -> None:

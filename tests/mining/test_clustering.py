@@ -30,43 +30,69 @@ def graphs(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, float]]]:
     return n, [(a, b, draw(st.sampled_from([0.1, 0.4, 0.5, 0.6, 0.7, 0.9, 0.95]))) for a, b in kept]
 
 
-@given(graphs(), st.sampled_from(LINKAGES), st.randoms(use_true_random=False))
+@st.composite
+def two_collections(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, float]], NDArray[np.int64]]:
+    """A graph between a new collection and an old one, with the side of each question; one side is one collection."""
+    n, rows = draw(graphs())
+    sides = draw(st.sampled_from([[1], [0, 2], [0, 1, 2]]))
+    side = np.array([draw(st.sampled_from(sides)) for _ in range(n)], np.int64)
+    return n, [row for row in rows if comparable(side, *row[:2])], side
+
+
+def comparable(side: NDArray[np.int64], a: int, b: int) -> bool:
+    return bool(side[a] != side[b] or side[a] == 1)
+
+
+@given(two_collections(), st.sampled_from(LINKAGES), st.randoms(use_true_random=False))
 def test_the_order_of_pairs_and_questions_does_not_matter(graph, linkage: Linkage, random) -> None:  # type: ignore[no-untyped-def]
-    n, rows = graph
-    plain = duplicate_groups(n, *table(rows), threshold=0.5, linkage=linkage)
+    n, rows, side = graph
+    plain = duplicate_groups(n, *table(rows), threshold=0.5, linkage=linkage, side=side)
     shuffled = [(b, a, p) if random.random() < 0.5 else (a, b, p) for a, b, p in rows]
     random.shuffle(shuffled)
-    assert duplicate_groups(n, *table(shuffled), threshold=0.5, linkage=linkage) == plain
+    assert duplicate_groups(n, *table(shuffled), threshold=0.5, linkage=linkage, side=side) == plain
     # Now the questions themselves are numbered otherwise; their rank identifies them.
     number = list(range(n))
     random.shuffle(number)
     rank = np.empty(n, np.int64)
     rank[number] = np.arange(n)
     renamed = [(number[a], number[b], p) for a, b, p in shuffled]
-    other = duplicate_groups(n, *table(renamed), threshold=0.5, linkage=linkage, order=rank)
+    other = duplicate_groups(n, *table(renamed), threshold=0.5, linkage=linkage, order=rank, side=side[rank])
     assert [tuple(int(rank[at]) for at in group) for group in other.members] == list(plain.members)
     assert other.min_probability == plain.min_probability
 
 
-@given(graphs())
+@given(two_collections())
 def test_complete_linkage_joins_only_what_agrees_throughout(graph) -> None:  # type: ignore[no-untyped-def]
-    n, rows = graph
+    n, rows, side = graph
     p = {(a, b): value for a, b, value in rows}
-    clustering = duplicate_groups(n, *table(rows), threshold=0.5, linkage="complete")
+    clustering = duplicate_groups(n, *table(rows), threshold=0.5, linkage="complete", side=side)
     for group, min_probability in zip(clustering.members, clustering.min_probability, strict=True):
-        values = [p[pair] for pair in itertools.combinations(sorted(group), 2)]
+        values = [p[pair] for pair in itertools.combinations(sorted(group), 2) if comparable(side, *pair)]
         assert min(values) == min_probability >= 0.5
 
 
-@given(graphs(), st.sampled_from(["average", "complete"]))
+@given(two_collections(), st.sampled_from(["average", "complete"]))
 def test_no_two_groups_that_should_join_are_left(graph, linkage: Linkage) -> None:  # type: ignore[no-untyped-def]
-    n, rows = graph
+    n, rows, side = graph
     p = {(a, b): value for a, b, value in rows}
-    labels = duplicate_groups(n, *table(rows), threshold=0.5, linkage=linkage).labels(n)
+    labels = duplicate_groups(n, *table(rows), threshold=0.5, linkage=linkage, side=side).labels(n)
     groups = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
     for one, other in itertools.combinations(groups, 2):
-        values = [p.get((min(a, b), max(a, b)), 0.0) for a in one for b in other]
-        assert (np.mean(values) if linkage == "average" else min(values)) < 0.5 + 1e-12
+        values = [p.get((min(a, b), max(a, b)), 0.0) for a in one for b in other if comparable(side, a, b)]
+        if values:
+            assert (np.mean(values) if linkage == "average" else min(values)) < 0.5 + 1e-12
+
+
+@pytest.mark.parametrize("linkage", LINKAGES)
+def test_pairs_of_one_of_two_collections_do_not_keep_groups_apart(linkage: Linkage) -> None:
+    side = np.array([0, 2, 2, 2])
+    star = table([(0, old, 0.9) for old in (1, 2, 3)])
+    assert duplicate_groups(4, *star, threshold=0.5, linkage=linkage, side=side).members == ((0, 1, 2, 3),)
+    # A pair that can be compared and is no candidate does: question 4 is new, and near the last old one alone.
+    chain, side = table([(0, 1, 0.9), (0, 2, 0.9), (0, 3, 0.9), (3, 4, 0.6)]), np.array([0, 2, 2, 2, 0])
+    together = linkage == "connected"
+    groups = duplicate_groups(5, *chain, threshold=0.5, linkage=linkage, side=side)
+    assert [set(group) for group in groups.members] == [{0, 1, 2, 3, 4} if together else {0, 1, 2, 3}]
 
 
 @pytest.mark.parametrize("linkage", ["average", "complete"])

@@ -207,6 +207,17 @@ def test_files_of_something_else_are_refused_and_stay(batched: DuplicatePipeline
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
+def test_a_damaged_plan_is_refused_and_its_folder_stays(batched: DuplicatePipeline, tmp_path: Path) -> None:
+    find_duplicates(batched, forum(), engine=Recording(), work=tmp_path)
+    for damage in (b"", b"[]"):
+        (tmp_path / "plan.json").write_bytes(damage)
+        held = contents(tmp_path)
+        for fresh in (False, True):
+            with pytest.raises(InputError, match=r"plan\.json is damaged"):
+                find_duplicates(batched, forum(), engine=Recording(), work=tmp_path, fresh=fresh)
+        assert contents(tmp_path) == held
+
+
 def test_an_engine_needs_a_work_folder(batched: DuplicatePipeline) -> None:
     with pytest.raises(InputError, match="an engine needs a work folder, got none"):
         find_duplicates(batched, forum(), engine=Recording())

@@ -149,6 +149,59 @@ def test_new_questions_against_old_ones(pipeline: DuplicatePipeline, mined: Mini
     assert {pair for pair in found if not pair & {0, 7}} == {pair for pair in wanted if not pair & {0, 7}}
 
 
+@pytest.mark.parametrize("neighbours", [0, 5])
+@pytest.mark.parametrize("above", [5, 2_000_000])
+def test_texts_of_both_collections_take_no_place_of_other_pairs(
+    pipeline: DuplicatePipeline, neighbours: int, above: int
+) -> None:
+    texts = [f"{word}{at} {word}a {word}b?" for word in "abcdefghij" for at in range(2)]
+    wanted = MiningSettings(min_cosine=0.6, max_pairs=10, approximate_above=above, neighbours=neighbours)
+    ids = range(2 * len(texts))
+    result = find_duplicates(pipeline, texts, against=[*texts], ids=ids, settings=wanted)
+    pairs = {frozenset((row["question1"], row["question2"])) for row in result.rows(all_pairs=True)}
+    assert {pair for pair in pairs if len(pair) == 2} == {frozenset(texts[at : at + 2]) for at in range(0, 20, 2)}
+    assert (len(result.left), result.search_guarantee.truncated, result.search_guarantee.dropped) == (10, False, 0)
+
+
+def test_a_budget_is_spent_at_the_threshold_of_the_settings(pipeline: DuplicatePipeline, tmp_path: Path) -> None:
+    settings = MiningSettings(min_cosine=0.2, max_judged=150)
+    low = find_duplicates(pipeline, forum(), settings=settings, work=tmp_path)
+    strict = replace(settings, threshold=0.9)
+    high = find_duplicates(pipeline, forum(), settings=strict)
+    assert high.decider == low.at(threshold=0.9).decider
+    near = np.abs(high.probabilities - 0.9)
+    assert not np.array_equal(high.judged, low.judged)
+    assert np.median(near[high.judged]) < np.median(near[low.judged])
+    # The candidates of one work folder serve both, and the scores do not mix.
+    told: list[str] = []
+    again = find_duplicates(
+        pipeline, forum(), settings=strict, work=tmp_path, progress=lambda stage, *_: told.append(stage)
+    )
+    assert "searching" not in told
+    assert again.score.tolist() == high.score.tolist()
+    assert again.judged.tolist() == high.judged.tolist()
+
+
+def test_each_group_of_two_collections_holds_a_new_question(pipeline: DuplicatePipeline) -> None:
+    new, thing = "How do I bake bread?", "How do I learn to play the guitar quickly at home"
+    copies = [thing, thing.upper(), f"{thing}?"]
+    alone = find_duplicates(pipeline, [new], against=copies, ids=["n", "o1", "o2", "o3"], settings=SETTINGS)
+    assert (len(alone.left), alone.groups()) == (0, [])
+    copied = find_duplicates(pipeline, [new, f"{thing} "], against=copies, settings=SETTINGS)
+    assert [set(group.members) for group in copied.groups()] == [{1, 2, 3, 4}]
+
+
+@pytest.mark.parametrize("linkage", ["average", "complete", "connected"])
+def test_old_questions_join_by_a_new_one(pipeline: DuplicatePipeline, linkage: Any) -> None:
+    new = "How can I learn to play the guitar?"
+    old = [f"{new[:-1]} {word}?" for word in ("quickly", "cheaply", "alone")]
+    result = find_duplicates(pipeline, [new], against=old, ids=["n", "o1", "o2", "o3"], settings=SETTINGS)
+    assert len(result.left) == 3
+    lowest = float(result.probabilities.min())
+    groups = result.at(threshold=lowest).groups(linkage=linkage)
+    assert [sorted(group.members) for group in groups] == [["n", "o1", "o2", "o3"]]
+
+
 @pytest.mark.parametrize("stage", ["embedding", "searching", "judging"])
 def test_an_interrupted_run_goes_on_where_it_was(
     pipeline: DuplicatePipeline, mined: MiningResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -265,6 +318,7 @@ def test_bad_input_is_one_clear_error(
     [
         ({"min_cosine": 0.0}, "cosine"),
         ({"max_pairs": 0}, "max_pairs must be an integer of at least 1"),
+        ({"threshold": 1.2}, "threshold must be a probability"),
         ({"max_judged": 99}, "max_judged must be an integer of at least 100, got 99"),
     ],
 )

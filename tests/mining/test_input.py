@@ -233,19 +233,25 @@ def test_groups_name_their_choices(pipeline: DuplicatePipeline, choice: dict[str
 @pytest.mark.parametrize("against", [None, TEXTS[10:60], TEXTS])
 @pytest.mark.parametrize("max_pairs", [1, 20, 60])
 @pytest.mark.parametrize("above", [10, 10_000])
+@pytest.mark.parametrize("neighbours", [0, 3])
 def test_what_was_left_out_is_stated_from_below(
-    pipeline: DuplicatePipeline, against: list[str] | None, max_pairs: int, above: int, caplog: pytest.LogCaptureFixture
+    pipeline: DuplicatePipeline,
+    against: list[str] | None,
+    max_pairs: int,
+    above: int,
+    neighbours: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ids = range(len(TEXTS) + len(against or ()))
+    ids, wanted = range(len(TEXTS) + len(against or ())), replace(SETTINGS, neighbours=neighbours)
     whole, cut = (
-        find_duplicates(pipeline, TEXTS, against=against, ids=ids, settings=replace(SETTINGS, **limit))
+        find_duplicates(pipeline, TEXTS, against=against, ids=ids, settings=replace(wanted, **limit))
         for limit in ({}, {"max_pairs": max_pairs, "approximate_above": above})
     )
     summary = cut.summary()
     assert summary["truncated"]
     assert [record.name for record in caplog.records] == ["dupq.mining.find_duplicates"]
-    assert 0 <= summary["dropped_at_least"] <= len(whole.left) - len(cut.left)
-    assert summary["dropped_at_least"] > 0 or against is not None
+    assert len(cut.left) == max_pairs
+    assert 0 < summary["dropped_at_least"] <= len(whole.left) - len(cut.left)
     complete = {pair for pair, cosine in cosines(whole).items() if cosine >= summary["complete_above"]}
     if summary["exact"]:
         assert complete <= cosines(cut).keys()

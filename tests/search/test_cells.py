@@ -104,8 +104,8 @@ def test_between_two_collections(
     both = min(both, left, right)
     rows = (with_ties if ties else clustered)(left + right - both, *(() if ties else (8,)), seed)  # type: ignore[operator]
     vectors, others = rows[:left], rows[left - both :]
-    own = np.where(np.arange(left) < left - both, -1, np.arange(left) - (left - both))
-    wanted = {"threshold": threshold, "neighbours": neighbours, "every_from": 0.9, "max_pairs": max_pairs, "own": own}
+    wanted = {"threshold": threshold, "neighbours": neighbours, "every_from": 0.9, "max_pairs": max_pairs}
+    wanted |= {"shared_from": left - both} if both else {}
     pairs = cell_pairs(vectors, others, cells=count, overlap=count, **wanted)  # type: ignore[arg-type]
     assert found(pairs) == found(similar_pairs(vectors, others, **wanted))  # type: ignore[arg-type]
 

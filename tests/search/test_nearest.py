@@ -33,18 +33,19 @@ def by_brute_force(
     k: int,
     threshold: float,
     every_from: float,
-    own: NDArray[np.int64] | None = None,
+    shared_from: int | None = None,
 ) -> Pairs:
     """Sort all columns of each row by falling cosine, then by number."""
     inside = vectors if others is None else others
     wanted: Pairs = {}
     for row in range(len(vectors)):
-        self = row if others is None else -1 if own is None else int(own[row])
+        self = row if others is None else -1 if shared_from is None else row - shared_from
         cosines = dot(np.repeat(vectors[row : row + 1], len(inside), axis=0), inside)
         order = [at for at in np.lexsort((np.arange(len(inside)), -cosines)).tolist() if at != self]
         for rank, at in enumerate(order):
             if cosines[at] >= threshold and (rank < k or cosines[at] >= every_from):
-                pair = (row, at) if others is not None else (min(row, at), max(row, at))
+                start = 0 if others is None else shared_from
+                pair = (row, at) if start is None else (min(row, at + start), max(row, at + start) - start)
                 wanted[pair] = float(cosines[at])
     return wanted
 
@@ -88,9 +89,24 @@ def test_between_two_collections_only_rows_of_the_first_have_neighbours(n: int, 
     # The last of the first are the first of the second.
     shared = min(n, m) // 2
     right[:shared] = left[n - shared :]
-    own = np.where(np.arange(n) < n - shared, -1, np.arange(n) - n + shared)
-    pairs = similar_pairs(left, right, threshold=0.1, neighbours=k, every_from=0.9, own=own)
-    assert found(pairs) == by_brute_force(left, right, k, 0.1, 0.9, own)
+    pairs = similar_pairs(left, right, threshold=0.1, neighbours=k, every_from=0.9, shared_from=n - shared)
+    assert found(pairs) == by_brute_force(left, right, k, 0.1, 0.9, n - shared)
+
+
+@pytest.mark.parametrize("k", [0, 30])
+@given(sizes=st.tuples(st.integers(1, 20), st.integers(1, 20)), shared=st.integers(1, 20), most=st.integers(1, 40))
+def test_rows_of_both_collections_take_no_place_twice(k: int, sizes: tuple[int, int], shared: int, most: int) -> None:
+    n, m = sizes
+    shared = min(n, m, shared)
+    rows, start = clustered(n + m - shared, 12, seed=n), n - shared
+    options = {"threshold": 0.1, "neighbours": k, "shared_from": start}
+    every = found(similar_pairs(rows[:n], rows[start:], **options))  # type: ignore[arg-type]
+    assert all(row < column + start for row, column in every)
+    cut = similar_pairs(rows[:n], rows[start:], max_pairs=most, **options)  # type: ignore[arg-type]
+    assert len(cut) == min(most, len(every))
+    assert cut.search_guarantee.dropped <= len(every) - len(cut)
+    assert bool(cut.search_guarantee.dropped) == (len(every) > most)
+    assert found(cut) == dict(sorted(every.items(), key=lambda pair: (-pair[1], pair[0]))[:most])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (64, 64, 64)])

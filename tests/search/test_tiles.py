@@ -40,7 +40,6 @@ def in_tiles(
     right: Vectors | None,
     wanted: WantedPairs,
     *,
-    own: NDArray[np.int64] | None = None,
     align: int = 1,
     products: int = 200,
     kernel: Kernel = "float32",
@@ -53,8 +52,9 @@ def in_tiles(
     panels: dict[tuple[int, int], list[bytes]] = defaultdict(list)
     for tile in tiles:
         rows, columns = slice(tile.first_row, tile.last_row), slice(tile.first_column, tile.last_column)
-        some = None if own is None else own[rows]
-        found = search_tile(left[rows], inside[columns], tile, wanted, own=some, kernel=kernel)
+        start = wanted.shared_from
+        own = None if start is None else np.arange(tile.first_row, tile.last_row) - start
+        found = search_tile(left[rows], inside[columns], tile, wanted, own=own, kernel=kernel)
         panels[tile.first_row, tile.last_row].append(found.to_bytes())
     merged = [merge_panel(map(TilePairs.from_bytes, found), *panel, wanted) for panel, found in panels.items()]
     return merge_pairs([TilePairs.from_bytes(panel.to_bytes()) for panel in merged], len(left), len(inside), wanted)
@@ -96,29 +96,29 @@ def test_any_tiling_gives_the_pairs_of_one_scan(
 ) -> None:
     total = n + (m or 0) + 1
     both = with_ties(total, seed) if ties else clustered(total, 12, seed)
-    left, right, own = both[:n], None, None
+    left, right, shared_from = both[:n], None, None
     if m is not None:
         # The last of the first are the first of the second.
         right, shared = both[n : n + m], min(n, m) // 2
         right[:shared] = left[n - shared :]
-        own = np.where(np.arange(n) < n - shared, -1, np.arange(n) - n + shared)
-    wanted = WantedPairs(threshold, neighbours, every_from, max_pairs, one=m is None)
+        shared_from = n - shared if shared else None
+    wanted = WantedPairs(threshold, neighbours, every_from, max_pairs, one=m is None, shared_from=shared_from)
     products = max(products, n * (m or n) // 60)
-    tiled = in_tiles(left, right, wanted, own=own, align=align, products=products, kernel=kernel, seed=seed)
+    tiled = in_tiles(left, right, wanted, align=align, products=products, kernel=kernel, seed=seed)
     scanned = similar_pairs(
         left,
         right,
         threshold=threshold,
         neighbours=neighbours,
         every_from=every_from,
-        own=own if neighbours else None,
+        shared_from=shared_from,
         max_pairs=max_pairs,
         kernel=kernel,
     )
     assert_same(tiled, scanned)
     lost = tiled.search_guarantee.dropped
     every = similar_pairs(
-        left, right, threshold=threshold, neighbours=neighbours, every_from=every_from, own=own if neighbours else None
+        left, right, threshold=threshold, neighbours=neighbours, every_from=every_from, shared_from=shared_from
     )
     assert bool(lost) == (len(every) > max_pairs)
     assert lost <= len(every) - len(tiled)

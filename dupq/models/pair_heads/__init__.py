@@ -7,6 +7,8 @@ classes are not its own; dupq opens it without, because they are in `MODULE_CLAS
 
 from __future__ import annotations
 
+from sentence_transformers.base.modules import Module
+
 from dupq.models.pair_heads.convolution import ArcApart, ArcMerged
 from dupq.models.pair_heads.generative import GenerativeResidualPairs
 from dupq.models.pair_heads.joint import JointLayers
@@ -44,7 +46,8 @@ PAIR_HEADS: dict[str, type[PairHead]] = {
 }
 """Pair head classes by name."""
 
-MODULE_CLASSES = {f"{kind.__module__}.{kind.__name__}": kind for kind in (PairEncoder, *PAIR_HEADS.values())}
+_CLASSES: tuple[type[Module], ...] = (PairEncoder, *PAIR_HEADS.values())
+MODULE_CLASSES = {f"{kind.__module__}.{kind.__name__}": kind for kind in _CLASSES}
 """Classes by their name in `modules.json`; no other class outside sentence-transformers is loaded from a folder."""
 
 __all__ = [

@@ -28,7 +28,8 @@ class PairEncoder(Transformer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Pair heads count places from the first token.
-        self.tokenizer.padding_side = "right"
+        if self.tokenizer is not None:
+            self.tokenizer.padding_side = "right"
 
     def preprocess(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         texts = list(inputs)
