@@ -295,7 +295,7 @@ def new_key(key: object) -> str:
 def as_slots(value: Sequence[int]) -> tuple[int, int]:
     """Return the slots of two texts; raise InputError if they are no such pair."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) != 2:
-        raise InputError(f"slots must be two slots, got {value!r:.60}", hint="give those of `ReviewItem`")
+        raise InputError(f"slots must be two slots, got {value!r:.60}", hint="give those that the pair was shown with")
     return as_int(value[0], "slots", 1, MAX_INT), as_int(value[1], "slots", 1, MAX_INT)
 
 

@@ -108,7 +108,12 @@ def _load_tokenizer(content: bytes) -> Tokenizer:
     return tokenizer
 
 
-@lru_cache(maxsize=8)
 def largest_token(content: bytes) -> int:
     """Return the largest token id of a tokenizer's JSON; 0 if it has no tokens."""
-    return int(max(load_tokenizer(content).get_vocab().values(), default=0))
+    with _LOADING:
+        return _largest_token(content)
+
+
+@lru_cache(maxsize=8)
+def _largest_token(content: bytes) -> int:
+    return int(max(_load_tokenizer(content).get_vocab().values(), default=0))

@@ -224,7 +224,7 @@ def completed(base: Path, pairs: PairTable, soft_labels: NDArray[Any]) -> Senten
 
 
 def test_a_network_gets_a_plain_map_that_brings_duplicates_nearer(tiny_bi_encoder: Path) -> None:
-    pairs = labelled_table(96)
+    pairs = labelled_table(40)
     model = completed(tiny_bi_encoder, pairs, pairs.labels)
     assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Dense", "Normalize"]
     assert model[2].linear.bias is None
@@ -234,7 +234,7 @@ def test_a_network_gets_a_plain_map_that_brings_duplicates_nearer(tiny_bi_encode
 
 
 def test_soft_labels_place_duplicates_by_their_value(tiny_bi_encoder: Path) -> None:
-    pairs = labelled_table(96)
+    pairs = labelled_table(40)
     mean = {
         soft: cosines(completed(tiny_bi_encoder, pairs, np.where(pairs.labels == 1, soft, 0.0)), pairs)[
             pairs.labels == 1

@@ -25,7 +25,7 @@ from dupq.models.onnx.runtime import (
     equal_lengths,
     unit_rows,
 )
-from dupq.models.vocabulary import _load_tokenizer, largest_token
+from dupq.models.vocabulary import _largest_token, _load_tokenizer
 from dupq.pipeline import DuplicatePipeline
 from tests.networks import HIDDEN
 from tests.questions import labelled_table
@@ -167,10 +167,10 @@ def test_unit_rows_leaves_a_row_of_zeros() -> None:
 
 def test_the_networks_of_a_pipeline_share_one_tokenizer() -> None:
     _load_tokenizer.cache_clear()
-    largest_token.cache_clear()
+    _largest_token.cache_clear()
     pipeline = DuplicatePipeline.from_pretrained()
     assert pipeline.score("How old are you?", "What is your age?").warnings == ()
     networks = [pipeline.cross_encoder, pipeline.bi_encoder]
     assert all(isinstance(network, (RuntimeCrossEncoder, RuntimeBiEncoder)) for network in networks)
     assert len({id(network._runner.tokenizer) for network in networks}) == 1
-    assert _load_tokenizer.cache_info().misses == largest_token.cache_info().misses == 1
+    assert _load_tokenizer.cache_info().misses == _largest_token.cache_info().misses == 1
