@@ -200,8 +200,8 @@ class JobTable:
             values.append(as_int(after, "after", 0))
         if kind is not None:
             family = f"{without_nul(kind, 'kind')}:"
-            conditions.append("(kind=? OR substr(kind, 1, ?)=?)")
-            values += [kind, len(family), family]
+            conditions.append("(kind=? OR substr(kind, 1, length(CAST(? AS text)))=?)")
+            values += [kind, family, family]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._store.reading() as view:
             rows = view.session.run(
