@@ -107,9 +107,10 @@ def encoder_part(folder: Path) -> list[str]:
 
 def setup_line(found: dict[str, Found]) -> str:
     setup = setup_of(next(rows[0] for results in found.values() for rows in results.values()))
+    seeds = {row["seed"] for results in found.values() for rows in results.values() for row in rows}
     return (
         f"{setup['rows']:,} training pairs, {setup['steps']:,} steps of {setup['batch_size']}, learning rate "
-        f"{setup['learning_rate']:g}, {setup['precision']}."
+        f"{setup['learning_rate']:g}, {setup['precision']}, {len(seeds)} seed{'s' * (len(seeds) > 1)}."
     )
 
 
@@ -176,9 +177,9 @@ def of_stage(found: Found, stage: str) -> list[str]:
     return [name for name in trained(found) if stage_of(name) == stage]
 
 
-def contrast(found: Found, measure: Measure) -> Floats | None:
-    """Draws of early less late; None with too few methods of either to stand for their class."""
-    sides = [of_stage(found, stage) for stage in ("early", "late")]
+def contrast(found: Found, measure: Measure, stages: tuple[str, str] = ("early", "late")) -> Floats | None:
+    """Return the draws of one stage less another; None with too few methods of either to stand for their class."""
+    sides = [of_stage(found, stage) for stage in stages]
     if min(map(len, sides)) < A_CLASS:
         return None
     every = stacked(found, [*sides[0], *sides[1]], measure)
@@ -200,6 +201,11 @@ def early_part(found: dict[str, Found]) -> list[str]:
             f"- Trained on {TRAINED[training]}: **{answer}**. Mean ROC AUC of {numbers[0]} early methods less that of "
             f"{numbers[1]} late ones: {signed(draws)}; over all near misses {signed(every)}."
         )
+        merged, rest = (
+            contrast(results, drawn(CLOSE_AUC), stages) for stages in (("merged", "late"), ("early", "merged"))
+        )
+        if merged is not None and rest is not None:
+            lines[-1] += f" Merged less late: {signed(merged)}; early less merged: {signed(rest)}."
     lines += ["", "The interval is also over methods, for each class stands for more than were tried.", ""]
     return lines + kinds_tables(found)
 
