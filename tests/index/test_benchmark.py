@@ -266,7 +266,7 @@ def test_a_table_has_a_row_for_each_store_and_size_and_the_reasons() -> None:
 def test_every_figure_of_a_small_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the shipped network is used, by the clients too
     monkeypatch.setenv("DUPQ_CACHE", str(tmp_path))
-    benchmark.Benchmark(options(tmp_path, sizes=[250, 600], flags=8)).run()
+    benchmark.Benchmark(options(tmp_path, sizes=[400], flags=8)).run()
     held = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))["stores"]["sqlite"]
     for figures in (*held["sizes"].values(), held):
         assert not [name for name, figure in figures.items() if isinstance(figure, dict) and "left_out" in figure]

@@ -87,10 +87,10 @@ def peak(pipeline: DuplicatePipeline, n: int, work: Path, *, listed: bool = Fals
 
 
 def growth(pipeline: DuplicatePipeline, work: Path, **options: bool) -> float:
-    """Return the bytes a question, of runs with 4,000 and 16,000."""
+    """Return the bytes a question, of runs with 3,000 and 9,000."""
     peak(pipeline, 500, work / "first")  # what is loaded once
-    few, many = (peak(pipeline, n, work / str(n), **options) for n in (4_000, 16_000))
-    return (many - few) / 12_000
+    few, many = (peak(pipeline, n, work / str(n), **options) for n in (3_000, 9_000))
+    return (many - few) / 6_000
 
 
 def test_a_question_takes_few_bytes_of_the_driver(hashing: DuplicatePipeline, tmp_path: Path) -> None:

@@ -145,7 +145,9 @@ def test_it_learns_to_tell_pairs_apart_and_every_weight_takes_part(name: str) ->
         loss = torch.nn.functional.binary_cross_entropy_with_logits(scores, labels)
         loss.backward()
         optimiser.step()
-    right = ((scores > 0) == (labels == 1)).float().mean()
+        right = ((scores > 0) == (labels == 1)).float().mean()
+        if right > 0.95:
+            break
     assert right > 0.9
     # A generator takes part in the training alone, through its own loss.
     scoring = [parameter for key, parameter in made.named_parameters() if not key.startswith("generator.")]

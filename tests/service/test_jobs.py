@@ -329,11 +329,17 @@ def test_threads_run_jobs_and_report_each_outcome(store: Store) -> None:
 
 def test_a_slow_lane_does_not_hold_the_other(store: Store) -> None:
     jobs = Jobs(store)
-    free, done = threading.Event(), threading.Event()
-    jobs.handle("send", lambda _: free.wait(WAIT) and None, lane="events")
+    free, started, done = threading.Event(), threading.Event(), threading.Event()
+
+    def send(_: Any) -> None:
+        started.set()
+        free.wait(WAIT)
+
+    jobs.handle("send", send, lane="events")
     jobs.handle("index", lambda _: done.set())
     jobs.start(1)
     jobs.add("send", "send", {})
+    assert started.wait(WAIT)
     jobs.add("index", "index", {})
     assert done.wait(WAIT)
     free.set()

@@ -205,9 +205,10 @@ def test_wrong_settings_of_events_stop_the_start(tmp_path: Path, pipeline: Dupli
 
 
 PROGRAM = """
-import json, os, sys
+import functools, json, os, sys
 from fastapi.testclient import TestClient
 from dupq.pipeline import DuplicatePipeline
+from dupq.service import app
 from dupq.service.app import create_app, open_service
 from dupq.service.settings import ServiceSettings
 from tests.fakes import WordEmbedder, WordScorer
@@ -215,6 +216,7 @@ from tests.questions import labelled_table
 from tests.service.webhooks.payloads import SECRET, discourse_post, send_discourse
 
 pipeline = DuplicatePipeline(WordScorer(), WordEmbedder()).calibrate(labelled_table())
+app.Jobs = functools.partial(app.Jobs, lease_seconds=2.0)  # so that the job of a killed process is soon leased again
 service = open_service(ServiceSettings(db=sys.argv[1], discourse_secret=SECRET), pipeline)
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 start = int(sys.argv[3])
