@@ -186,26 +186,33 @@ def contrast(found: Found, measure: Measure, stages: tuple[str, str] = ("early",
     return class_difference(every[: len(sides[0])], every[len(sides[0]) :]) if every.shape[1] else None
 
 
+def compared_stages(found: dict[str, Found]) -> tuple[str, str]:
+    """Return early and late; merged and late where too few early methods were measured to stand for their class."""
+    few = [len(of_stage(results, "early")) < A_CLASS <= len(of_stage(results, "merged")) for results in found.values()]
+    return ("merged" if all(few) else "early", "late")
+
+
 def early_part(found: dict[str, Found]) -> list[str]:
     """The answer by ROC AUC, and errors by kind of near miss."""
     lines = []
     for training, results in found.items():
         draws, every = (contrast(results, drawn(measure)) for measure in (CLOSE_AUC, WORLDS_AUC))
         if draws is None or every is None:
-            lines.append(f"- Trained on {TRAINED[training]}: {NOT_YET}.")
-            continue
-        _, low, high = bounds(draws)
-        answer = "yes" if low > 0 else "no, late beats early" if high < 0 else "undecided"
-        numbers = [len(of_stage(results, stage)) for stage in ("early", "late")]
-        lines.append(
-            f"- Trained on {TRAINED[training]}: **{answer}**. Mean ROC AUC of {numbers[0]} early methods less that of "
-            f"{numbers[1]} late ones: {signed(draws)}; over all near misses {signed(every)}."
-        )
-        merged, rest = (
-            contrast(results, drawn(CLOSE_AUC), stages) for stages in (("merged", "late"), ("early", "merged"))
-        )
-        if merged is not None and rest is not None:
-            lines[-1] += f" Merged less late: {signed(merged)}; early less merged: {signed(rest)}."
+            few = ", ".join(f"`{name}`" for name in of_stage(results, "early"))
+            answer = f"**not answered**; too few early methods were measured ({few})" if few else NOT_YET
+            lines.append(f"- Trained on {TRAINED[training]}: {answer}.")
+        else:
+            _, low, high = bounds(draws)
+            answer = "yes" if low > 0 else "no, late beats early" if high < 0 else "undecided"
+            numbers = [len(of_stage(results, stage)) for stage in ("early", "late")]
+            lines.append(
+                f"- Trained on {TRAINED[training]}: **{answer}**. Mean ROC AUC of {numbers[0]} early methods less that "
+                f"of {numbers[1]} late ones: {signed(draws)}; over all near misses {signed(every)}."
+            )
+        for stages in (("merged", "late"), ("early", "merged")):
+            rest = contrast(results, drawn(CLOSE_AUC), stages)
+            if rest is not None:
+                lines[-1] += f" {stages[0].capitalize()} less {stages[1]}: {signed(rest)}."
     lines += ["", "The interval is also over methods, for each class stands for more than were tried.", ""]
     return lines + kinds_tables(found)
 
@@ -242,7 +249,7 @@ def by_kind(
     compared: Callable[[str], Measure],
     better: int,
 ) -> list[str]:
-    """Return a table of a measure by kind of change and stage, with the difference between early and late.
+    """Return a table of a measure by kind of change and stage, with the difference between two stages.
 
     Args:
         found: Results by training set.
@@ -250,9 +257,10 @@ def by_kind(
         shown, compared: Measures of a kind in the cells, and in the difference.
         better: 1 if a higher value is better, else -1.
     """
+    stages = compared_stages(found)
     head = ["kind of change", "pairs"]
     for training in found:
-        head += [f"{stage}, {TRAINED[training]}" for stage in STAGES] + ["early less late"]
+        head += [f"{stage}, {TRAINED[training]}" for stage in STAGES] + [" less ".join(stages)]
     lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
     for kind in kinds:
         cells = [kind, f"{sum(pair.kind == kind for pair in sets.measured_pairs(sets.WORLDS)):,}"]
@@ -260,16 +268,16 @@ def by_kind(
             for stage in STAGES:
                 means = [pooled(results[name], shown(kind)).mean() for name in of_stage(results, stage)]
                 cells.append(f"{np.mean(means):.2f}" if means else NOT_YET)
-            draws = contrast(results, compared(kind))
-            cells.append(NOT_YET if draws is None else signed(draws, 2) + verdict_mark(better * draws))
+            draws = contrast(results, compared(kind), stages)
+            cells.append(NOT_YET if draws is None else signed(draws, 2) + verdict_mark(better * draws, stages))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def verdict_mark(advantage: Floats) -> str:
-    """Return the stage that is better by draws of the advantage of early methods, or "" where it is undecided."""
+def verdict_mark(advantage: Floats, stages: tuple[str, str]) -> str:
+    """Return the stage that is better by draws of the advantage of the first, or "" where it is undecided."""
     _, low, high = bounds(advantage)
-    return " **early**" if low > 0 else " **late**" if high < 0 else ""
+    return f" **{stages[0]}**" if low > 0 else f" **{stages[1]}**" if high < 0 else ""
 
 
 def order_part(found: dict[str, Found]) -> list[str]:
@@ -333,6 +341,8 @@ def table(found: dict[str, Found]) -> list[str]:
                 cells.append(NOT_YET if values is None else f"{values.mean():.3f} ({spread(values)})")
         lines.append(f"| {' | '.join(cells)} |")
     missing = [f"`{name}`" for name in NAMES if name not in measured]
+    if len(missing) > len(measured):
+        return [*lines, "", f"The other {len(missing)} methods were not measured with this encoder."]
     return [*lines, *(["", f"Not measured: {', '.join(missing)}."] if missing else [])]
 
 

@@ -122,6 +122,11 @@ def draw(arrows: dict[str, tuple[Point, Point]], under: str, overlap: float) -> 
     for name, ((x1, y1), (x2, y2)) in arrows.items():
         pixels[name] = ((axes.x(x1), axes.y(y1)), (axes.x(x2), axes.y(y2)))
     taken = [(x - 5, y - 5, x + 5, y + 5) for arrow in pixels.values() for x, y in arrow]
+    lines = {"chance; below it, shared words mislead": 0.5, "the share of common words alone": overlap}
+    captions = []
+    for words, value in lines.items():
+        captions.append(text(LEFT + 6, axes.y(value) - 5, words, "pale halo", 11))
+        taken.append((LEFT + 6, axes.y(value) - 16, LEFT + 6 + 5.8 * len(words), axes.y(value)))
     labels = []
     # The highest ends are named first; a name without room is left to the pointer.
     for name in sorted(pixels, key=lambda name: pixels[name][1][1]):
@@ -129,9 +134,9 @@ def draw(arrows: dict[str, tuple[Point, Point]], under: str, overlap: float) -> 
         if box:
             taken.append(box)
             labels.append(text(box[0], box[3] - 3, name, f"name {stage_of(name)}", 11))
-    heading = text(24, 36, TITLE, "ink", 20, weight=650)
-    line = f"Each arrow is a method {under}: trained on Quora rows alone (ring), and on as many of which half are near"
-    heading += text(24, 58, f"{line} misses (head).", "pale", 13)
+    heading = text(24, 36, f"{TITLE}, {under}", "ink", 20, weight=650)
+    line = "Each arrow is a method: trained on Quora rows alone (ring), and on as many of which half are near misses"
+    heading += text(24, 58, f"{line} (head).", "pale", 13)
     for row, stage in enumerate(STAGES):
         x = 24 + row * 300
         heading += (
@@ -146,8 +151,7 @@ def draw(arrows: dict[str, tuple[Point, Point]], under: str, overlap: float) -> 
         + axes.svg()
         + "".join(arrow(name, pixels[name], arrows[name]) for name in pixels)
         + "".join(labels)
-        + text(LEFT + 6, axes.y(0.5) - 5, "chance; below it, shared words mislead", "pale halo", 11)
-        + text(LEFT + 6, axes.y(overlap) - 5, "the share of common words alone", "pale halo", 11)
+        + "".join(captions)
         + f"{heading}</svg>\n"
     )
 
@@ -171,7 +175,8 @@ def arrow(name: str, ends: tuple[Point, Point], data: tuple[Point, Point]) -> st
 def room(name: str, end: Point, taken: Sequence[Box]) -> Box | None:
     """The box of a name beside the end of its arrow that covers nothing; None without one."""
     wide, high, (x, y) = 6.4 * len(name) + 4, 14, end
-    places = ((x + 8, y - 7), (x - 8 - wide, y - 7), (x - wide / 2, y - 22), (x - wide / 2, y + 8))
+    places = [(x + 8, y - 7), (x - 8 - wide, y - 7)]
+    places += [(x - wide / 2, y - 22), (x - wide / 2, y + 8), (x, y - 22), (x, y + 8)]
     for left, top in places:
         box = (left, top, left + wide, top + high)
         inside = box[0] >= LEFT and box[1] >= TOP and box[2] <= RIGHT and box[3] <= BOTTOM
