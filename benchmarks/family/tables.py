@@ -49,8 +49,8 @@ def speeds_of(folder: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
         return {}, "Speeds were not measured"
     found = json.loads(path.read_text(encoding="utf-8"))
-    taken = f"{found['precision']}, {found['threads']} threads, one method after the other, at a load of {found['load']:.1f} in the end"
-    return found["rows"], f"Speeds: {taken}"
+    how = f"{found['precision']}, {found['threads']} threads, one method after the other"
+    return found["rows"], f"Speeds: {how}, at a load of {found['load']:.1f} in the end"
 
 
 def cells(name: str, rows: list[Row], speeds: dict[str, Any]) -> list[str]:

@@ -93,10 +93,15 @@ def test_the_page_is_of_the_results_alone(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert "Speeds were not measured" in tables.page()
     speeds = {"train_pairs_per_second": 1234.4, "score_pairs_per_second": 4321.0}
-    told = {"threads": 4, "load": 3.2, "rows": {name: speeds for name in NAMES if name != "arc-1"}}
+    told = {
+        "threads": 4,
+        "precision": "float32",
+        "load": 3.2,
+        "rows": {name: speeds for name in NAMES if name != "arc-1"},
+    }
     (tmp_path / "speed-tiny.json").write_text(json.dumps(told))
     text = tables.page()
-    assert "Speeds: 4 threads, one method after the other, at a load of 3.2 in the end." in text
+    assert "Speeds: float32, 4 threads, one method after the other, at a load of 3.2 in the end." in text
     assert text.count("| 1,234 | 4,321 | 1 |") == len(NAMES) - 1
     assert all(f"| `{name}`" in text for name in (*METHODS, *MADE_OF) if name != "dropout-contrast")
     assert "`triplet-hard` (told of a collapse with 1 of 1 seeds)" in text
